@@ -1,0 +1,211 @@
+"""One view of `HookedTransformer` and `TransformerBridge`: the only place that knows their hook names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from maze_dla.engine.model import BlockWeights, FinalNorm, ModelShape, Reads, ResidualModel, Wanted
+from maze_dla.errors import ModelError
+
+Hook = tuple[str, Callable[..., Any]]
+
+
+def residual_model(model: Any) -> ResidualModel:
+    """The engine's view of a model: itself where it already is one, else a view of a TransformerLens model.
+
+    Raises:
+        ModelError: not a model of TransformerLens, or one whose residual stream is not a plain sum.
+    """
+    if isinstance(model, ResidualModel):
+        return model
+    if not all(hasattr(model, name) for name in ("cfg", "hook_dict", "run_with_hooks", "W_U")):
+        raise ModelError(
+            f"expected a TransformerLens model (HookedTransformer, TransformerBridge), got {type(model).__name__}"
+        )
+    return TransformerLensModel.view(model)
+
+
+@dataclass(frozen=True, eq=False)
+class TransformerLensModel:
+    """A TransformerLens model with its weights as stored; the model itself is left as found."""
+
+    model: Any
+    shape: ModelShape
+    precision: torch.dtype
+    final_norm: FinalNorm
+    blocks: tuple[BlockWeights, ...]
+    W_U: Tensor
+    b_U: Tensor | None
+    info: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def view(cls, model: Any) -> TransformerLensModel:
+        """Look at the model's config and weights; nothing is copied but what TransformerLens itself copies."""
+        cfg = model.cfg
+        _refuse_what_does_not_add_up(cfg)
+        attn_only = bool(getattr(cfg, "attn_only", False))
+        with torch.no_grad():
+            blocks = tuple(_block_weights(block, attn_only) for block in model.blocks)
+            W_U, b_U = model.W_U.detach(), _parameter(model, "b_U")
+        d_mlp = None if attn_only or not blocks or blocks[0].W_out is None else blocks[0].W_out.shape[0]
+        shape = ModelShape(
+            cfg.n_layers, cfg.n_heads, cfg.d_model, cfg.d_head, d_mlp, W_U.shape[1], cfg.n_ctx
+        )  # fmt: skip
+        norm = _final_norm(model)
+        info = {"model": getattr(cfg, "model_name", None) or "unnamed"}
+        return cls(model, shape, _precision(model, norm, W_U), norm, blocks, W_U, b_U, info)
+
+    def read(
+        self,
+        tokens: Int[Tensor, "sequence position"],
+        rows: Int[Tensor, "prompt"],
+        positions: Int[Tensor, "prompt"],
+        wanted: Wanted,
+    ) -> Reads:
+        """Run the sequences once; the final norm and the unembedding see the read positions alone."""
+        device = self.W_U.device
+        tokens, rows, positions = (t.to(device) for t in (tokens, rows, positions))
+        caught: dict[str, Tensor] = {}
+        hooks = _ReadHooks(self, rows, positions, wanted, caught).build()
+        # a tokenizer would mark tokens that look like padding; all that is read lies in front of any padding
+        mask = {"attention_mask": torch.ones_like(tokens)} if getattr(self.model, "tokenizer", None) is not None else {}
+        logits = self.model.run_with_hooks(tokens, fwd_hooks=hooks, return_type="logits", **mask)
+        return self._sorted(caught, logits[:, 0])
+
+    def _sorted(self, caught: dict[str, Tensor], logits: Tensor) -> Reads:
+        def each(name: str) -> list[Tensor]:
+            found = (caught.get(f"blocks.{i}.{name}") for i in range(self.shape.n_layers))
+            return [t for t in found if t is not None]
+
+        final = caught["final_residual"]
+        scale = caught["ln_final.hook_scale"] if "ln_final.hook_scale" in caught else self.final_norm.scale(final)
+        embeddings = {"embed": "hook_embed", "pos_embed": "hook_pos_embed"}
+        depths: dict[str, Tensor] = {}
+        for i in range(self.shape.n_layers):
+            for label, name in (("pre", "hook_resid_pre"), ("mid", "hook_resid_mid")):
+                if (residual := caught.get(f"blocks.{i}.{name}")) is not None:
+                    depths[f"{i}_{label}"] = residual
+        depths["final_post"] = final
+        return Reads(
+            logits=logits,
+            final_residual=final,
+            final_scale=scale,
+            embeddings={label: caught[name] for label, name in embeddings.items() if name in caught},
+            attn_out=each("hook_attn_out"),
+            mlp_out=each("hook_mlp_out"),
+            z=each("attn.hook_z"),
+            neurons=each("mlp.hook_post"),
+            values=[self._to_query_heads(v) for v in each("attn.hook_v")],
+            patterns=each("attn.hook_pattern"),
+            depths=depths,
+        )
+
+    def _to_query_heads(self, values: Tensor) -> Tensor:
+        """Values of grouped-query attention, one for each query head."""
+        return values.repeat_interleave(self.shape.n_heads // values.shape[2], dim=2)
+
+
+@dataclass(frozen=True)
+class _ReadHooks:
+    """The hooks of one forward pass: each keeps the read positions of an activation, and no more."""
+
+    view: TransformerLensModel
+    rows: Tensor
+    positions: Tensor
+    wanted: Wanted
+    caught: dict[str, Tensor]
+
+    def build(self) -> list[Hook]:
+        n, wanted = self.view.shape.n_layers, self.wanted
+        per_block: list[tuple[str, Callable[[Tensor], Tensor]]] = []
+        if wanted.components:
+            per_block += [("hook_attn_out", self._at_reads), ("attn.hook_z", self._at_reads)]
+            per_block += [("hook_mlp_out", self._at_reads)]
+        if wanted.neurons:
+            per_block += [("mlp.hook_post", self._at_reads)]
+        if wanted.sources:
+            per_block += [("attn.hook_v", torch.clone), ("attn.hook_pattern", self._pattern_rows)]
+        if wanted.depths:
+            per_block += [("hook_resid_pre", self._at_reads), ("hook_resid_mid", self._at_reads)]
+        hooks = [(f"blocks.{i}.{name}", keep) for i in range(n) for name, keep in per_block]
+        if wanted.components:
+            hooks += [("hook_embed", self._at_reads), ("hook_pos_embed", self._at_reads)]
+        known = self.view.model.hook_dict
+        built = [(name, self._keeper(name, keep)) for name, keep in hooks if name in known]
+        if "ln_final.hook_scale" in known and self.view.final_norm.kind != "none":
+            built.append(("ln_final.hook_scale", self._keeper("ln_final.hook_scale", lambda s: s[:, 0, 0].clone())))
+        last = f"blocks.{n - 1}.hook_resid_post"
+        return [*built, (last, self._only_reads_go_on)]
+
+    def _keeper(self, name: str, keep: Callable[[Tensor], Tensor]) -> Callable[..., None]:
+        def hook(activation: Tensor, hook: Any) -> None:
+            self.caught[name] = keep(activation)
+
+        return hook
+
+    def _at_reads(self, activation: Tensor) -> Tensor:
+        if activation.shape[0] == 1:  # position embeddings may come once for all sequences
+            return activation[0, self.positions]
+        return activation[self.rows, self.positions]
+
+    def _pattern_rows(self, pattern: Tensor) -> Tensor:
+        return pattern[self.rows, :, self.positions]
+
+    def _only_reads_go_on(self, residual: Tensor, hook: Any) -> Tensor:
+        self.caught["final_residual"] = self._at_reads(residual)
+        return self.caught["final_residual"][:, None]
+
+
+def _block_weights(block: Any, attn_only: bool) -> BlockWeights:
+    mlp = None if attn_only else getattr(block, "mlp", None)
+    return BlockWeights(
+        W_O=block.attn.W_O.detach(),
+        b_O=_parameter(block.attn, "b_O"),
+        W_out=None if mlp is None else _parameter(mlp, "W_out"),
+        b_out=None if mlp is None else _parameter(mlp, "b_out"),
+    )
+
+
+def _parameter(module: Any, name: str) -> Tensor | None:
+    value = getattr(module, name, None)
+    return value.detach() if isinstance(value, Tensor) else None
+
+
+def _final_norm(model: Any) -> FinalNorm:
+    """The final norm's kind by the config's words, its weight and bias where it has them."""
+    kind = model.cfg.normalization_type
+    if kind is None:
+        return FinalNorm("none")
+    rms = kind.upper().startswith("RMS") or bool(getattr(model.cfg, "final_rms", False))
+    folded = kind.upper().endswith("PRE")
+    weight, bias = (None, None) if folded else (_parameter(model.ln_final, "w"), _parameter(model.ln_final, "b"))
+    if weight is not None and getattr(model.ln_final, "uses_weight_offset", False):
+        weight = 1.0 + weight
+    return FinalNorm("rms" if rms else "layer", weight, bias, float(model.cfg.eps))
+
+
+def _precision(model: Any, norm: FinalNorm, W_U: Tensor) -> torch.dtype:
+    """The dtype that logits are computed in: some norms work in float32 inside a float64 model."""
+    if W_U.dtype != torch.float64 or norm.kind == "none":
+        return W_U.dtype
+    probe = torch.linspace(-1, 2, W_U.shape[0], dtype=W_U.dtype, device=W_U.device).cos()[None, None]
+    with torch.no_grad():
+        exact = torch.allclose(model.ln_final(probe), norm.apply(probe, norm.scale(probe)), rtol=1e-12, atol=1e-12)
+    return torch.float64 if exact else torch.float32
+
+
+def _refuse_what_does_not_add_up(cfg: Any) -> None:
+    """Name the features under which contributions at a frozen final norm do not sum to the logits."""
+    if getattr(cfg, "use_normalization_before_and_after", False):
+        raise ModelError(
+            "the model has a norm behind attention and MLP (use_normalization_before_and_after): "
+            "what a head writes passes that norm, and its contribution is not a plain sum"
+        )
+    if (cap := getattr(cfg, "output_logits_soft_cap", None)) is not None and cap > 0:
+        raise ModelError(f"the model caps its logits softly at {cap}: logits are not linear in the residual stream")

@@ -1,0 +1,186 @@
+"""Metrics: linear functionals of the logits at the read position."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from maze_dla.engine.prompts import PromptBatch
+from maze_dla.errors import InputError
+
+Reduce = Literal["mean", "sum"]
+
+
+@dataclass(frozen=True)
+class LinearMetric:
+    """m = sum over v of c[v] * logit[v], in logits, with its own coefficients c for every prompt.
+
+    The coefficients of prompt p are `shares[p] * background` plus `weights[p, k]` at token `ids[p, k]`: one pattern
+    over the vocabulary that all prompts share, and a few tokens of each prompt's own. No [prompt, vocab] array is
+    held.
+
+    `shift_invariant` says whether the coefficients of every prompt sum to zero: only then does the metric stay the
+    same when a constant is added to all logits, as centring the unembedding does.
+    """
+
+    name: str
+    ids: Int[Tensor, "prompt k"]
+    weights: Float[Tensor, "prompt k"]
+    background: Float[Tensor, "vocab"]
+    shares: Float[Tensor, "prompt"]
+
+    def __len__(self) -> int:
+        return len(self.shares)
+
+    @property
+    def shift_invariant(self) -> bool:
+        total = self.weights.sum(1) + self.shares * self.background.sum()
+        size = self.weights.abs().sum(1) + self.shares.abs() * self.background.abs().sum()
+        return bool((total.abs() <= 1e-9 * size).all())
+
+    def __call__(self, logits: Float[Tensor, "prompt vocab"]) -> Float[Tensor, "prompt"]:
+        """The metric of each prompt, in logits."""
+        chosen = logits.gather(1, self.ids.to(logits.device))
+        return (chosen * self.weights.to(chosen)).sum(1) + self.shares.to(chosen) * (
+            logits @ self.background.to(chosen)
+        )
+
+    def direction(self, unembedding: Float[Tensor, "d_model vocab"]) -> Float[Tensor, "prompt d_model"]:
+        """W_U c: the direction in the residual stream, behind the final norm, that the metric reads."""
+        own = unembedding.T[self.ids.to(unembedding.device)]
+        shared = unembedding @ self.background.to(unembedding)
+        return torch.einsum("pk,pkd->pd", self.weights.to(own), own) + self.shares.to(own)[:, None] * shared
+
+    def constant(self, bias: Float[Tensor, "vocab"]) -> Float[Tensor, "prompt"]:
+        """b_U . c: what the unembedding's bias adds to the metric, in logits."""
+        own = (self.weights.to(bias) * bias[self.ids.to(bias.device)]).sum(1)
+        return own + self.shares.to(bias) * (bias @ self.background.to(bias))
+
+    def coefficients(self, d_vocab: int) -> Float[Tensor, "prompt vocab"]:
+        """c itself, as an array: for small batches and for tests."""
+        dense = self.shares[:, None] * self.background[:d_vocab]
+        return dense.scatter_add(1, self.ids, self.weights)
+
+    def select(self, prompts: Sequence[int] | Tensor) -> LinearMetric:
+        """The metric of just these prompts, in this order."""
+        i = torch.as_tensor(prompts, dtype=torch.long)
+        return LinearMetric(self.name, self.ids[i], self.weights[i], self.background, self.shares[i])
+
+
+def logit(batch: PromptBatch) -> LinearMetric:
+    """The logit of the target. Not invariant under adding a constant to all logits."""
+    ones = torch.ones(len(batch), 1, dtype=torch.float64)
+    return _sparse("logit of the target", batch, batch.targets[:, None], ones)
+
+
+def logit_diff(batch: PromptBatch, incorrect: Tensor | Sequence[int] | str | None = None) -> LinearMetric:
+    """Logit difference: target minus one other token. Invariant under adding a constant to all logits.
+
+    Args:
+        batch: the prompts; the correct token is the target.
+        incorrect: the other token's id for each prompt, or the name of a token set that holds, beside the target,
+            exactly one token for each prompt. Default: the batch's token set "foil".
+
+    Raises:
+        InputError: as many foils as prompts are missing, a foil outside the vocabulary or equal to its target.
+    """
+    if incorrect is None or isinstance(incorrect, str):
+        others = batch.others(incorrect or "foil")
+        if (counts := others.sum(1)).ne(1).any():
+            i = int(torch.nonzero(counts != 1)[0])
+            raise InputError(f"prompt {i}: a logit difference needs one incorrect token, got {int(counts[i])}")
+        foils = others.int().argmax(1)
+    else:
+        foils = torch.as_tensor(incorrect, dtype=torch.long)
+    if foils.shape != batch.targets.shape:
+        raise InputError(f"incorrect ids have shape {tuple(foils.shape)}, targets {tuple(batch.targets.shape)}")
+    if (outside := (foils < 0) | (foils >= batch.d_vocab)).any():
+        i = int(torch.nonzero(outside)[0])
+        raise InputError(f"prompt {i}: incorrect id {int(foils[i])} outside the vocabulary of {batch.d_vocab} tokens")
+    if (same := foils == batch.targets).any():
+        i = int(torch.nonzero(same)[0])
+        raise InputError(f"prompt {i}: the incorrect token equals the target {batch.token_name(int(foils[i]))!r}")
+    signs = torch.tensor([1.0, -1.0], dtype=torch.float64).expand(len(batch), 2)
+    return _sparse("logit difference", batch, torch.stack([batch.targets, foils], 1), signs)
+
+
+def correct_vs_other(batch: PromptBatch, others: str | Tensor = "all", reduce: Reduce = "mean") -> LinearMetric:
+    """The target's logit minus the mean, or the sum, of the logits of the other tokens.
+
+    With `reduce="mean"` it is invariant under adding a constant to all logits. With `reduce="sum"` it is not (unless
+    there is a single other token), and so depends on whether the unembedding was centred.
+
+    Args:
+        batch: the prompts; the correct token is the target, which never counts as one of the others.
+        others: "all" tokens, a name in `batch.token_sets` (mazes: "cells", "neighbors"), or a boolean mask of shape
+            [vocab] or [prompt, vocab].
+        reduce: "mean" or "sum" over the others.
+
+    Raises:
+        InputError: unknown name, mask of another shape, or a prompt without any other token.
+    """
+    if reduce not in ("mean", "sum"):
+        raise InputError(f"reduce is 'mean' or 'sum', got {reduce!r}")
+    mask = batch.token_set(others)
+    name = f"correct minus {reduce} of {others if isinstance(others, str) else 'masked'}"
+    if mask.ndim == 2:
+        return _against_own_sets(name, batch, batch.others(mask), reduce)
+    held = mask[batch.targets]
+    counts = mask.sum() - held.long()
+    _check_not_empty(counts, others)
+    shares = -1.0 / counts.double() if reduce == "mean" else -torch.ones(len(batch), dtype=torch.float64)
+    weights = 1.0 - shares * held  # takes the target out of the others again
+    return LinearMetric(name, batch.targets[:, None], weights[:, None], mask.double(), shares)
+
+
+def linear_metric(
+    batch: PromptBatch, coefficients: Float[Tensor, "prompt vocab"], name: str = "linear metric"
+) -> LinearMetric:
+    """Any linear functional of the logits, from its coefficients.
+
+    Raises:
+        InputError: coefficients of another shape, or not finite.
+    """
+    c = torch.as_tensor(coefficients).double()
+    if tuple(c.shape) != (len(batch), batch.d_vocab):
+        raise InputError(f"coefficients have shape {tuple(c.shape)}, expected ({len(batch)}, {batch.d_vocab})")
+    if not c.isfinite().all():
+        raise InputError(f"prompt {int(torch.nonzero(~c.isfinite())[0, 0])}: a coefficient is not finite")
+    ids, weights = _padded(c != 0, c)
+    return _sparse(name, batch, ids, weights)
+
+
+def _against_own_sets(name: str, batch: PromptBatch, others: Tensor, reduce: Reduce) -> LinearMetric:
+    counts = others.sum(1)
+    _check_not_empty(counts, "neighbors" if "neighbors" in name else "masked")
+    weight = -1.0 / counts.double() if reduce == "mean" else -torch.ones(len(batch), dtype=torch.float64)
+    ids, weights = _padded(others, others * weight[:, None])
+    ones = torch.ones(len(batch), 1, dtype=torch.float64)
+    return _sparse(name, batch, torch.cat([batch.targets[:, None], ids], 1), torch.cat([ones, weights], 1))
+
+
+def _padded(held: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+    """The ids that each row holds and their values, rows filled up with weight zero."""
+    k = max(int(held.sum(1).max()), 1)
+    ids = held.int().argsort(dim=1, descending=True, stable=True)[:, :k]
+    return ids, values.gather(1, ids)
+
+
+def _sparse(name: str, batch: PromptBatch, ids: Tensor, weights: Tensor) -> LinearMetric:
+    none = torch.zeros(batch.d_vocab, dtype=torch.float64)
+    return LinearMetric(name, ids, weights, none, torch.zeros(len(batch), dtype=torch.float64))
+
+
+def _check_not_empty(counts: Tensor, others: str | Tensor) -> None:
+    if (counts == 0).any():
+        i = int(torch.nonzero(counts == 0)[0])
+        what = repr(others) if isinstance(others, str) else "the mask"
+        raise InputError(
+            f"prompt {i} has no other token in {what} beside its target ({int((counts == 0).sum())} such prompts); "
+            f"batch.having(name) leaves such prompts out"
+        )

@@ -1,0 +1,128 @@
+"""What the engine needs of a model: a protocol, and the vocabulary of a pre-norm residual stream."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """Sizes; `d_mlp` is None for models of attention only."""
+
+    n_layers: int
+    n_heads: int
+    d_model: int
+    d_head: int
+    d_mlp: int | None
+    d_vocab: int
+    n_ctx: int
+
+
+@dataclass(frozen=True)
+class FinalNorm:
+    """The norm before the unembedding. At a given scale it is affine: (centred residual) * weight / scale + bias.
+
+    `weight` and `bias` are None where they were folded away or never were.
+    """
+
+    kind: Literal["layer", "rms", "none"]
+    weight: Float[Tensor, "d_model"] | None = None
+    bias: Float[Tensor, "d_model"] | None = None
+    eps: float = 1e-5
+
+    def pull_back(self, direction: Float[Tensor, "prompt d_model"]) -> Float[Tensor, "prompt d_model"]:
+        """The direction in front of the norm, up to the scale, that the given direction behind it reads."""
+        if self.weight is not None:
+            direction = direction * self.weight
+        return direction - direction.mean(-1, keepdim=True) if self.kind == "layer" else direction
+
+    def constant(self, direction: Float[Tensor, "prompt d_model"]) -> Float[Tensor, "prompt"]:
+        """What the norm's bias adds along a direction behind it."""
+        return direction.new_zeros(len(direction)) if self.bias is None else direction @ self.bias
+
+    def scale(self, residual: Float[Tensor, "... d_model"]) -> Float[Tensor, "..."]:
+        """The scale that a residual has of its own: what the norm divides by."""
+        if self.kind == "none":
+            return torch.ones_like(residual[..., 0])
+        if self.kind == "layer":
+            residual = residual - residual.mean(-1, keepdim=True)
+        return (residual.pow(2).mean(-1) + self.eps).sqrt()
+
+    def apply(
+        self, residual: Float[Tensor, "... d_model"], scale: Float[Tensor, "..."]
+    ) -> Float[Tensor, "... d_model"]:
+        """The norm at a frozen scale."""
+        if self.kind == "layer":
+            residual = residual - residual.mean(-1, keepdim=True)
+        normed = residual / scale[..., None]
+        normed = normed if self.weight is None else normed * self.weight
+        return normed if self.bias is None else normed + self.bias
+
+
+@dataclass(frozen=True)
+class BlockWeights:
+    """What one block writes with: heads through W_O and b_O, neurons through W_out and b_out."""
+
+    W_O: Float[Tensor, "head d_head d_model"]
+    b_O: Float[Tensor, "d_model"] | None
+    W_out: Float[Tensor, "d_mlp d_model"] | None
+    b_out: Float[Tensor, "d_model"] | None
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which activations a forward pass keeps beside the logits and the final scale."""
+
+    components: bool = False  # embeddings, attention and MLP outputs, heads' z
+    neurons: bool = False
+    sources: bool = False
+    depths: bool = False
+
+
+@dataclass(frozen=True)
+class Reads:
+    """One forward pass at the read positions of its prompts; lists run over layers. What was not asked for is empty.
+
+    `values` and `patterns` serve sources: the values of whole sequences, the pattern's row at the read position.
+    """
+
+    logits: Float[Tensor, "prompt vocab"]
+    final_residual: Float[Tensor, "prompt d_model"]
+    final_scale: Float[Tensor, "prompt"]
+    embeddings: dict[str, Float[Tensor, "prompt d_model"]]
+    attn_out: list[Float[Tensor, "prompt d_model"]]
+    mlp_out: list[Float[Tensor, "prompt d_model"]]
+    z: list[Float[Tensor, "prompt head d_head"]]
+    neurons: list[Float[Tensor, "prompt d_mlp"]]
+    values: list[Float[Tensor, "sequence position head d_head"]]
+    patterns: list[Float[Tensor, "prompt head position"]]
+    depths: dict[str, Float[Tensor, "prompt d_model"]]
+
+
+@runtime_checkable
+class ResidualModel(Protocol):
+    """A causal model whose residual stream is a sum, seen through its weights and its reads."""
+
+    shape: ModelShape
+    precision: torch.dtype  # the coarsest that logits are computed in: what sums can be held to
+    final_norm: FinalNorm
+    blocks: tuple[BlockWeights, ...]
+    W_U: Float[Tensor, "d_model vocab"]
+    b_U: Float[Tensor, "vocab"] | None
+    info: Mapping[str, Any]
+
+    def read(
+        self,
+        tokens: Int[Tensor, "sequence position"],
+        rows: Int[Tensor, "prompt"],
+        positions: Int[Tensor, "prompt"],
+        wanted: Wanted,
+    ) -> Reads:
+        """Run the sequences once and keep what is wanted at (rows[i], positions[i]) for every prompt i."""
+        ...

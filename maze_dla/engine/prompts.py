@@ -1,0 +1,228 @@
+"""Prompts: a sequence and a read position in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+from typing_extensions import Self
+
+from maze_dla.errors import InputError, PromptError
+
+TokenSet = Bool[Tensor, "vocab"] | Bool[Tensor, "prompt vocab"]
+
+
+@dataclass(frozen=True)
+class ReadPlan:
+    """Part of a batch for one forward pass: which sequences to run, and what to read in them."""
+
+    tokens: Int[Tensor, "sequence position"]
+    prompts: Int[Tensor, "prompt"]
+    rows: Int[Tensor, "prompt"]
+    positions: Int[Tensor, "prompt"]
+
+
+@dataclass(frozen=True)
+class PromptBatch:
+    """Prompts of different lengths, what should follow each, and names for what they are compared with.
+
+    Token ids stand in `sequences`, padded on the right; prompt `i` is the sequence `sequence_of[i]` up to and
+    including the position `read_positions[i]`, so that prompts which are prefixes of one sequence share it. A causal
+    model never looks behind the read position: a prompt's numbers do not depend on the padding or on its neighbours.
+
+    `token_sets` names sets of tokens that a metric can compare the target with, one for all prompts ([vocab]) or one
+    for each ([prompt, vocab]).
+    """
+
+    sequences: Int[Tensor, "sequence position"]
+    sequence_lengths: Int[Tensor, "sequence"]
+    sequence_of: Int[Tensor, "prompt"]
+    read_positions: Int[Tensor, "prompt"]
+    targets: Int[Tensor, "prompt"]
+    d_vocab: int
+    sequence_labels: tuple[tuple[str, ...], ...]
+    vocabulary: Sequence[str] | None = None
+    token_sets: Mapping[str, TokenSet] = field(default_factory=dict)
+    info: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        n = len(self.targets)
+        if n == 0:
+            raise InputError("a batch needs at least one prompt, got none")
+        for name in ("sequence_of", "read_positions"):
+            if len(getattr(self, name)) != n:
+                raise InputError(f"{name} has {len(getattr(self, name))} entries, targets has {n}")
+        ends = self.sequence_lengths[self.sequence_of]
+        if bad := torch.nonzero((self.read_positions >= ends) | (self.read_positions < 0)).flatten().tolist():
+            i = bad[0]
+            raise PromptError(
+                f"prompt {i}: read position {int(self.read_positions[i])} outside its {int(ends[i])} tokens"
+            )
+        _check_ids(self.sequences, self.d_vocab, "sequence", self.sequence_lengths)
+        _check_ids(self.targets[:, None], self.d_vocab, "the target of prompt")
+
+    @classmethod
+    def from_tokens(
+        cls,
+        tokens: Sequence[Sequence[int]],
+        targets: Sequence[int],
+        *,
+        d_vocab: int,
+        pad_id: int = 0,
+        labels: Sequence[Sequence[str]] | None = None,
+        **more: Any,
+    ) -> Self:
+        """A batch in which each prompt is a sequence of its own, read at its last token.
+
+        Args:
+            tokens: token ids of each prompt, of any lengths.
+            targets: for each prompt the id of the token that should follow it.
+            d_vocab: size of the vocabulary; ids outside are refused.
+            pad_id: what fills the sequences on the right; it changes no number.
+            labels: the prompts' tokens as strings; without them the ids serve.
+
+        Raises:
+            InputError: no prompts, or as many targets as prompts are missing.
+            PromptError: an empty prompt, or an id outside the vocabulary.
+        """
+        if len(tokens) != len(targets):
+            raise InputError(f"{len(tokens)} prompts but {len(targets)} targets: each prompt needs one")
+        if empty := [i for i, t in enumerate(tokens) if len(t) == 0]:
+            raise PromptError(f"prompt {empty[0]} has no tokens, expected at least one")
+        lengths = torch.tensor([len(t) for t in tokens])
+        padded = torch.full((len(tokens), max(map(len, tokens), default=0)), pad_id)
+        for row, ids in enumerate(tokens):
+            padded[row, : len(ids)] = torch.as_tensor(ids)
+        names = labels if labels is not None else [[str(int(t)) for t in ids] for ids in tokens]
+        return cls(
+            sequences=padded,
+            sequence_lengths=lengths,
+            sequence_of=torch.arange(len(tokens)),
+            read_positions=lengths - 1,
+            targets=torch.as_tensor(targets, dtype=torch.long),
+            d_vocab=d_vocab,
+            sequence_labels=tuple(tuple(t) for t in names),
+            **more,
+        )
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def __repr__(self) -> str:
+        lengths = self.lengths
+        task = f"task {self.info['task']!r}, " if "task" in self.info else ""
+        return (
+            f"{type(self).__name__}({task}{len(self)} prompts of {int(lengths.min())} to {int(lengths.max())} tokens)"
+        )
+
+    @cached_property
+    def lengths(self) -> Int[Tensor, "prompt"]:
+        """Number of tokens of each prompt, the read position being the last."""
+        return self.read_positions + 1
+
+    @cached_property
+    def tokens(self) -> Int[Tensor, "prompt position"]:
+        """Token ids of each prompt, padded on the right beyond `lengths` with what the sequences hold there."""
+        return self.sequences[self.sequence_of][:, : int(self.lengths.max())]
+
+    @cached_property
+    def labels(self) -> tuple[tuple[str, ...], ...]:
+        """The tokens of each prompt as strings."""
+        pairs = zip(self.sequence_of.tolist(), self.lengths.tolist(), strict=True)
+        return tuple(self.sequence_labels[s][:n] for s, n in pairs)
+
+    def token_name(self, token: int) -> str:
+        """The token as a string where the vocabulary is known, else its id."""
+        return self.vocabulary[token] if self.vocabulary is not None else str(token)
+
+    def select(self, prompts: Sequence[int] | Tensor) -> Self:
+        """The batch with just these prompts, in this order."""
+        chosen = torch.as_tensor(prompts, dtype=torch.long)
+        sets = {name: s[chosen] if s.ndim == 2 else s for name, s in self.token_sets.items()}
+        used, sequence_of = torch.unique(self.sequence_of[chosen], return_inverse=True)
+        return replace(
+            self,
+            sequences=self.sequences[used],
+            sequence_lengths=self.sequence_lengths[used],
+            sequence_labels=tuple(self.sequence_labels[i] for i in used.tolist()),
+            sequence_of=sequence_of,
+            read_positions=self.read_positions[chosen],
+            targets=self.targets[chosen],
+            token_sets=sets,
+        )
+
+    def having(self, token_set: str) -> Self:
+        """The batch without the prompts for which the named token set holds nothing but the target.
+
+        Raises:
+            InputError: no token set of that name, or no prompt is left.
+        """
+        others = self.others(token_set)
+        keep = torch.nonzero(others.expand(len(self), -1).any(1)).flatten()
+        if len(keep) == 0:
+            raise InputError(f"none of the {len(self)} prompts has a token in {token_set!r} beside its target")
+        return self.select(keep)
+
+    def others(self, token_set: str | Tensor) -> Bool[Tensor, "prompt vocab"]:
+        """The tokens of a named set or of a mask without each prompt's target ("all": the whole vocabulary)."""
+        mask = self.token_set(token_set)
+        mask = mask.expand(len(self), -1).clone()
+        mask[torch.arange(len(self)), self.targets] = False
+        return mask
+
+    def token_set(self, token_set: str | Tensor) -> TokenSet:
+        """The mask behind a name, or the mask itself after a look at its shape."""
+        if isinstance(token_set, str):
+            if token_set == "all":
+                return torch.ones(self.d_vocab, dtype=torch.bool)
+            if token_set not in self.token_sets:
+                known = ", ".join(repr(s) for s in ("all", *self.token_sets))
+                raise InputError(f"unknown token set {token_set!r}: this batch has {known}, or give a mask")
+            return self.token_sets[token_set]
+        mask = torch.as_tensor(token_set)
+        if mask.dtype != torch.bool or tuple(mask.shape) not in ((self.d_vocab,), (len(self), self.d_vocab)):
+            raise InputError(
+                f"a mask of others is boolean with shape ({self.d_vocab},) or ({len(self)}, {self.d_vocab}), "
+                f"got {mask.dtype} with shape {tuple(mask.shape)}"
+            )
+        return mask
+
+    def plans(self, sequences_at_once: int, tokens_at_once: int = 4096) -> Iterator[ReadPlan]:
+        """The batch in pieces for forward passes, sequences of like length together.
+
+        Lengths are rounded up to a multiple of 8: a CPU library that caches a plan per shape then stays small.
+        """
+        last_read = torch.zeros(len(self.sequence_lengths), dtype=torch.long)
+        last_read.scatter_reduce_(0, self.sequence_of, self.lengths, reduce="amax")
+        order = last_read.argsort(stable=True)
+        by_sequence = self.sequence_of.argsort(stable=True)
+        bounds = torch.searchsorted(self.sequence_of[by_sequence], torch.arange(len(last_read) + 1))
+        start = 0
+        while start < len(order):
+            stop = start + 1
+            while stop - start < sequences_at_once and stop < len(order):
+                if (stop + 1 - start) * int(last_read[order[stop]]) > tokens_at_once:
+                    break
+                stop += 1
+            chosen = order[start:stop]
+            width = min(-(-int(last_read[chosen].max()) // 8) * 8, self.sequences.shape[1])
+            prompts = [by_sequence[bounds[s] : bounds[s + 1]] for s in chosen.tolist()]
+            rows = torch.repeat_interleave(torch.arange(len(chosen)), torch.tensor([len(p) for p in prompts]))
+            flat = torch.cat(prompts)
+            yield ReadPlan(self.sequences[chosen, :width], flat, rows, self.read_positions[flat])
+            start = stop
+
+
+def _check_ids(ids: Tensor, d_vocab: int, what: str, lengths: Tensor | None = None) -> None:
+    outside = (ids < 0) | (ids >= d_vocab)
+    if lengths is not None:
+        outside &= torch.arange(ids.shape[1]) < lengths[:, None]
+    if outside.any():
+        row, position = torch.nonzero(outside)[0].tolist()
+        where = f"{what} {row}, position {position}" if lengths is not None else f"{what} {row}"
+        raise PromptError(f"{where}: token id {int(ids[row, position])} outside the vocabulary of {d_vocab} tokens")

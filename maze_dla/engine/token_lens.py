@@ -1,0 +1,142 @@
+"""Token lens: the whole next-token distribution as it can be read at every depth.
+
+nostalgebraist 2020, "interpreting GPT: the logit lens"; the divergence as in Belrose et al. 2023 (arXiv 2303.08112).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from maze_dla.engine.completeness import check_sums
+from maze_dla.engine.lens import check_scale, scaled_depths
+from maze_dla.engine.metrics import logit
+from maze_dla.engine.model import Reads, ResidualModel, Wanted
+from maze_dla.engine.passes import SEQUENCES_AT_ONCE, check_fit, describe, hits, in_batch_order, run
+from maze_dla.engine.prompts import PromptBatch
+from maze_dla.errors import InputError
+from maze_dla.results.lens import Scale, TokenLensResult
+
+Positions = Literal["read", "all"]
+PADDING = {"top_ids": -1, "target_rank": -1}
+
+
+def token_lens(
+    model: ResidualModel,
+    batch: PromptBatch,
+    k: int = 5,
+    scale: Scale = "own",
+    positions: Positions = "read",
+    *,
+    sequences_at_once: int = SEQUENCES_AT_ONCE,
+) -> TokenLensResult:
+    """The k most likely tokens at every depth, with rank of the target, entropy and divergence from the final one.
+
+    Args:
+        model: the model, seen through the engine's protocol.
+        batch: the prompts.
+        k: how many tokens to keep at each depth.
+        scale: "own" (the original logit lens) or "final", as in `logit_lens`.
+        positions: "read" for the read position; "all" for every position of the prompt, the target then being the
+            prompt's own next token. This adds a position axis in front of the depths.
+        sequences_at_once: how many sequences go through the model together; changes speed, not numbers.
+
+    Raises:
+        InputError: the batch does not fit the model, k outside 1..vocabulary, unknown scale or positions.
+        CompletenessError: the logits at the last depth are not the model's own.
+    """
+    check_scale(scale)
+    check_fit(model, batch)
+    if positions not in ("read", "all"):
+        raise InputError(f"positions is 'read' or 'all', got {positions!r}")
+    if not 1 <= k <= batch.d_vocab:
+        raise InputError(f"k is between 1 and the vocabulary's {batch.d_vocab} tokens, got {k}")
+    everywhere = _at_all_positions(batch) if positions == "all" else batch
+    collected: dict[str, list[Tensor]] = defaultdict(list)
+    order: list[Tensor] = []
+    labels: tuple[str, ...] = ()
+    target_logit = logit(everywhere)
+    wanted = Wanted(depths=True)
+    for plan, reads in run(model, everywhere, wanted, what="token lens", sequences_at_once=sequences_at_once):
+        labels = tuple(reads.depths)
+        targets = everywhere.targets[plan.prompts].to(reads.logits.device)
+        piece = _read_tokens(model, reads, targets, scale, k, plan.prompts)
+        piece["correct"] = hits(reads, everywhere, plan)
+        piece["metric"] = target_logit.select(plan.prompts)(reads.logits)
+        order.append(plan.prompts)
+        for name, values in piece.items():
+            collected[name].append(values)
+    joined = {name: in_batch_order(order, pieces) for name, pieces in collected.items()}
+    if positions == "all":
+        joined = {name: _by_prompt(values, batch, name) for name, values in joined.items()}
+    names = {int(t): batch.token_name(int(t)) for t in joined["top_ids"].unique() if t >= 0}
+    described = describe(model, batch, logit(batch))
+    return TokenLensResult(**described, labels=labels, scale=scale, token_names=names, **joined)
+
+
+def _read_tokens(
+    model: ResidualModel,
+    reads: Reads,
+    targets: Int[Tensor, "prompt"],
+    scale: Scale,
+    k: int,
+    prompts: Int[Tensor, "prompt"],
+) -> dict[str, Tensor]:
+    """Every number of the token lens, [prompt, depth, ...], one depth of logits held at a time."""
+    final = reads.logits.log_softmax(-1)
+    rows = defaultdict(list)
+    logits = reads.logits
+    for residual, at_scale in scaled_depths(model, reads, scale):
+        logits = model.final_norm.apply(residual, at_scale) @ model.W_U
+        logits = logits if model.b_U is None else logits + model.b_U
+        log_probs = logits.log_softmax(-1)
+        top = log_probs.topk(k, dim=-1)
+        rows["top_ids"].append(top.indices)
+        rows["top_probs"].append(top.values.exp())
+        rows["target_rank"].append((logits > logits.gather(-1, targets[:, None])).sum(-1))
+        rows["entropy"].append(_expected(log_probs, -log_probs))
+        rows["kl"].append(_expected(final, final - log_probs).clamp_min(0))
+    size = reads.logits.abs().amax(-1)
+    what = "the model's logits = the last depth"
+    check_sums(reads.logits, logits[..., None], size, model.precision, what, prompts)
+    return {name: torch.stack(values, 1) for name, values in rows.items()}
+
+
+def _expected(log_probs: Float[Tensor, "... vocab"], values: Float[Tensor, "... vocab"]) -> Float[Tensor, "..."]:
+    """The mean of the values under a distribution; tokens of probability zero count nothing."""
+    probs = log_probs.exp()
+    return torch.where(probs > 0, probs * values, 0).sum(-1)
+
+
+def _at_all_positions(batch: PromptBatch) -> PromptBatch:
+    """Every position of every prompt as a prompt of its own, with the token that follows as its target."""
+    from dataclasses import replace
+
+    prompts = torch.repeat_interleave(torch.arange(len(batch)), batch.lengths)
+    positions = torch.cat([torch.arange(n) for n in batch.lengths.tolist()])
+    following = (positions + 1).clamp_max(batch.sequences.shape[1] - 1)
+    targets = batch.sequences[batch.sequence_of[prompts], following]
+    last = positions == batch.read_positions[prompts]
+    return replace(
+        batch,
+        sequence_of=batch.sequence_of[prompts],
+        read_positions=positions,
+        targets=torch.where(last, batch.targets[prompts], targets),
+        token_sets={},
+    )
+
+
+def _by_prompt(values: Tensor, batch: PromptBatch, name: str) -> Tensor:
+    """[position of any prompt, ...] as [prompt, position, ...]; of metric and correct only the read position."""
+    ends = batch.lengths.cumsum(0) - 1
+    if name in ("metric", "correct"):
+        return values[ends]
+    shape = (len(batch), int(batch.lengths.max()), *values.shape[1:])
+    padded = values.new_full(shape, PADDING.get(name, float("nan")))
+    inside = torch.arange(shape[1]) < batch.lengths[:, None]
+    padded[inside] = values
+    return padded

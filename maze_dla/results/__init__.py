@@ -1,0 +1,1 @@
+"""Finished results: frozen arrays with their statistics, tables and files."""

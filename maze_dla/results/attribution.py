@@ -1,0 +1,157 @@
+"""The result of a direct logit attribution."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from maze_dla.results.base import PromptResult, format_mean
+from maze_dla.results.lens import LensResult
+from maze_dla.results.statistics import Summary, summarize, summary_from_moments
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class RankedPart(NamedTuple):
+    """A head or neuron with its mean contribution over prompts and 95% interval, in logits."""
+
+    layer: int
+    index: int
+    mean: float
+    low: float
+    high: float
+    name: str
+
+
+@dataclass(frozen=True, repr=False)
+class AttributionResult(PromptResult):
+    """Contributions to the metric at the frozen scale of the final norm, all in logits.
+
+    For every prompt `layers.sum(1) + constant = metric`, up to `gap` (`metric` minus the sum). `layers` has one column
+    for each of `layer_labels`: embed, pos_embed, 0_attn_out, 0_mlp_out, ... Within it, heads and `attn_bias` (b_O)
+    sum to their attention layer; neurons and `mlp_bias` (b_out) to their MLP; sources to their head. b_V reaches a
+    head through its pattern, so it is part of the head and of its sources. The bias of the final norm and b_U form
+    the constant.
+
+    `neurons` is [prompt, layer, neuron] where each prompt's were asked for; `neuron_mean` and `neuron_variance`
+    (over prompts, unbiased) are there whenever neurons were asked for. `sources` and `patterns`, [prompt, layer,
+    head, position], hold what each head moved from each position and the attention it paid there.
+
+    Elhage et al. 2021, "A Mathematical Framework for Transformer Circuits"; nostalgebraist 2020, "interpreting GPT:
+    the logit lens"; Wang et al. 2022 (arXiv 2211.00593), section 3.
+    """
+
+    layers: Float[Tensor, "prompt component"]
+    layer_labels: tuple[str, ...]
+    heads: Float[Tensor, "prompt layer head"]
+    attn_bias: Float[Tensor, "prompt layer"]
+    mlp_bias: Float[Tensor, "prompt layer"]
+    constant: Float[Tensor, "prompt"]
+    gap: Float[Tensor, "prompt"]
+    final_scale: Float[Tensor, "prompt"]
+    neurons: Float[Tensor, "prompt layer neuron"] | None = None
+    neuron_mean: Float[Tensor, "layer neuron"] | None = None
+    neuron_variance: Float[Tensor, "layer neuron"] | None = None
+    sources: Float[Tensor, "prompt layer head position"] | None = None
+    patterns: Float[Tensor, "prompt layer head position"] | None = None
+
+    def top_heads(self, k: int = 5) -> list[RankedPart]:
+        """The `k` heads with the largest mean contribution by size, in either direction, strongest first."""
+        return _strongest(summarize(self.heads), k, "H")
+
+    def top_neurons(self, k: int = 5) -> list[RankedPart]:
+        """The `k` neurons with the largest mean contribution by size; needs neurons to have been asked for."""
+        if self.neuron_mean is None or self.neuron_variance is None:
+            raise ValueError("this result has no neurons: ask with attribute(..., neurons=True) or neurons='mean'")
+        return _strongest(summary_from_moments(self.neuron_mean, self.neuron_variance, len(self)), k, "N")
+
+    def lens(self) -> LensResult:
+        """The logit lens at the final norm's recorded scale, which is the running sum of the layers."""
+        running = self.constant.double()[:, None] + self.layers.double().cumsum(1)
+        n_embeddings = sum(label in ("embed", "pos_embed") for label in self.layer_labels)
+        written = self.layer_labels[n_embeddings:]
+        labels = ["0_pre" if written else "final_post"]
+        for label, following in zip(written, [*written[1:], None], strict=True):
+            if following is None:
+                labels.append("final_post")
+            elif label.endswith("_attn_out") and following == label.replace("_attn_out", "_mlp_out"):
+                labels.append(label.replace("_attn_out", "_mid"))
+            else:
+                labels.append(f"{following.split('_')[0]}_pre")
+        values = running[:, n_embeddings - 1 :].to(self.layers.dtype)
+        return LensResult(
+            self.metric,
+            self.correct,
+            self.prompt_tokens,
+            self.targets,
+            self.info,
+            values=values,
+            labels=tuple(labels),
+            scale="final",
+        )
+
+    def layer_summary(self) -> Summary:
+        """Mean, standard error and interval of each layer's contribution over prompts."""
+        return summarize(self.layers)
+
+    def to_frame(self) -> pd.DataFrame:
+        """Columns prompt, kind (constant, layer, head, attn_bias, mlp_bias), component, layer, head, contribution."""
+        import pandas as pd
+
+        frames = [_rows("constant", ["constant"], self.constant[:, None])]
+        frames.append(_rows("layer", list(self.layer_labels), self.layers))
+        n_layers, n_heads = self.heads.shape[1:]
+        names = [f"L{layer}H{head}" for layer in range(n_layers) for head in range(n_heads)]
+        heads = _rows("head", names, self.heads.flatten(1))
+        heads["layer"] = torch.arange(n_layers).repeat_interleave(n_heads).repeat(len(self)).numpy()
+        heads["head"] = torch.arange(n_heads).repeat(n_layers * len(self)).numpy()
+        frames.append(heads)
+        for kind, values in (("attn_bias", self.attn_bias), ("mlp_bias", self.mlp_bias)):
+            frames.append(_rows(kind, [f"{i}_{kind}" for i in range(values.shape[1])], values))
+        table = pd.concat(frames, ignore_index=True)
+        table[["layer", "head"]] = table[["layer", "head"]].astype("Int64")
+        return table[["prompt", "kind", "component", "layer", "head", "contribution"]]
+
+    def _facts(self) -> list[tuple[str, str]]:
+        heads = ", ".join(f"{h.name} {h.mean:+.2f}" for h in self.top_heads(3))
+        gap = f"{float(self.gap.abs().max()):.1e} logits at most"
+        return [*super()._facts(), ("strongest heads", heads), ("completeness gap", gap)]
+
+
+def _strongest(summary: Summary, k: int, letter: str) -> list[RankedPart]:
+    width = summary.mean.shape[1]
+    order = summary.mean.abs().flatten().argsort(descending=True, stable=True)[:k].tolist()
+    places = [divmod(i, width) for i in order]
+    return [
+        RankedPart(
+            layer,
+            index,
+            *(float(t[layer, index]) for t in (summary.mean, summary.low, summary.high)),
+            f"L{layer}{letter}{index}",
+        )
+        for layer, index in places
+    ]
+
+
+def _rows(kind: str, names: list[str], values: Tensor) -> pd.DataFrame:
+    import pandas as pd
+
+    n = len(values)
+    return pd.DataFrame(
+        {
+            "prompt": torch.arange(n).repeat_interleave(len(names)).numpy(),
+            "kind": kind,
+            "component": names * n,
+            "layer": None,
+            "head": None,
+            "contribution": values.reshape(-1).numpy(),
+        }
+    )
+
+
+__all__ = ["AttributionResult", "RankedPart", "format_mean"]

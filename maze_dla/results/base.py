@@ -1,0 +1,102 @@
+"""What all results share: what was asked of which model, how well it does the task, and files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from maze_dla.results.statistics import Proportion, Summary, summarize
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+CAN_DO_THE_TASK = 0.5  # below this accuracy a result says that the model cannot do its task
+
+
+@dataclass(frozen=True, repr=False)
+class PromptResult:
+    """A result over prompts.
+
+    `metric` is the metric of each prompt, computed from the model's own logits, in logits. `correct` says for which
+    prompts the most likely token is the target. `prompt_tokens` are the prompts' tokens as strings, `targets` the tokens
+    that should follow. `info` names the model, its checkpoint's hash, the task, the seed and the metric.
+    """
+
+    metric: Float[Tensor, "prompt"]
+    correct: Bool[Tensor, "prompt"]
+    prompt_tokens: tuple[tuple[str, ...], ...]
+    targets: tuple[str, ...]
+    info: Mapping[str, Any]
+
+    def __len__(self) -> int:
+        return len(self.metric)
+
+    @cached_property
+    def accuracy(self) -> Proportion:
+        """The share of prompts whose most likely next token is the target."""
+        return Proportion(int(self.correct.sum()), len(self))
+
+    @property
+    def caution(self) -> str | None:
+        """A sentence where the model cannot do the task, so that its parts explain no skill; else None."""
+        if self.accuracy.value >= CAN_DO_THE_TASK:
+            return None
+        return f"The model cannot do this task (accuracy {self.accuracy}): its parts explain no skill."
+
+    def metric_summary(self) -> Summary:
+        """Mean, standard error and interval of the metric over prompts."""
+        return summarize(self.metric)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the result to a `.zanj` file, replacing one of that name only when the new one is whole.
+
+        Raises:
+            ResultFileError: a name that does not end in `.zanj`, or a folder that cannot be written.
+        """
+        from maze_dla.results.storage import save_result
+
+        return save_result(self, path)
+
+    def to_frame(self) -> pd.DataFrame:
+        """The result as a table in long form, one row for each prompt and number."""
+        raise NotImplementedError
+
+    def _facts(self) -> list[tuple[str, str]]:
+        """The lines of the short representation: name and value."""
+        summary = self.metric_summary()
+        facts = [
+            ("model", str(self.info.get("model", "?"))),
+            ("task", str(self.info.get("task", "?"))),
+            ("prompts", str(len(self))),
+            ("accuracy", str(self.accuracy)),
+            (str(self.info.get("metric", "metric")), f"{format_mean(summary)} logits"),
+        ]
+        return facts
+
+    def __repr__(self) -> str:
+        lines = [f"  {name}: {value}" for name, value in self._facts()]
+        if self.caution:
+            lines.append(f"  {self.caution}")
+        return "\n".join([type(self).__name__, *lines])
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        rows = "".join(
+            f"<tr><th style='text-align:left'>{escape(name)}</th><td style='text-align:left'>{escape(value)}</td></tr>"
+            for name, value in self._facts()
+        )
+        caution = f"<p><b>{escape(self.caution)}</b></p>" if self.caution else ""
+        return f"<b>{type(self).__name__}</b><table>{rows}</table>{caution}"
+
+
+def format_mean(summary: Summary, index: tuple[int, ...] = ()) -> str:
+    """A mean with its interval, "3.55 [3.12, 3.98]"."""
+    mean, low, high = (float(t[index]) for t in (summary.mean, summary.low, summary.high))
+    return f"{mean:.3f} [{low:.3f}, {high:.3f}]"

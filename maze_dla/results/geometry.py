@@ -1,0 +1,34 @@
+"""A maze as a picture needs it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+Cell = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class MazeGeometry:
+    """One maze and its prompt on the lattice; a cell is (row, column), row 0 being at the top.
+
+    `connections` are the open passages between neighbouring cells, `path` the whole solution from `origin` to
+    `target`. `token_cells` has an entry for each token of the prompt: the cell that it names, or None.
+    `current` is the cell at the read position, None where it is not a cell.
+    """
+
+    rows: int
+    columns: int
+    connections: frozenset[tuple[Cell, Cell]]
+    path: tuple[Cell, ...]
+    token_cells: tuple[Cell | None, ...]
+    current: Cell | None
+
+    @property
+    def origin(self) -> Cell:
+        """Where the path begins."""
+        return self.path[0]
+
+    @property
+    def target(self) -> Cell:
+        """Where the path ends."""
+        return self.path[-1]

@@ -1,0 +1,107 @@
+"""The results of logit lens and token lens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from maze_dla.results.base import PromptResult
+from maze_dla.results.statistics import Summary, summarize
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Scale = Literal["final", "own"]
+
+
+@dataclass(frozen=True, repr=False)
+class LensResult(PromptResult):
+    """The metric as it can be read from the residual stream at every depth, in logits.
+
+    Depths are named 0_pre, 0_mid, 1_pre, ..., final_post; the last equals the metric itself. `scale` is "final"
+    where every depth was read at the final norm's recorded scale, "own" where each was read at its own.
+    """
+
+    values: Float[Tensor, "prompt depth"]
+    labels: tuple[str, ...]
+    scale: Scale
+
+    def summary(self) -> Summary:
+        """Mean, standard error and interval at each depth over prompts."""
+        return summarize(self.values)
+
+    def first_depth_with(self, share: float = 0.5) -> str | None:
+        """The first depth at which the mean reaches this share of the final mean; None where that is not positive."""
+        mean = self.values.double().mean(0)
+        if not mean[-1] > 0:
+            return None
+        return self.labels[int((mean >= share * mean[-1]).int().argmax())]
+
+    def to_frame(self) -> pd.DataFrame:
+        """Columns prompt, depth, value."""
+        return _long(self.labels, value=self.values)
+
+    def _facts(self) -> list[tuple[str, str]]:
+        half = self.first_depth_with(0.5) or "never: the final metric is not positive"
+        return [*super()._facts(), ("scale", self.scale), ("half of the metric at", half)]
+
+
+@dataclass(frozen=True, repr=False)
+class TokenLensResult(PromptResult):
+    """The model's next-token distribution as read at every depth.
+
+    Arrays are [prompt, depth] at the read position, or [prompt, position, depth] where all positions were asked for
+    (padded with -1 and NaN behind a prompt's end); `top_ids` and `top_probs` have a last axis of k tokens. `target_rank`
+    counts the tokens that are more likely than the target (0: the target is on top), `entropy` is in nats, `kl` is
+    the divergence KL(final || depth) in nats. `token_names` maps the ids that occur to strings.
+    """
+
+    top_ids: Int[Tensor, "prompt *position depth k"]
+    top_probs: Float[Tensor, "prompt *position depth k"]
+    target_rank: Int[Tensor, "prompt *position depth"]
+    entropy: Float[Tensor, "prompt *position depth"]
+    kl: Float[Tensor, "prompt *position depth"]
+    labels: tuple[str, ...]
+    scale: Scale
+    token_names: Mapping[int, str]
+
+    @property
+    def all_positions(self) -> bool:
+        """Whether the arrays have a position axis."""
+        return self.kl.ndim == 3
+
+    def top_tokens(self, prompt: int, position: int | None = None) -> list[list[str]]:
+        """The k most likely tokens at every depth as strings, at one position where all were asked for."""
+        ids = self.top_ids[prompt] if position is None else self.top_ids[prompt, position]
+        if ids.ndim != 2:
+            raise ValueError("this token lens holds all positions: name one")
+        return [[self.token_names[t] for t in row] for row in ids.tolist()]
+
+    def to_frame(self) -> pd.DataFrame:
+        """Columns prompt, (position,) depth, top_token, top_prob, target_rank, entropy, kl."""
+        ids, probs = self.top_ids[..., 0], self.top_probs[..., 0]
+        table = _long(
+            self.labels, top_token=ids, top_prob=probs, target_rank=self.target_rank, entropy=self.entropy, kl=self.kl
+        )
+        table = table[table["top_token"] >= 0].reset_index(drop=True)
+        table["top_token"] = [self.token_names[int(t)] for t in table["top_token"]]
+        return table
+
+    def _facts(self) -> list[tuple[str, str]]:
+        return [*super()._facts(), ("scale", self.scale), ("depths", str(len(self.labels)))]
+
+
+def _long(depths: tuple[str, ...], **columns: Tensor) -> pd.DataFrame:
+    import pandas as pd
+
+    shape = next(iter(columns.values())).shape
+    axes = ("prompt", "depth") if len(shape) == 2 else ("prompt", "position", "depth")
+    index = torch.cartesian_prod(*(torch.arange(n) for n in shape))
+    table = pd.DataFrame({axis: index[:, i].numpy() for i, axis in enumerate(axes)})
+    table["depth"] = [depths[i] for i in table["depth"]]
+    return table.assign(**{name: values.reshape(-1).numpy() for name, values in columns.items()})
