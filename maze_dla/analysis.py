@@ -22,14 +22,17 @@ if TYPE_CHECKING:
 
 @wraps(attribution.attribute)
 def attribute(model: Any, batch: PromptBatch, metric: LinearMetric, **options: Any) -> AttributionResult:
+    """Split a metric over the parts of a model: `engine.attribution.attribute`."""
     return attribution.attribute(residual_model(model), batch, metric, **options)
 
 
 @wraps(lens.logit_lens)
 def logit_lens(model: Any, batch: PromptBatch, metric: LinearMetric, *scale: Any, **options: Any) -> LensResult:
+    """The metric at every depth: `engine.lens.logit_lens`."""
     return lens.logit_lens(residual_model(model), batch, metric, *scale, **options)
 
 
 @wraps(tokens.token_lens)
 def token_lens(model: Any, batch: PromptBatch, *more: Any, **options: Any) -> TokenLensResult:
+    """The next-token distribution at every depth: `engine.token_lens.token_lens`."""
     return tokens.token_lens(residual_model(model), batch, *more, **options)

@@ -1,0 +1,1 @@
+"""Models and data as they are found outside, brought to the engine."""

@@ -43,8 +43,10 @@ def check_sums(
         place = torch.unravel_index(relative[prompt].argmax(), relative[prompt].shape) if relative.ndim > 1 else ()
         i = (prompt, *(int(p) for p in place))
         at = f" at index {list(i[1:])}" if len(i) > 1 else ""
+        number = prompt if prompts is None else int(prompts[prompt])
         raise CompletenessError(
-            f"prompt {prompt if prompts is None else int(prompts[prompt])}: {what}{at}: the parts sum to {float(total[i]):.6g}, the whole is {float(whole[i]):.6g}; "
+            f"prompt {number}: {what}{at}: "
+            f"the parts sum to {float(total[i]):.6g}, the whole is {float(whole[i]):.6g}; "
             f"the gap {float(gap[i]):.3g} is {float(relative[i]):.1e} of the largest part "
             f"(at most {tolerance:.0e} in {str(dtype).removeprefix('torch.')})"
         )

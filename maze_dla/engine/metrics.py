@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from maze_dla.engine.prompts import PromptBatch
+from maze_dla.engine.prompts import PromptBatch, chosen_prompts
 from maze_dla.errors import InputError
-
-Reduce = Literal["mean", "sum"]
 
 
 @dataclass(frozen=True)
@@ -39,6 +36,7 @@ class LinearMetric:
 
     @property
     def shift_invariant(self) -> bool:
+        """Whether adding a constant to all logits leaves the metric as it is."""
         total = self.weights.sum(1) + self.shares * self.background.sum()
         size = self.weights.abs().sum(1) + self.shares.abs() * self.background.abs().sum()
         return bool((total.abs() <= 1e-9 * size).all())
@@ -62,13 +60,13 @@ class LinearMetric:
         return own + self.shares.to(bias) * (bias @ self.background.to(bias))
 
     def coefficients(self, d_vocab: int) -> Float[Tensor, "prompt vocab"]:
-        """c itself, as an array: for small batches and for tests."""
+        """The coefficients c themselves, as an array: for small batches and for tests."""
         dense = self.shares[:, None] * self.background[:d_vocab]
         return dense.scatter_add(1, self.ids, self.weights)
 
     def select(self, prompts: Sequence[int] | Tensor) -> LinearMetric:
         """The metric of just these prompts, in this order."""
-        i = torch.as_tensor(prompts, dtype=torch.long)
+        i = chosen_prompts(prompts, len(self))
         return LinearMetric(self.name, self.ids[i], self.weights[i], self.background, self.shares[i])
 
 
@@ -109,7 +107,7 @@ def logit_diff(batch: PromptBatch, incorrect: Tensor | Sequence[int] | str | Non
     return _sparse("logit difference", batch, torch.stack([batch.targets, foils], 1), signs)
 
 
-def correct_vs_other(batch: PromptBatch, others: str | Tensor = "all", reduce: Reduce = "mean") -> LinearMetric:
+def correct_vs_other(batch: PromptBatch, others: str | Tensor = "all", reduce: str = "mean") -> LinearMetric:
     """The target's logit minus the mean, or the sum, of the logits of the other tokens.
 
     With `reduce="mean"` it is invariant under adding a constant to all logits. With `reduce="sum"` it is not (unless
@@ -129,7 +127,7 @@ def correct_vs_other(batch: PromptBatch, others: str | Tensor = "all", reduce: R
     mask = batch.token_set(others)
     name = f"correct minus {reduce} of {others if isinstance(others, str) else 'masked'}"
     if mask.ndim == 2:
-        return _against_own_sets(name, batch, batch.others(mask), reduce)
+        return _against_own_sets(name, batch, others, batch.others(mask), reduce)
     held = mask[batch.targets]
     counts = mask.sum() - held.long()
     _check_not_empty(counts, others)
@@ -155,9 +153,11 @@ def linear_metric(
     return _sparse(name, batch, ids, weights)
 
 
-def _against_own_sets(name: str, batch: PromptBatch, others: Tensor, reduce: Reduce) -> LinearMetric:
+def _against_own_sets(
+    name: str, batch: PromptBatch, asked: str | Tensor, others: Tensor, reduce: Reduce
+) -> LinearMetric:
     counts = others.sum(1)
-    _check_not_empty(counts, "neighbors" if "neighbors" in name else "masked")
+    _check_not_empty(counts, asked)
     weight = -1.0 / counts.double() if reduce == "mean" else -torch.ones(len(batch), dtype=torch.float64)
     ids, weights = _padded(others, others * weight[:, None])
     ones = torch.ones(len(batch), 1, dtype=torch.float64)

@@ -109,13 +109,40 @@ class Reads:
 class ResidualModel(Protocol):
     """A causal model whose residual stream is a sum, seen through its weights and its reads."""
 
-    shape: ModelShape
-    precision: torch.dtype  # the coarsest that logits are computed in: what sums can be held to
-    final_norm: FinalNorm
-    blocks: tuple[BlockWeights, ...]
-    W_U: Float[Tensor, "d_model vocab"]
-    b_U: Float[Tensor, "vocab"] | None
-    info: Mapping[str, Any]
+    @property
+    def shape(self) -> ModelShape:
+        """Sizes."""
+        ...
+
+    @property
+    def precision(self) -> torch.dtype:
+        """The coarsest dtype that logits are computed in: what sums can be held to."""
+        ...
+
+    @property
+    def final_norm(self) -> FinalNorm:
+        """The norm before the unembedding."""
+        ...
+
+    @property
+    def blocks(self) -> tuple[BlockWeights, ...]:
+        """What each block writes with."""
+        ...
+
+    @property
+    def W_U(self) -> Float[Tensor, "d_model vocab"]:
+        """The unembedding."""
+        ...
+
+    @property
+    def b_U(self) -> Float[Tensor, "vocab"] | None:
+        """Its bias, where it has one."""
+        ...
+
+    @property
+    def info(self) -> Mapping[str, Any]:
+        """The model's name and whatever else results should carry."""
+        ...
 
     def read(
         self,

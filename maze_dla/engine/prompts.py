@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
-from typing_extensions import Self
 
 from maze_dla.errors import InputError, PromptError
 
+Batch = TypeVar("Batch", bound="PromptBatch")
 TokenSet = Bool[Tensor, "vocab"] | Bool[Tensor, "prompt vocab"]
 
 
@@ -68,7 +68,7 @@ class PromptBatch:
 
     @classmethod
     def from_tokens(
-        cls,
+        cls: type[Batch],
         tokens: Sequence[Sequence[int]],
         targets: Sequence[int],
         *,
@@ -76,7 +76,7 @@ class PromptBatch:
         pad_id: int = 0,
         labels: Sequence[Sequence[str]] | None = None,
         **more: Any,
-    ) -> Self:
+    ) -> Batch:
         """A batch in which each prompt is a sequence of its own, read at its last token.
 
         Args:
@@ -140,9 +140,9 @@ class PromptBatch:
         """The token as a string where the vocabulary is known, else its id."""
         return self.vocabulary[token] if self.vocabulary is not None else str(token)
 
-    def select(self, prompts: Sequence[int] | Tensor) -> Self:
-        """The batch with just these prompts, in this order."""
-        chosen = torch.as_tensor(prompts, dtype=torch.long)
+    def select(self: Batch, prompts: Sequence[int] | Tensor) -> Batch:
+        """The batch with just these prompts, in this order, or those where a mask holds."""
+        chosen = chosen_prompts(prompts, len(self))
         sets = {name: s[chosen] if s.ndim == 2 else s for name, s in self.token_sets.items()}
         used, sequence_of = torch.unique(self.sequence_of[chosen], return_inverse=True)
         return replace(
@@ -156,7 +156,7 @@ class PromptBatch:
             token_sets=sets,
         )
 
-    def having(self, token_set: str) -> Self:
+    def having(self: Batch, token_set: str) -> Batch:
         """The batch without the prompts for which the named token set holds nothing but the target.
 
         Raises:
@@ -216,6 +216,22 @@ class PromptBatch:
             flat = torch.cat(prompts)
             yield ReadPlan(self.sequences[chosen, :width], flat, rows, self.read_positions[flat])
             start = stop
+
+
+def chosen_prompts(prompts: Sequence[int] | Tensor, n: int) -> Int[Tensor, "chosen"]:
+    """Prompt numbers, or the numbers where a mask [prompt] holds.
+
+    Raises:
+        InputError: a mask of another length than the batch, or a number outside it.
+    """
+    chosen = torch.as_tensor(prompts)
+    if chosen.dtype == torch.bool:
+        if tuple(chosen.shape) != (n,):
+            raise InputError(f"a mask of prompts has shape ({n},), got {tuple(chosen.shape)}")
+        return torch.nonzero(chosen).flatten()
+    if (outside := (chosen < -n) | (chosen >= n)).any():
+        raise InputError(f"prompt {int(chosen[outside][0])} outside the {n} prompts")
+    return chosen.long() % n
 
 
 def _check_ids(ids: Tensor, d_vocab: int, what: str, lengths: Tensor | None = None) -> None:

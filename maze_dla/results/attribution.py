@@ -21,7 +21,7 @@ class RankedPart(NamedTuple):
     """A head or neuron with its mean contribution over prompts and 95% interval, in logits."""
 
     layer: int
-    index: int
+    number: int
     mean: float
     low: float
     high: float
@@ -115,7 +115,7 @@ class AttributionResult(PromptResult):
             frames.append(_rows(kind, [f"{i}_{kind}" for i in range(values.shape[1])], values))
         table = pd.concat(frames, ignore_index=True)
         table[["layer", "head"]] = table[["layer", "head"]].astype("Int64")
-        return table[["prompt", "kind", "component", "layer", "head", "contribution"]]
+        return table.reindex(columns=["prompt", "kind", "component", "layer", "head", "contribution"])
 
     def _facts(self) -> list[tuple[str, str]]:
         heads = ", ".join(f"{h.name} {h.mean:+.2f}" for h in self.top_heads(3))
@@ -126,16 +126,11 @@ class AttributionResult(PromptResult):
 def _strongest(summary: Summary, k: int, letter: str) -> list[RankedPart]:
     width = summary.mean.shape[1]
     order = summary.mean.abs().flatten().argsort(descending=True, stable=True)[:k].tolist()
-    places = [divmod(i, width) for i in order]
-    return [
-        RankedPart(
-            layer,
-            index,
-            *(float(t[layer, index]) for t in (summary.mean, summary.low, summary.high)),
-            f"L{layer}{letter}{index}",
-        )
-        for layer, index in places
-    ]
+    ranked = []
+    for layer, number in (divmod(i, width) for i in order):
+        mean, low, high = (float(t[layer, number]) for t in (summary.mean, summary.low, summary.high))
+        ranked.append(RankedPart(layer, number, mean, low, high, f"L{layer}{letter}{number}"))
+    return ranked
 
 
 def _rows(kind: str, names: list[str], values: Tensor) -> pd.DataFrame:

@@ -24,8 +24,8 @@ class PromptResult:
     """A result over prompts.
 
     `metric` is the metric of each prompt, computed from the model's own logits, in logits. `correct` says for which
-    prompts the most likely token is the target. `prompt_tokens` are the prompts' tokens as strings, `targets` the tokens
-    that should follow. `info` names the model, its checkpoint's hash, the task, the seed and the metric.
+    prompts the most likely token is the target. `prompt_tokens` are the prompts' tokens as strings, `targets` what
+    should follow. `info` names the model, its checkpoint's hash, the task, the seed and the metric.
     """
 
     metric: Float[Tensor, "prompt"]
@@ -70,14 +70,13 @@ class PromptResult:
     def _facts(self) -> list[tuple[str, str]]:
         """The lines of the short representation: name and value."""
         summary = self.metric_summary()
-        facts = [
+        return [
             ("model", str(self.info.get("model", "?"))),
             ("task", str(self.info.get("task", "?"))),
             ("prompts", str(len(self))),
             ("accuracy", str(self.accuracy)),
             (str(self.info.get("metric", "metric")), f"{format_mean(summary)} logits"),
         ]
-        return facts
 
     def __repr__(self) -> str:
         lines = [f"  {name}: {value}" for name, value in self._facts()]

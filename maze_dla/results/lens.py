@@ -56,7 +56,7 @@ class TokenLensResult(PromptResult):
     """The model's next-token distribution as read at every depth.
 
     Arrays are [prompt, depth] at the read position, or [prompt, position, depth] where all positions were asked for
-    (padded with -1 and NaN behind a prompt's end); `top_ids` and `top_probs` have a last axis of k tokens. `target_rank`
+    (padded with -1 and NaN behind a prompt's end); `top_ids` and `top_probs` have a last axis of k. `target_rank`
     counts the tokens that are more likely than the target (0: the target is on top), `entropy` is in nats, `kl` is
     the divergence KL(final || depth) in nats. `token_names` maps the ids that occur to strings.
     """
@@ -88,7 +88,7 @@ class TokenLensResult(PromptResult):
         table = _long(
             self.labels, top_token=ids, top_prob=probs, target_rank=self.target_rank, entropy=self.entropy, kl=self.kl
         )
-        table = table[table["top_token"] >= 0].reset_index(drop=True)
+        table = table.loc[table["top_token"] >= 0].reset_index(drop=True)
         table["top_token"] = [self.token_names[int(t)] for t in table["top_token"]]
         return table
 

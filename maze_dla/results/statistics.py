@@ -49,10 +49,12 @@ class Proportion:
 
     @property
     def value(self) -> float:
+        """The share itself."""
         return self.successes / self.n
 
     @property
     def interval(self) -> tuple[float, float]:
+        """Low and high end of the 95% interval."""
         z, n, p = 1.959964, self.n, self.value
         middle = p + z * z / (2 * n)
         reach = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))

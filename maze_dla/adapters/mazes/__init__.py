@@ -1,0 +1,1 @@
+"""Mazes: checkpoints, data sets, vocabularies, tasks, and the checkpoint that comes with maze_dla."""

@@ -31,7 +31,7 @@ def residual_model(model: Any) -> ResidualModel:
     return TransformerLensModel.view(model)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class TransformerLensModel:
     """A TransformerLens model with its weights as stored; the model itself is left as found."""
 
@@ -111,7 +111,7 @@ class TransformerLensModel:
         return values.repeat_interleave(self.shape.n_heads // values.shape[2], dim=2)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)  # TransformerLens takes a hook's repr, which would print the weights
 class _ReadHooks:
     """The hooks of one forward pass: each keeps the read positions of an activation, and no more."""
 

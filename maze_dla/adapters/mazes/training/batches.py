@@ -26,6 +26,7 @@ class Vocabulary:
 
     @classmethod
     def from_tokens(cls, tokens: list[str], grid_n: int) -> Vocabulary:
+        """The vocabulary of a tokenizer of one token a cell."""
         ids = {t: i for i, t in enumerate(tokens)}
         return cls(ids, np.array([ids[f"({r},{c})"] for r in range(grid_n) for c in range(grid_n)]))
 

@@ -13,27 +13,20 @@ import numpy as np
 from jaxtyping import Int
 from tqdm.auto import tqdm
 
+from maze_dla.adapters.mazes.randomness import seeded
+
 Cells = Int[np.ndarray, "mazes cells"]
 
 
-def generate_corridors(n_mazes: int, grid_n: int, *, seed: int, progress: bool = False) -> list[tuple[int, ...]]:
+def generate_corridors(n_mazes: int, grid_n: int, *, seed: int) -> list[tuple[int, ...]]:
     """`n_mazes` corridors from maze-dataset's own generator, in the distribution of its hallway data sets."""
-    import random
-
     from maze_dataset.generation import LatticeMazeGenerators
 
-    state = random.getstate()  # gen_dfs draws from the global generator: put it back afterwards
-    numpy_state = np.random.get_state()
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-    try:
+    with seeded(seed):
         return [
             corridor_cells(LatticeMazeGenerators.gen_dfs(np.array([grid_n, grid_n]), do_forks=False))
-            for _ in tqdm(range(n_mazes), desc="mazes", disable=None if progress else True)
+            for _ in tqdm(range(n_mazes), desc="mazes", unit="maze", disable=None)
         ]
-    finally:
-        random.setstate(state)
-        np.random.set_state(numpy_state)
 
 
 def corridor_cells(maze) -> tuple[int, ...]:
@@ -75,6 +68,7 @@ class CorridorPool:
 
     @classmethod
     def group(cls, corridors: list[tuple[int, ...]]) -> CorridorPool:
+        """A pool of these corridors."""
         lengths = sorted({len(c) for c in corridors})
         return cls({n: np.array([c for c in corridors if len(c) == n]) for n in lengths})
 

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class DecoderConfig:
+    """Sizes of the decoder."""
+
     n_layers: int
     d_model: int
     d_head: int
@@ -20,10 +22,13 @@ class DecoderConfig:
 
     @property
     def n_heads(self) -> int:
+        """Heads of each layer."""
         return self.d_model // self.d_head
 
 
 class Block(nn.Module):
+    """Attention and MLP, each behind a LayerNorm, each adding to the residual stream."""
+
     def __init__(self, cfg: DecoderConfig) -> None:
         super().__init__()
         self.n_heads = cfg.n_heads
@@ -34,6 +39,7 @@ class Block(nn.Module):
         self.mlp_out = nn.Linear(4 * cfg.d_model, cfg.d_model)
 
     def forward(self, x: Float[Tensor, "maze token d_model"], visible: Bool[Tensor, "token token"]) -> Tensor:
+        """One block over tokens that each see the `visible` others."""
         n, t, d = x.shape
         q, k, v = self.qkv(self.ln1(x)).view(n, t, 3, self.n_heads, -1).permute(2, 0, 3, 1, 4)
         z = F.scaled_dot_product_attention(q, k, v, attn_mask=visible)
@@ -42,6 +48,8 @@ class Block(nn.Module):
 
 
 class Decoder(nn.Module):
+    """Embeddings, blocks, final norm and unembedding."""
+
     def __init__(self, cfg: DecoderConfig) -> None:
         super().__init__()
         self.cfg = cfg
@@ -58,6 +66,7 @@ class Decoder(nn.Module):
         positions: Int[Tensor, "token"],
         visible: Bool[Tensor, "token token"],
     ) -> Float[Tensor, "maze token d_vocab"]:
+        """The logits at every token."""
         x = self.embed(tokens) + self.pos_embed(positions)
         for block in self.blocks:
             x = block(x, visible)
@@ -75,6 +84,7 @@ class Decoder(nn.Module):
             "unembed.b_U": self.unembed.bias,
         }
         for i, block in enumerate(self.blocks):
+            assert isinstance(block, Block)
             qkv = block.qkv.weight.view(3, cfg.n_heads, cfg.d_head, cfg.d_model).transpose(2, 3)
             biases = block.qkv.bias.view(3, cfg.n_heads, cfg.d_head)
             state |= {f"blocks.{i}.attn.W_{name}": w for name, w in zip("QKV", qkv, strict=True)}

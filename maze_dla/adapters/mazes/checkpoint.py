@@ -1,0 +1,144 @@
+"""`ZanjHookedTransformer` checkpoints of every generation: config, vocabulary and weights, each checked."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from maze_dla.adapters.mazes.vocabulary import MazeVocabulary, vocabulary_of
+from maze_dla.adapters.transformer_lens.build import DecoderSpec
+from maze_dla.container import read_container
+from maze_dla.errors import CheckpointError
+
+BUFFERS = (".attn.mask", ".attn.IGNORE")
+ACTIVATIONS = ("gelu", "gelu_new", "relu", "silu", "solu_ln")
+
+
+@dataclass(frozen=True)
+class MazeCheckpoint:
+    """What a checkpoint file holds: the model's sizes and weights as stored, its vocabulary, its data set's config."""
+
+    spec: DecoderSpec
+    state: dict[str, Tensor]
+    vocabulary: MazeVocabulary
+    dataset_config: dict[str, Any]
+    name: str
+    sha256: str
+
+
+def read_checkpoint(path: str | Path) -> MazeCheckpoint:
+    """Read and check a checkpoint file.
+
+    Raises:
+        CheckpointError: naming the file and what in it is missing, damaged or does not fit.
+    """
+    file = Path(path)
+    content = read_container(file, CheckpointError)
+    if missing := [k for k in ("zanj_model_config", "state_dict") if not isinstance(content.get(k), dict)]:
+        raise CheckpointError(f"{file}: no saved model: {' and '.join(missing)} missing, it holds {', '.join(content)}")
+    config = content["zanj_model_config"]
+    model_config, dataset_config = (_section(config, name, file) for name in ("model_cfg", "dataset_cfg"))
+    vocabulary = vocabulary_of(config, file)
+    state = _weights(content["state_dict"], file)
+    spec = _spec(model_config, dataset_config, state, str(config.get("name", file.stem)), file)
+    _check_weights(spec, state, file)
+    if len(vocabulary.tokens) != spec.d_vocab:
+        raise CheckpointError(
+            f"{file}: the vocabulary has {len(vocabulary.tokens)} tokens, embed.W_E has {spec.d_vocab} rows"
+        )
+    return MazeCheckpoint(
+        spec, state, vocabulary, dataset_config, spec.name, hashlib.sha256(file.read_bytes()).hexdigest()
+    )
+
+
+def _section(config: Mapping[str, Any], name: str, file: Path) -> dict[str, Any]:
+    section = config.get(name)
+    if not isinstance(section, dict):
+        raise CheckpointError(f"{file}: zanj_model_config.{name} is missing")
+    return section
+
+
+def _weights(state: Mapping[str, Any], file: Path) -> dict[str, Tensor]:
+    """The tensors without the buffers, all finite."""
+    weights = {}
+    for name, values in state.items():
+        if name.endswith(BUFFERS):
+            continue
+        if not isinstance(values, np.ndarray) or values.dtype.kind != "f":
+            kind = values.dtype if isinstance(values, np.ndarray) else type(values).__name__
+            raise CheckpointError(f"{file}: state_dict {name} is {kind}, expected an array of floats")
+        weights[name] = torch.from_numpy(np.array(values))
+        if not (finite := torch.isfinite(weights[name])).all():
+            raise CheckpointError(
+                f"{file}: state_dict {name} has {int((~finite).sum())} values that are NaN or infinite"
+            )
+    return weights
+
+
+def _spec(
+    model_config: Mapping[str, Any], dataset_config: Mapping[str, Any], state: dict[str, Tensor], name: str, file: Path
+) -> DecoderSpec:
+    try:
+        n_layers, d_model, d_head = (int(model_config[k]) for k in ("n_layers", "d_model", "d_head"))
+        act_fn = str(model_config["act_fn"])
+        n_ctx = int(dataset_config["seq_len_max"])
+    except (KeyError, TypeError, ValueError) as problem:
+        raise CheckpointError(f"{file}: zanj_model_config lacks a size or it is no number ({problem})") from problem
+    if act_fn not in ACTIVATIONS:
+        raise CheckpointError(f"{file}: unknown activation {act_fn!r}, expected one of {', '.join(ACTIVATIONS)}")
+    positions = str(model_config.get("positional_embedding_type", "standard"))
+    if positions != "standard":
+        raise CheckpointError(f"{file}: positional_embedding_type {positions!r}, expected 'standard'")
+    for tensor, axes in (("embed.W_E", 2), ("blocks.0.mlp.W_in", 2)):
+        if tensor not in state or state[tensor].ndim != axes:
+            raise CheckpointError(f"{file}: state_dict {tensor} is missing or has no {axes} axes")
+    return DecoderSpec(
+        n_layers=n_layers,
+        n_heads=d_model // d_head,
+        d_model=d_model,
+        d_head=d_head,
+        d_mlp=state["blocks.0.mlp.W_in"].shape[1],
+        d_vocab=state["embed.W_E"].shape[0],
+        n_ctx=n_ctx,
+        act_fn=act_fn,
+        normalization_type="LN" if any(k.startswith("ln_final") for k in state) else "LNPre",
+        positional_embedding_type=positions,
+        name=name,
+    )
+
+
+def expected_shapes(spec: DecoderSpec) -> dict[str, tuple[int, ...]]:
+    """Every weight of the architecture with its shape, in TransformerLens's names."""
+    v, d, h, e, m = spec.d_vocab, spec.d_model, spec.n_heads, spec.d_head, spec.d_mlp
+    norm = {"w": (d,), "b": (d,)} if spec.normalization_type == "LN" else {}
+    shapes: dict[str, tuple[int, ...]] = {"embed.W_E": (v, d), "pos_embed.W_pos": (spec.n_ctx, d)}
+    for i in range(spec.n_layers):
+        block = {f"{ln}.{part}": shape for ln in ("ln1", "ln2") for part, shape in norm.items()}
+        block |= {f"attn.W_{x}": (h, d, e) for x in "QKV"} | {f"attn.b_{x}": (h, e) for x in "QKV"}
+        block |= {"attn.W_O": (h, e, d), "attn.b_O": (d,)}
+        block |= {"mlp.W_in": (d, m), "mlp.b_in": (m,), "mlp.W_out": (m, d), "mlp.b_out": (d,)}
+        if spec.act_fn.endswith("_ln"):
+            block |= {f"mlp.ln.{part}": (m,) for part in norm}
+        shapes |= {f"blocks.{i}.{name}": shape for name, shape in block.items()}
+    shapes |= {f"ln_final.{part}": shape for part, shape in norm.items()}
+    return shapes | {"unembed.W_U": (d, v), "unembed.b_U": (v,)}
+
+
+def _check_weights(spec: DecoderSpec, state: dict[str, Tensor], file: Path) -> None:
+    shapes = expected_shapes(spec)
+    if missing := [name for name in shapes if name not in state]:
+        raise CheckpointError(
+            f"{file}: state_dict lacks {', '.join(missing[:4])}{' and more' if len(missing) > 4 else ''}"
+        )
+    if unknown := [name for name in state if name not in shapes]:
+        raise CheckpointError(f"{file}: state_dict holds {', '.join(unknown[:4])}, which this architecture has not")
+    for name, shape in shapes.items():
+        if tuple(state[name].shape) != shape:
+            raise CheckpointError(f"{file}: state_dict {name} has shape {tuple(state[name].shape)}, expected {shape}")

@@ -1,0 +1,86 @@
+"""Cells, passages and paths read from tokens."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from maze_dla.errors import PromptError
+from maze_dla.results.geometry import Cell, MazeGeometry
+
+ADJLIST_START, ADJLIST_END = "<ADJLIST_START>", "<ADJLIST_END>"
+ORIGIN_START, ORIGIN_END = "<ORIGIN_START>", "<ORIGIN_END>"
+TARGET_START, TARGET_END = "<TARGET_START>", "<TARGET_END>"
+PATH_START, PATH_END = "<PATH_START>", "<PATH_END>"
+CONNECTOR, PADDING = "<-->", "<PADDING>"
+
+_CELL = re.compile(r"\((\d+),(\d+)\)")
+
+
+def cell_of(token: str) -> Cell | None:
+    """The cell that a token like `(3,4)` names, (row, column); None for any other token."""
+    found = _CELL.fullmatch(token)
+    return (int(found[1]), int(found[2])) if found else None
+
+
+def cell_token(cell: Cell) -> str:
+    """The token that names a cell."""
+    return f"({cell[0]},{cell[1]})"
+
+
+@dataclass(frozen=True)
+class MazeText:
+    """A maze with its path as maze-dataset writes it: adjacency list, origin, target, path, one token a cell."""
+
+    tokens: tuple[str, ...]
+
+    def position(self, special: str) -> int:
+        """Where a special token stands.
+
+        Raises:
+            PromptError: it is missing.
+        """
+        try:
+            return self.tokens.index(special)
+        except ValueError:
+            raise PromptError(f"no {special} among the {len(self.tokens)} tokens ({_shown(self.tokens)})") from None
+
+    @property
+    def passages(self) -> frozenset[tuple[Cell, Cell]]:
+        """The open passages of the adjacency list, each once, the smaller cell first."""
+        found = set()
+        for left, middle, right in zip(self.tokens, self.tokens[1:], self.tokens[2:], strict=False):
+            a, b = cell_of(left), cell_of(right)
+            if middle == CONNECTOR and a is not None and b is not None:
+                found.add((min(a, b), max(a, b)))
+        return frozenset(found)
+
+    @property
+    def path(self) -> tuple[Cell, ...]:
+        """The cells of the path, origin first."""
+        start = self.position(PATH_START) + 1
+        end = self.tokens.index(PATH_END) if PATH_END in self.tokens else len(self.tokens)
+        return tuple(c for t in self.tokens[start:end] if (c := cell_of(t)) is not None)
+
+    def current_cell(self, position: int) -> Cell | None:
+        """The cell that a path has reached at a position; None where the token there is no cell of the path."""
+        return cell_of(self.tokens[position]) if position > self.position(PATH_START) else None
+
+    def neighbors(self, cell: Cell) -> tuple[Cell, ...]:
+        """The cells that one step from a cell can reach."""
+        return tuple(sorted(b if a == cell else a for a, b in self.passages if cell in (a, b)))
+
+    def geometry(self, length: int, grid_n: int, n_extra: int = 0) -> MazeGeometry:
+        """The maze as a picture needs it, for the prompt of the first `length` tokens.
+
+        `n_extra` of the prompt's tokens stand in front of the maze's own (the extra BOS).
+        """
+        prompt = self.tokens[: length - n_extra]
+        cells = (*[None] * n_extra, *(cell_of(t) for t in prompt))
+        size = max([grid_n, *(1 + max(c) for edge in self.passages for c in edge)])
+        return MazeGeometry(size, size, self.passages, self.path, cells, self.current_cell(len(prompt) - 1))
+
+
+def _shown(tokens: Sequence[str]) -> str:
+    return " ".join(tokens) if len(tokens) <= 8 else f"{' '.join(tokens[:4])} ... {' '.join(tokens[-4:])}"

@@ -1,0 +1,139 @@
+"""A maze model with everything that it needs to be asked: vocabulary, task prompts, conventions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from maze_dla.adapters.mazes.checkpoint import MazeCheckpoint, read_checkpoint
+from maze_dla.adapters.mazes.datasets import maze_tokens
+from maze_dla.adapters.mazes.prompts import MazePromptBatch
+from maze_dla.adapters.mazes.tasks import Task, find_task
+from maze_dla.adapters.mazes.vocabulary import MazeVocabulary
+from maze_dla.adapters.transformer_lens.build import build_decoder
+from maze_dla.errors import CheckpointError, InputError
+
+BUNDLED = Path(__file__).parent / "bundled" / "hallway-5x5.zanj"
+
+
+@dataclass(frozen=True, eq=False)
+class MazeModel:
+    """A maze transformer (`model`, of TransformerLens) with its vocabulary and the config of its data set.
+
+    `prepend_bos` says whether prompts get an extra `<ADJLIST_START>` in front, as maze-transformer's models see them
+    in training and at inference.
+    """
+
+    model: Any
+    vocabulary: MazeVocabulary
+    dataset_config: Mapping[str, Any]
+    prepend_bos: bool = True
+    info: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def grid_n(self) -> int:
+        """Rows and columns of the lattice that the model was trained on."""
+        return int(self.dataset_config["grid_n"])
+
+    def prompts(
+        self,
+        mazes: Any = None,
+        *,
+        task: str | Task = "first_path_choice",
+        n_mazes: int | None = None,
+        seed: int = 0,
+        prepend_bos: bool | None = None,
+    ) -> MazePromptBatch:
+        """Prompts of a task, one for each maze.
+
+        Args:
+            mazes: None generates them from the checkpoint's own config; else a `MazeDataset`, the path of a saved
+                one, or mazes with their paths as token lists (or strings with spaces).
+            task: one of the seven of maze-transformer (`maze_dla.TASKS`), or a function of a maze's tokens and a
+                numpy generator that returns the position of the token to predict.
+            n_mazes: how many; default 100 where they are generated, else all that are given.
+            seed: of the generated mazes, of the order of their adjacency lists, and of tasks that choose at random.
+            prepend_bos: the extra BOS for these prompts; default as the model was loaded.
+
+        Raises:
+            InputError: unknown task, no mazes asked for.
+            DatasetError: a file that is no data set of mazes.
+            PromptError: naming the prompt, and the token where one is at fault.
+        """
+        name, function = find_task(task)
+        tokens, origin = maze_tokens(mazes, self.vocabulary, self.dataset_config, n_mazes, seed)
+        bos = self.prepend_bos if prepend_bos is None else prepend_bos
+        return MazePromptBatch.build(
+            tokens,
+            self.vocabulary,
+            function,
+            grid_n=self.grid_n,
+            prepend_bos=bos,
+            seed=seed,
+            info={**self.info, "task": name, "seed": seed, "mazes": origin},
+        )
+
+    def __repr__(self) -> str:
+        cfg = self.model.cfg
+        return (
+            f"MazeModel({self.info.get('model')!r}: {cfg.n_layers} layers, {cfg.n_heads} heads, d_model {cfg.d_model}, "
+            f"{len(self.vocabulary.tokens)} tokens, {self.grid_n}x{self.grid_n} mazes)"
+        )
+
+
+def load_maze_model(
+    source: Any = None,
+    *,
+    prepend_bos: bool = True,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | None = None,
+) -> MazeModel:
+    """Load a maze transformer.
+
+    Args:
+        source: a `.zanj` checkpoint of maze-transformer, of any generation; or a `ZanjHookedTransformer` in memory;
+            None for the checkpoint that comes with maze_dla. The weights are taken as stored.
+        prepend_bos: whether prompts get the extra BOS that maze-transformer's own inference prepends.
+        device, dtype: where to put the model and in what precision; default the CPU and as stored.
+
+    Raises:
+        CheckpointError: a file that is no such checkpoint; names the file, the member, what was seen and expected.
+    """
+    if source is None:
+        source = BUNDLED
+    if isinstance(source, str | Path):
+        return _from_checkpoint(read_checkpoint(source), Path(source).name, prepend_bos, device, dtype)
+    if hasattr(source, "zanj_model_config"):
+        return _from_memory(source, prepend_bos, device, dtype)
+    raise InputError(f"expected a checkpoint's path or a ZanjHookedTransformer, got {type(source).__name__}")
+
+
+def _from_checkpoint(
+    checkpoint: MazeCheckpoint, file_name: str, prepend_bos: bool, device: Any, dtype: torch.dtype | None
+) -> MazeModel:
+    model = build_decoder(checkpoint.spec, checkpoint.state, device, dtype)
+    info = {"model": checkpoint.name, "checkpoint": file_name, "sha256": checkpoint.sha256}
+    return MazeModel(model, checkpoint.vocabulary, checkpoint.dataset_config, prepend_bos, info)
+
+
+def _from_memory(source: Any, prepend_bos: bool, device: Any, dtype: torch.dtype | None) -> MazeModel:
+    config = source.zanj_model_config
+    tokenizer = getattr(config, "maze_tokenizer", None)
+    if tokenizer is None:
+        raise CheckpointError(f"{type(source).__name__} {config.name!r} has no maze_tokenizer, so no vocabulary")
+    vocabulary = MazeVocabulary(tuple(tokenizer.token_arr), tokenizer)
+    if source.W_E.shape[0] != len(vocabulary.tokens):
+        raise CheckpointError(
+            f"{config.name}: the vocabulary has {len(vocabulary.tokens)} tokens, W_E has {source.W_E.shape[0]} rows"
+        )
+    model = (
+        source
+        if device is None and dtype is None
+        else source.to(device or source.W_E.device, dtype or source.W_E.dtype)
+    )
+    info = {"model": config.name, "checkpoint": "in memory"}
+    return MazeModel(model, vocabulary, config.dataset_cfg.serialize(), prepend_bos, info)

@@ -1,0 +1,118 @@
+"""From mazes to prompts: one sequence a maze, read where its task says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+from typing_extensions import Self
+
+from maze_dla.adapters.mazes.lattice import ADJLIST_START, PADDING, MazeText, cell_token
+from maze_dla.adapters.mazes.tasks import Task
+from maze_dla.adapters.mazes.vocabulary import MazeVocabulary
+from maze_dla.engine.prompts import PromptBatch
+from maze_dla.errors import InputError, PromptError
+from maze_dla.results.geometry import MazeGeometry
+
+
+@dataclass(frozen=True, repr=False)
+class MazePromptBatch(PromptBatch):
+    """Prompts about mazes.
+
+    Token sets: "cells", the lattice's cells; "neighbors", the legal moves from the current cell. The target never
+    counts as one of the others, so that "neighbors" leaves the legal wrong moves. Where the read position's token is
+    no cell of the path there is no current cell, and "neighbors" is empty.
+    """
+
+    grid_n: int = 0
+
+    @property
+    def n_extra(self) -> int:
+        """How many tokens stand in front of the maze's own: 1 with the extra BOS, else 0."""
+        return int(bool(self.info.get("prepend_bos")))
+
+    def text(self, prompt: int) -> MazeText:
+        """The whole text of a prompt's maze, its path included."""
+        return MazeText(self.sequence_labels[int(self.sequence_of[prompt])][self.n_extra :])
+
+    def geometry(self, prompt: int) -> MazeGeometry:
+        """A prompt's maze as a picture needs it."""
+        return self.text(prompt).geometry(int(self.lengths[prompt]), self.grid_n, self.n_extra)
+
+    @classmethod
+    def build(
+        cls,
+        mazes: list[list[str]],
+        vocabulary: MazeVocabulary,
+        task: Task,
+        *,
+        grid_n: int,
+        prepend_bos: bool,
+        seed: int,
+        info: Mapping[str, Any],
+    ) -> Self:
+        """One prompt for each maze.
+
+        Raises:
+            PromptError: a maze without `<PATH_START>`, a token outside the vocabulary, a task that points outside.
+        """
+        rng = np.random.default_rng(seed)
+        bos = [ADJLIST_START] if prepend_bos else []
+        sequences, reads, targets, currents = [], [], [], []
+        for i, tokens in enumerate(mazes):
+            position = _target_position(i, tokens, task, rng)
+            sequences.append(vocabulary.encode([*bos, *tokens], f"prompt {i}"))
+            reads.append(len(bos) + position - 1)
+            targets.append(sequences[-1][len(bos) + position])
+            currents.append(_legal_moves(i, tokens, position, vocabulary))
+        lengths = torch.tensor([len(s) for s in sequences])
+        padded = torch.full((len(sequences), int(lengths.max())), vocabulary.ids.get(PADDING, 0))
+        for row, ids in enumerate(sequences):
+            padded[row, : len(ids)] = torch.tensor(ids)
+        return cls(
+            sequences=padded,
+            sequence_lengths=lengths,
+            sequence_of=torch.arange(len(sequences)),
+            read_positions=torch.tensor(reads),
+            targets=torch.tensor(targets),
+            d_vocab=len(vocabulary.tokens),
+            sequence_labels=tuple((*bos, *tokens) for tokens in mazes),
+            vocabulary=vocabulary.tokens,
+            token_sets={"cells": vocabulary.cell_mask(grid_n), "neighbors": _mask(currents, len(vocabulary.tokens))},
+            info={**info, "prepend_bos": prepend_bos},
+            grid_n=grid_n,
+        )
+
+
+def _target_position(prompt: int, tokens: list[str], task: Task, rng: np.random.Generator) -> int:
+    try:
+        position = task(list(tokens), rng)
+    except PromptError as problem:
+        raise PromptError(f"prompt {prompt}: {problem}") from problem
+    if not isinstance(position, int | np.integer) or isinstance(position, bool):
+        raise InputError(f"a task returns the position of the token to predict, got {position!r}")
+    if not 1 <= position < len(tokens):
+        raise PromptError(f"prompt {prompt}: the task asks for token {position}, the maze's text has {len(tokens)}")
+    return int(position)
+
+
+def _legal_moves(prompt: int, tokens: list[str], position: int, vocabulary: MazeVocabulary) -> list[int]:
+    text = MazeText(tuple(tokens))
+    try:
+        current = text.current_cell(position - 1)
+    except PromptError as problem:
+        raise PromptError(f"prompt {prompt}: {problem}") from problem
+    cells = text.neighbors(current) if current is not None else ()
+    return vocabulary.encode([cell_token(c) for c in cells], f"prompt {prompt}")
+
+
+def _mask(ids: list[list[int]], d_vocab: int) -> Bool[Tensor, "prompt vocab"]:
+    mask = torch.zeros(len(ids), d_vocab, dtype=torch.bool)
+    for row, tokens in enumerate(ids):
+        mask[row, tokens] = True
+    return mask

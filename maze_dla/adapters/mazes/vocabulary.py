@@ -1,0 +1,110 @@
+"""The vocabulary of a maze model and the way it writes a maze."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from maze_dla.adapters.mazes.lattice import cell_of
+from maze_dla.container import NEW_KEY
+from maze_dla.errors import CheckpointError, MazeDlaError, PromptError
+
+
+@dataclass(frozen=True)
+class MazeVocabulary:
+    """Tokens by id, and maze-dataset's tokenizer where one is known, which writes mazes as tokens."""
+
+    tokens: tuple[str, ...]
+    tokenizer: Any = field(default=None, compare=False)
+
+    @cached_property
+    def ids(self) -> dict[str, int]:
+        """The id of each token."""
+        return {token: i for i, token in enumerate(self.tokens)}
+
+    def encode(self, tokens: Sequence[str], what: str) -> list[int]:
+        """The ids of a prompt's tokens.
+
+        Raises:
+            PromptError: naming the prompt (`what`), the token and where it stands.
+        """
+        ids = []
+        for position, token in enumerate(tokens):
+            if token not in self.ids:
+                raise PromptError(
+                    f"{what}, position {position}: token {token!r} is not in the vocabulary of {len(self.tokens)}"
+                )
+            ids.append(self.ids[token])
+        return ids
+
+    def cell_mask(self, grid_n: int) -> Bool[Tensor, "vocab"]:
+        """Which tokens name a cell of a lattice of this size."""
+        cells = (cell_of(token) for token in self.tokens)
+        return torch.tensor([c is not None and max(c) < grid_n for c in cells])
+
+
+def import_maze_dataset() -> Any:
+    """maze-dataset, without its warning about a part that is not used here."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import maze_dataset
+        import maze_dataset.tokenization
+    return maze_dataset
+
+
+def vocabulary_of(config: Mapping[str, Any], file: Path) -> MazeVocabulary:
+    """The vocabulary from a checkpoint's config: a tokenizer's, or the list of tokens of the 2023 files.
+
+    Raises:
+        CheckpointError: neither is there, or the tokenizer is unknown.
+    """
+    saved = config.get("maze_tokenizer")
+    if isinstance(saved, dict):
+        tokenizer = _load_tokenizer(saved, config, file)
+        return MazeVocabulary(tuple(tokenizer.token_arr), tokenizer)
+    dataset_config = config.get("dataset_cfg", {})
+    listed = dataset_config.get("token_arr") if isinstance(dataset_config, dict) else None
+    if not isinstance(listed, list) or not all(isinstance(t, str) for t in listed):
+        raise CheckpointError(f"{file}: no vocabulary: neither maze_tokenizer nor dataset_cfg.token_arr is there")
+    if len(set(listed)) != len(listed):
+        twice = next(t for t in listed if listed.count(t) > 1)
+        raise CheckpointError(f"{file}: dataset_cfg.token_arr holds {twice!r} twice")
+    # the order of the list decides the ids; all modes of one token a cell write a maze as the same strings
+    return MazeVocabulary(
+        tuple(listed), _legacy_tokenizer("AOTP_UT_uniform", int(dataset_config.get("grid_n", 0)) or None)
+    )
+
+
+def _load_tokenizer(saved: Mapping[str, Any], config: Mapping[str, Any], file: Path) -> Any:
+    kind = str(saved.get(NEW_KEY, "")).split("(")[0]
+    tokenization = import_maze_dataset().tokenization
+    try:
+        if kind == "MazeTokenizer":
+            size = (
+                saved.get("max_grid_size") or config["dataset_cfg"].get("max_grid_n") or config["dataset_cfg"]["grid_n"]
+            )
+            return _legacy_tokenizer(str(saved["tokenization_mode"]).split(".")[-1], int(size))
+        if kind == "MazeTokenizerModular":
+            return tokenization.MazeTokenizerModular.load(dict(saved))
+    except MazeDlaError:
+        raise
+    except Exception as problem:  # whatever maze-dataset makes of a description that it does not know
+        raise CheckpointError(
+            f"{file}: maze_tokenizer cannot be built ({type(problem).__name__}: {problem})"
+        ) from problem
+    raise CheckpointError(f"{file}: unknown tokenizer {kind!r}, expected MazeTokenizer or MazeTokenizerModular")
+
+
+def _legacy_tokenizer(mode: str, max_grid_size: int | None) -> Any:
+    tokenization = import_maze_dataset().tokenization
+    return tokenization.MazeTokenizer(
+        tokenization_mode=tokenization.TokenizationMode[mode], max_grid_size=max_grid_size
+    )  # fmt: skip

@@ -1,0 +1,78 @@
+"""Building TransformerLens models from TransformerLens's own weights, with the newest class that is installed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class DecoderSpec:
+    """A pre-norm decoder of TransformerLens: sizes, activation, norm ("LN" or, folded, "LNPre"), positions."""
+
+    n_layers: int
+    n_heads: int
+    d_model: int
+    d_head: int
+    d_mlp: int
+    d_vocab: int
+    n_ctx: int
+    act_fn: str
+    normalization_type: str
+    positional_embedding_type: str
+    name: str
+
+
+def build_decoder(
+    spec: DecoderSpec, state: dict[str, Tensor], device: Any = None, dtype: torch.dtype | None = None
+) -> Any:
+    """A TransformerLens model with these weights, exactly as given: nothing is folded, centred or refactored."""
+    try:
+        from transformer_lens.model_bridge import TransformerBridge
+        from transformer_lens.utilities.tl_checkpoint_conversion import convert_tl_checkpoint
+    except ImportError:
+        model = _hooked_transformer(spec, state)
+    else:
+        model = _bridge(TransformerBridge, convert_tl_checkpoint, spec, state)
+    if device is not None or dtype is not None:
+        model = model.to(device=device, dtype=dtype)
+    return model.eval()
+
+
+def _bridge(bridge: Any, convert: Any, spec: DecoderSpec, state: dict[str, Tensor]) -> Any:
+    from transformer_lens.config import TransformerBridgeConfig
+
+    cfg = TransformerBridgeConfig(**_sizes(spec), architecture="TransformerLensNative", init_weights=False)
+    model = bridge.boot_native(cfg, model_name=spec.name)
+    model.load_state_dict(convert(state, cfg), strict=True)
+    return model
+
+
+def _hooked_transformer(spec: DecoderSpec, state: dict[str, Tensor]) -> Any:
+    import transformer_lens as older  # TransformerLens 2 and 3
+
+    cfg: Any = getattr(older, "HookedTransformerConfig")  # noqa: B009 (gone in TransformerLens 4)
+    model: Any = getattr(older, "HookedTransformer")(  # noqa: B009
+        cfg(**_sizes(spec), model_name=spec.name, device="cpu")
+    )
+    buffers = {k: v for k, v in model.state_dict().items() if k.endswith((".mask", ".IGNORE"))}
+    model.load_state_dict({**state, **buffers}, strict=True)
+    return model
+
+
+def _sizes(spec: DecoderSpec) -> dict[str, Any]:
+    return {
+        "n_layers": spec.n_layers,
+        "n_heads": spec.n_heads,
+        "d_model": spec.d_model,
+        "d_head": spec.d_head,
+        "d_mlp": spec.d_mlp,
+        "d_vocab": spec.d_vocab,
+        "n_ctx": spec.n_ctx,
+        "act_fn": spec.act_fn,
+        "normalization_type": spec.normalization_type,
+        "positional_embedding_type": spec.positional_embedding_type,
+    }

@@ -1,0 +1,70 @@
+"""From a prompt's positions to the cells that its tokens name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+from torch import Tensor
+
+from maze_dla.errors import InputError
+from maze_dla.plots._checks import Head, check_head, check_prompt
+from maze_dla.results.attribution import AttributionResult
+from maze_dla.results.geometry import MazeGeometry
+
+
+@dataclass(frozen=True)
+class CellValues:
+    """A number for each cell, [row, column], and what fell to tokens that name no cell."""
+
+    cells: Float[np.ndarray, "row column"]
+    other: float
+
+    @property
+    def total(self) -> float:
+        """What fell to all cells together."""
+        return float(self.cells.sum())
+
+
+def cell_sources(result: AttributionResult, maze: MazeGeometry, prompt: int, head: Head | None) -> CellValues:
+    """The contribution that a head, or all heads together, moved from each cell's tokens, in logits."""
+    values = _of_head(result, result.sources, "sources", prompt, head)
+    return _by_cell(result, maze, prompt, values.sum(0))
+
+
+def cell_attention(result: AttributionResult, maze: MazeGeometry, prompt: int, head: Head | None) -> CellValues:
+    """The attention that a head pays to each cell's tokens, or the mean over all heads."""
+    values = _of_head(result, result.patterns, "attention patterns", prompt, head)
+    return _by_cell(result, maze, prompt, values.mean(0))
+
+
+def _of_head(
+    result: AttributionResult, values: Tensor | None, what: str, prompt: int, head: Head | None
+) -> Float[Tensor, "head position"]:
+    if values is None:
+        raise InputError(f"this result has no {what} to draw: ask with attribute(..., sources=True)")
+    check_prompt(result, prompt)
+    check_head(result, head)
+    every = values[prompt].double()
+    return every.flatten(0, 1) if head is None else every[head[0], head[1]][None]
+
+
+def _by_cell(
+    result: AttributionResult, maze: MazeGeometry, prompt: int, values: Float[Tensor, "position"]
+) -> CellValues:
+    n_tokens = len(result.prompt_tokens[prompt])
+    if len(maze.token_cells) != n_tokens:
+        raise InputError(
+            f"the maze has cells for {len(maze.token_cells)} tokens, prompt {prompt} has {n_tokens}: "
+            "pass the geometry of this prompt"
+        )
+    cells, other = np.zeros((maze.rows, maze.columns)), 0.0
+    for cell, value in zip(maze.token_cells, values.tolist(), strict=False):  # padded behind the prompt
+        if cell is None:
+            other += value
+        elif 0 <= cell[0] < maze.rows and 0 <= cell[1] < maze.columns:
+            cells[cell] += value
+        else:
+            raise InputError(f"a token names cell {cell}, the maze has {maze.rows} rows and {maze.columns} columns")
+    return CellValues(cells, other)

@@ -1,0 +1,41 @@
+"""The contribution of every layer component."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.patches import Patch
+
+from maze_dla.plots._axes import axes_or_new, name_ticks, quiet_frame
+from maze_dla.plots._colours import INK, KINDS
+from maze_dla.plots._words import component_kind, component_name, in_lines, metric_name, signed
+from maze_dla.results.attribution import AttributionResult
+from maze_dla.results.statistics import summarize
+
+
+def layers(result: AttributionResult, ax: Axes | None = None) -> Axes:
+    """A bar for each layer component and the constant, with 95% intervals over prompts; the bars sum to the metric."""
+    names = [*map(component_name, result.layer_labels), "constant"]
+    kinds = [*map(component_kind, result.layer_labels), "constant"]
+    parts, constant = result.layer_summary(), summarize(result.constant)
+    mean, high = (
+        np.append(getattr(parts, which).numpy(), float(getattr(constant, which))) for which in ("mean", "high")
+    )
+    ax = axes_or_new(ax)
+    ax.bar(
+        range(len(names)),
+        mean,
+        color=[KINDS[kind] for kind in kinds],
+        yerr=high - mean,
+        error_kw={"ecolor": INK, "elinewidth": 1, "capsize": 2},
+    )
+    ax.axhline(0, color=INK, linewidth=0.8)
+    name_ticks(ax, names)
+    ax.margins(x=0.01)
+    ax.set_ylabel("mean contribution (logits)")
+    total = float(result.metric_summary().mean)
+    ax.set_title(in_lines(f"{metric_name(result)}: {signed(total)} logits in all", 64), fontsize=10)
+    shown = [Patch(color=colour, label=kind) for kind, colour in KINDS.items() if kind in kinds]
+    ax.legend(handles=shown, fontsize=8, frameon=False)
+    quiet_frame(ax)
+    return ax

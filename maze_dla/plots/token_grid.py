@@ -1,0 +1,132 @@
+"""The tokens that each depth would answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.image import AxesImage
+
+from maze_dla.errors import InputError
+from maze_dla.plots._axes import axes_or_new, cell_size, name_ticks
+from maze_dla.plots._checks import check_prompt
+from maze_dla.plots._colours import DIVERGENCE, text_colour
+from maze_dla.plots._words import depth_names, shown_token
+from maze_dla.results.lens import TokenLensResult
+
+LAST_POSITIONS = 12
+CHARACTER = 0.66  # about the width of a character, in font sizes
+SMALLEST, LARGEST = 5.6, 8.5  # font sizes
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """What stands in each cell, [depth, column], and over which columns."""
+
+    divergence: np.ndarray
+    tokens: list[list[str]]
+    notes: list[list[str]]  # the probabilities, or nothing
+    expected: list[str]  # the right token of each column
+    columns: list[str]
+
+
+def token_lens(
+    result: TokenLensResult, prompt: int = 0, ax: Axes | None = None, positions: Sequence[int] | None = None
+) -> Axes:
+    """The most likely tokens of one prompt at every depth, coloured by the divergence from the final distribution.
+
+    At the read position a row shows a depth's k most likely tokens with their probabilities, the likeliest on the
+    left. Of a result for all positions it shows the likeliest token at each of `positions`, the last twelve by
+    default. The final depth is at the top; the token that should follow is set in bold.
+
+    Raises:
+        InputError: no such prompt or position, or positions for a result that holds the read position alone.
+    """
+    check_prompt(result, prompt)
+    if result.all_positions:
+        grid = _over_positions(result, prompt, _checked(result, prompt, positions))
+    elif positions is not None:
+        raise InputError("this result holds the read position alone: ask with token_lens(..., positions='all')")
+    else:
+        grid = _at_read_position(result, prompt)
+    depths, columns = grid.divergence.shape
+    wide, high = (0.8, 0.27) if result.all_positions else (1.15, 0.27)
+    ax = axes_or_new(ax, (min(max(6.4, 2 + wide * columns), 11.5), max(4.2, 1.2 + high * depths)))
+    image = ax.imshow(grid.divergence, cmap=DIVERGENCE, vmin=0, aspect="auto", origin="lower")
+    _write(ax, image, grid)
+    ax.set_yticks(range(depths), depth_names(result.labels), fontsize=8)
+    ax.set_ylabel("residual stream read after")
+    ax.tick_params(length=0)
+    bar = ax.figure.colorbar(image, ax=ax)
+    bar.set_label("KL divergence from the final distribution (nats)", fontsize=9)
+    _describe_columns(ax, result, prompt, grid)
+    return ax
+
+
+def _checked(result: TokenLensResult, prompt: int, positions: Sequence[int] | None) -> list[int]:
+    n = len(result.prompt_tokens[prompt])
+    chosen = list(range(n))[-LAST_POSITIONS:] if positions is None else list(positions)
+    outside = [p for p in chosen if not 0 <= p < n]
+    if outside or not chosen:
+        raise InputError(f"positions of prompt {prompt} are from 0 to {n - 1}, got {outside or 'none'}")
+    return chosen
+
+
+def _at_read_position(result: TokenLensResult, prompt: int) -> _Grid:
+    probs = result.top_probs[prompt].double().numpy()
+    k = probs.shape[1]
+    return _Grid(
+        divergence=np.repeat(result.kl[prompt].double().numpy()[:, None], k, 1),
+        tokens=result.top_tokens(prompt),
+        notes=[[f"{p:.2f}" for p in row] for row in probs],
+        expected=[result.targets[prompt]] * k,
+        columns=[str(i) for i in range(1, k + 1)],
+    )
+
+
+def _over_positions(result: TokenLensResult, prompt: int, positions: list[int]) -> _Grid:
+    tokens = [[row[0] for row in result.top_tokens(prompt, p)] for p in positions]
+    own = result.prompt_tokens[prompt]
+    following = (*own[1:], result.targets[prompt])
+    return _Grid(
+        divergence=result.kl[prompt, positions].double().numpy().T,
+        tokens=[list(row) for row in zip(*tokens, strict=True)],
+        notes=[[""] * len(positions) for _ in result.labels],
+        expected=[following[p] for p in positions],
+        columns=[shown_token(own[p], 14) for p in positions],
+    )
+
+
+def _write(ax: Axes, image: AxesImage, grid: _Grid) -> None:
+    """Each cell's token, as large as the cell allows and cut where even the smallest letters are too wide."""
+    width, height = cell_size(ax, *grid.divergence.shape)
+    colours = image.to_rgba(grid.divergence)
+    for (row, column), _ in np.ndenumerate(grid.divergence):
+        token, note = grid.tokens[row][column], grid.notes[row][column]
+        room = int(0.94 * width / (CHARACTER * SMALLEST)) - (len(note) + 1 if note else 0)
+        words = f"{shown_token(token, max(room, 2))} {note}".strip()
+        fit = 0.94 * width / (CHARACTER * len(words))
+        ax.text(
+            column,
+            row,
+            words,
+            ha="center",
+            va="center",
+            fontsize=max(SMALLEST, min(LARGEST, fit, 0.72 * height)),
+            fontweight="bold" if token == grid.expected[column] else "normal",
+            color=text_colour(colours[row, column]),
+        )
+
+
+def _describe_columns(ax: Axes, result: TokenLensResult, prompt: int, grid: _Grid) -> None:
+    if result.all_positions:
+        name_ticks(ax, grid.columns)
+        ax.set_xlabel("token of the prompt at this position")
+        ax.set_title(f"Prompt {prompt}: likeliest next token at every depth (bold: the true one)", fontsize=10)
+        return
+    ax.set_xticks(range(len(grid.columns)), grid.columns)
+    ax.set_xlabel("rank of the token, with its probability")
+    target = shown_token(result.targets[prompt], 20)
+    ax.set_title(f"Prompt {prompt}: likeliest next tokens at every depth (bold: target {target})", fontsize=10)

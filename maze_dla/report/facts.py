@@ -1,0 +1,34 @@
+"""The short table of a report: what it says in words and figures."""
+
+from __future__ import annotations
+
+from maze_dla.results.attribution import AttributionResult, RankedPart
+from maze_dla.results.base import format_mean
+
+
+def fact_table(result: AttributionResult) -> list[tuple[str, str]]:
+    """Name and value of each line, for the terminal and the page alike."""
+    half = result.lens().first_depth_with(0.5)
+    return [
+        ("model", str(result.info.get("model"))),
+        ("checkpoint", str(result.info.get("checkpoint"))),
+        ("task", str(result.info.get("task"))),
+        ("prompts", f"{len(result)} ({result.info.get('mazes')})"),
+        ("accuracy", f"{result.accuracy}"),
+        (f"metric: {result.info.get('metric')}", f"{format_mean(result.metric_summary())} logits"),
+        *((f"head {part.name}", part_text(part)) for part in result.top_heads(5)),
+        ("half of the metric from depth", half or "none: the final metric is not positive"),
+        ("completeness gap", completeness_text(result)),
+    ]
+
+
+def part_text(part: RankedPart) -> str:
+    """A contribution with its interval."""
+    return f"{part.mean:+.3f} [{part.low:+.3f}, {part.high:+.3f}] logits"
+
+
+def completeness_text(result: AttributionResult) -> str:
+    """The largest gap, and of how much."""
+    largest = float(result.gap.abs().max())
+    size = float(result.layers.abs().amax())
+    return f"{largest:.1e} logits at most, beside parts of up to {size:.1f}"

@@ -1,0 +1,79 @@
+"""The HTML page: one file that opens anywhere."""
+
+from __future__ import annotations
+
+import base64
+from html import escape
+
+from maze_dla.report.facts import fact_table, part_text
+from maze_dla.report.pictures import Picture
+from maze_dla.results.attribution import AttributionResult, RankedPart
+from maze_dla.results.storage import installed_versions
+
+STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #1b1f24; }
+h1 { margin-bottom: 0; } .lead { color: #57606a; margin-top: .2rem; }
+table { border-collapse: collapse; margin: 1rem 0; } th, td { text-align: left; padding: .25rem .9rem .25rem 0; }
+tr { border-bottom: 1px solid #d8dee4; } td { font-variant-numeric: tabular-nums; }
+figure { margin: 2rem 0; } img { max-width: 100%; } figcaption { color: #57606a; max-width: 48rem; }
+.promise { background: #eef6ee; border-left: 4px solid #4a7c59; padding: .6rem 1rem; }
+.caution { background: #fdf3e7; border-left: 4px solid #b35900; padding: .6rem 1rem; }
+footer { color: #57606a; font-size: .85rem; margin-top: 3rem; }
+"""
+
+
+def render_page(result: AttributionResult, pictures: list[Picture]) -> str:
+    """The page as text, pictures embedded."""
+    name, task = (escape(str(result.info.get(k))) for k in ("model", "task"))
+    caution = f'<p class="caution">{escape(result.caution)}</p>' if result.caution else ""
+    largest = float(result.gap.abs().max())
+    figures = "".join(_figure(p) for p in pictures)
+    neurons = _ranking("Strongest neurons", result.top_neurons(10)) if result.neuron_mean is not None else ""
+    return f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>maze_dla: {task}</title>
+<style>{STYLE}</style></head><body>
+<h1>Who writes the next step?</h1>
+<p class="lead">Direct logit attribution of {name} on {task}</p>
+{caution}
+{_table(fact_table(result))}
+<p class="promise">For each of the {len(result)} prompts the contributions and the constant add up to the metric
+that the model's own logits give; the largest gap is {largest:.1e} logits. All contributions are in logits,
+at the scale that the final norm recorded.{_shift_note(result)}</p>
+{figures}
+{_ranking("Strongest heads", result.top_heads(10))}
+{neurons}
+<footer>{_provenance(result)}</footer>
+</body></html>
+"""
+
+
+def _shift_note(result: AttributionResult) -> str:
+    if result.info.get("shift_invariant"):
+        return " The metric does not change when a constant is added to all logits."
+    return (
+        " The metric changes when a constant is added to all logits, so it depends on how the unembedding is centred."
+    )
+
+
+def _figure(picture: Picture) -> str:
+    data = base64.b64encode(picture.file.read_bytes()).decode()
+    title = escape(picture.title)
+    return (
+        f'<figure><h2>{title}</h2><img alt="{title}" src="data:image/png;base64,{data}">'
+        f"<figcaption>{escape(picture.caption)}</figcaption></figure>"
+    )
+
+
+def _ranking(title: str, parts: list[RankedPart]) -> str:
+    return f"<h2>{escape(title)}</h2>{_table([(part.name, part_text(part)) for part in parts])}"
+
+
+def _table(rows: list[tuple[str, str]]) -> str:
+    lines = "".join(f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in rows)
+    return f"<table>{lines}</table>"
+
+
+def _provenance(result: AttributionResult) -> str:
+    shown = {k: v for k, v in result.info.items() if k in ("checkpoint", "sha256", "seed", "prepend_bos", "mazes")}
+    facts = ", ".join(f"{k} {v}" for k, v in {**shown, **installed_versions()}.items())
+    return escape(facts)

@@ -1,0 +1,95 @@
+"""Small random models, random prompts, and views of a model that tell lies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformer_lens.config.transformer_bridge_config import TransformerBridgeConfig
+from transformer_lens.model_bridge import TransformerBridge
+
+from maze_dla.adapters.transformer_lens import TransformerLensModel, residual_model
+from maze_dla.engine.metrics import LinearMetric, correct_vs_other
+from maze_dla.engine.model import Reads
+from maze_dla.engine.prompts import PromptBatch
+
+D_VOCAB = 23
+SIZES = {"d_model": 24, "d_head": 8, "n_heads": 3, "n_layers": 2, "n_ctx": 48, "d_vocab": D_VOCAB, "d_mlp": 40}
+MODERN = {
+    "normalization_type": "RMS",
+    "gated_mlp": True,
+    "act_fn": "silu",
+    "n_heads": 4,
+    "n_key_value_heads": 2,
+    "positional_embedding_type": "rotary",
+}
+LENGTHS = (5, 31, 17, 9, 40, 12, 26)
+
+
+def make_model(dtype: torch.dtype = torch.float32, seed: int = 1, **settings: Any) -> Any:
+    """A random model in which every parameter matters, biases and norm weights too."""
+    chosen = {"normalization_type": "LN", "act_fn": "gelu", **SIZES, **settings}
+    cfg = TransformerBridgeConfig(architecture="TransformerLensNative", seed=0, **chosen)
+    model = TransformerBridge.boot_native(cfg, dtype=dtype)
+    generator = torch.Generator().manual_seed(seed)
+    bias = model.unembed.original_component.bias  # a buffer of zeros: the native model has no b_U of its own
+    with torch.no_grad():
+        for tensor in (*model.parameters(), bias):
+            tensor.add_(0.3 * torch.randn(tensor.shape, generator=generator, dtype=torch.float64).to(dtype))
+    return model
+
+
+@cache
+def shared_model(dtype: torch.dtype = torch.float32, **settings: Any) -> Any:
+    """The same model for all tests that only look at it."""
+    return make_model(dtype, **settings)
+
+
+def random_tokens(lengths: tuple[int, ...] = LENGTHS, seed: int = 2) -> list[list[int]]:
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randint(D_VOCAB, (n,), generator=generator).tolist() for n in lengths]
+
+
+def make_batch(lengths: tuple[int, ...] = LENGTHS, seed: int = 2, **more: Any) -> PromptBatch:
+    generator = torch.Generator().manual_seed(seed + 1)
+    targets = torch.randint(D_VOCAB, (len(lengths),), generator=generator).tolist()
+    return PromptBatch.from_tokens(random_tokens(lengths, seed), targets, d_vocab=D_VOCAB, **more)
+
+
+def random_metric(batch: PromptBatch) -> LinearMetric:
+    """A metric with coefficients of every kind: dense, and different for each prompt."""
+    mask = torch.rand(len(batch), batch.d_vocab, generator=torch.Generator().manual_seed(7)) < 0.4
+    return correct_vs_other(batch, others=mask, reduce="sum")
+
+
+Change = Callable[[Reads, Tensor, Callable[..., Reads]], Reads]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Meddled(TransformerLensModel):
+    """A view whose reads are changed behind the model's back."""
+
+    change: Change = lambda reads, positions, read: reads
+
+    def read(self, tokens: Tensor, rows: Tensor, positions: Tensor, wanted: Any) -> Reads:
+        def read(at: Tensor) -> Reads:
+            return TransformerLensModel.read(self, tokens, rows, at, wanted)
+
+        return self.change(read(positions), positions, read)
+
+
+def meddled(model: Any, change: Change) -> Meddled:
+    view = residual_model(model)
+    return Meddled(**{f.name: getattr(view, f.name) for f in fields(view)}, change=change)
+
+
+def with_block(model: Any, layer: int, **changes: Any) -> TransformerLensModel:
+    """The view with some weights of one block replaced; the model itself keeps its own."""
+    view = residual_model(model)
+    blocks = list(view.blocks)
+    blocks[layer] = replace(blocks[layer], **changes)
+    return replace(view, blocks=tuple(blocks))

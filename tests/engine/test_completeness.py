@@ -1,0 +1,265 @@
+"""Contributions + constant = metric, on every kind of model; and a view of a model that lies is found out."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from maze_dla.adapters.transformer_lens import residual_model
+from maze_dla.analysis import attribute, logit_lens, token_lens
+from maze_dla.engine.completeness import check_sums
+from maze_dla.engine.metrics import logit
+from maze_dla.engine.model import FinalNorm, Reads
+from maze_dla.errors import CompletenessError
+
+from .plain import own_norm
+from .small_models import (
+    LENGTHS,
+    MODERN,
+    make_batch,
+    make_model,
+    meddled,
+    random_metric,
+    random_tokens,
+    shared_model,
+    with_block,
+)
+
+MODELS = [
+    ({"normalization_type": kind, "n_layers": n}, dtype)
+    for kind, n in [("LN", 1), ("LN", 2), ("LNPre", 5), ("RMS", 2), ("RMSPre", 1), (None, 2), ("LN", 12)]
+    for dtype in (torch.float32, torch.float64)
+] + [
+    ({"n_heads": 5, "d_head": 3}, torch.float32),
+    ({"n_heads": 1, "d_head": 7, "n_layers": 5}, torch.float64),
+    ({"attn_only": True, "n_layers": 5}, torch.float32),
+    (MODERN, torch.float32),
+    ({**MODERN, "normalization_type": "LN"}, torch.float64),
+]
+
+
+def largest_relative(whole: Tensor, parts: Tensor, size: Tensor) -> float:
+    gap = (whole.double() - parts.double().sum(-1)).abs()
+    return float((gap / size.double().view(-1, *[1] * (gap.ndim - 1))).max())
+
+
+@pytest.mark.parametrize(("settings", "dtype"), MODELS, ids=str)
+def test_parts_sum_to_the_metric(settings: dict[str, Any], dtype: torch.dtype) -> None:
+    model, batch = shared_model(dtype, **settings), make_batch()
+    result = attribute(model, batch, random_metric(batch), neurons=True, sources=True, sequences_at_once=3)
+    size = torch.cat([result.layers, result.metric[:, None]], 1).abs().amax(1)
+    tolerance = 1e-12 if residual_model(model).precision == torch.float64 else 2e-5
+    parts = torch.cat([result.layers, result.constant[:, None]], 1)
+    assert largest_relative(result.metric, parts, size) < tolerance
+    assert largest_relative(result.metric, parts[:, 1:], size) > 1e-3  # a component that is missing is seen
+    assert largest_relative(result.metric, parts[:, :-1], size) > 1e-3  # and so is the constant
+    attn = result.layers[:, [label.endswith("attn_out") for label in result.layer_labels]]
+    heads = torch.cat([result.heads, result.attn_bias[..., None]], -1)
+    assert largest_relative(attn, heads, size) < tolerance
+    assert result.sources is not None
+    assert largest_relative(result.heads, result.sources, size) < tolerance
+    if result.neurons is not None:
+        mlp = result.layers[:, [label.endswith("mlp_out") for label in result.layer_labels]]
+        assert largest_relative(mlp, torch.cat([result.neurons, result.mlp_bias[..., None]], -1), size) < tolerance
+    assert torch.allclose(result.gap.double(), result.metric.double() - parts.double().sum(1), atol=1e-12)
+
+
+@pytest.mark.parametrize(("settings", "dtype"), MODELS[::3], ids=str)
+def test_the_metric_is_that_of_the_models_own_logits(settings: dict[str, Any], dtype: torch.dtype) -> None:
+    """Nothing in the sums would show a read position that is off by one: the logits would come from there as well."""
+    model, batch = shared_model(dtype, **settings), make_batch()
+    metric = random_metric(batch)
+    result = attribute(model, batch, metric)
+    with torch.no_grad():
+        rows = [model(torch.tensor([ids]), return_type="logits")[0] for ids in random_tokens()]
+    c = metric.coefficients(batch.d_vocab).to(dtype)
+    own = (torch.stack([row[-1] for row in rows]) * c).sum(1)
+    early = (torch.stack([row[-2] for row in rows]) * c).sum(1)
+    assert torch.allclose(result.metric, own, rtol=1e-4, atol=1e-4)
+    assert (result.metric - early).abs().max() > 0.1
+
+
+def swapped_heads(model: Any) -> Any:
+    W_O = residual_model(model).blocks[1].W_O
+    return with_block(model, 1, W_O=W_O[[1, 0, 2]])
+
+
+def shuffled_neurons(model: Any) -> Any:
+    W_out = residual_model(model).blocks[0].W_out
+    return with_block(model, 0, W_out=W_out.roll(1, 0))
+
+
+def without_norm_bias(model: Any) -> Any:
+    view = residual_model(model)
+    return replace(view, final_norm=replace(view.final_norm, bias=None))
+
+
+def without_norm_weight(model: Any) -> Any:
+    view = residual_model(model)
+    return replace(view, final_norm=replace(view.final_norm, weight=None))
+
+
+def without_centring(model: Any) -> Any:
+    norm = residual_model(model).final_norm
+    return replace(residual_model(model), final_norm=FinalNorm("rms", norm.weight, norm.bias, norm.eps))
+
+
+def read_one_early(model: Any) -> Any:
+    """Components from one position before the logits' position."""
+    return meddled(model, lambda reads, at, read: replace(read(at - 1), logits=reads.logits))
+
+
+def sources_one_off(model: Any) -> Any:
+    return meddled(model, lambda reads, at, read: replace(reads, patterns=[p.roll(1, -1) for p in reads.patterns]))
+
+
+LIES = [
+    (swapped_heads, "attention layer = heads + b_O at index [1]"),
+    (lambda model: with_block(model, 0, b_O=None), "attention layer = heads + b_O at index [0]"),
+    (lambda model: with_block(model, 1, b_out=None), "MLP = neurons + b_out at index [1]"),
+    (shuffled_neurons, "MLP = neurons + b_out at index [0]"),
+    (sources_one_off, "head = sources at index ["),
+    (lambda model: replace(residual_model(model), b_U=None), "metric = contributions + constant:"),
+    (without_norm_bias, "metric = contributions + constant:"),
+    (without_norm_weight, "metric = contributions + constant:"),
+    (without_centring, "metric = contributions + constant:"),
+    (read_one_early, "metric = contributions + constant:"),
+]
+NAMES = "swapped_heads b_O b_out shuffled_neurons sources b_U norm_bias norm_weight centring early".split()
+MESSAGE = re.compile(
+    r"prompt (\d+): (.+): the parts sum to (\S+), the whole is (\S+); the gap (\S+) is (\S+) of the largest part "
+    r"\(at most (\S+) in (\S+)\)"
+)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize(("lie", "broken"), LIES, ids=NAMES)
+def test_a_view_that_lies_is_refused(lie: Any, broken: str, dtype: torch.dtype) -> None:
+    model, batch = shared_model(dtype), make_batch()
+    metric = random_metric(batch)
+    attribute(model, batch, metric, sources=True)  # the honest view passes
+    with pytest.raises(CompletenessError) as error:
+        attribute(lie(model), batch, metric, sources=True)
+    found = MESSAGE.fullmatch(str(error.value))
+    assert found, str(error.value)
+    assert f"{found[2]}:".startswith(broken)
+    assert 0 <= int(found[1]) < len(batch)
+    total, whole, gap, relative = map(float, found.groups()[2:6])
+    assert whole - total == pytest.approx(gap, rel=0.02, abs=1e-4 * max(abs(whole), 1))
+    assert found.groups()[6:] == (("1e-04", "float32") if dtype == torch.float32 else ("1e-10", "float64"))
+    assert relative > float(found[7])
+
+
+@pytest.mark.parametrize("lie", [without_norm_bias, without_norm_weight, without_centring, read_one_early])
+@pytest.mark.parametrize("lens", [lambda *a: logit_lens(*a), lambda m, b, _: token_lens(m, b)], ids=["logit", "token"])
+def test_the_lenses_refuse_it_too(lie: Any, lens: Any) -> None:
+    model, batch = shared_model(), make_batch()
+    lens(model, batch, random_metric(batch))
+    with pytest.raises(CompletenessError, match="the last depth"):
+        lens(lie(model), batch, random_metric(batch))
+
+
+def only_for(prompt: int, model: Any, change: Any) -> Any:
+    """A view that changes the reads of a single prompt, known by its length."""
+
+    def meddle(reads: Reads, positions: Tensor, read: Any) -> Reads:
+        return change(reads, torch.nonzero(positions == LENGTHS[prompt] - 1).flatten())
+
+    return meddled(model, meddle)
+
+
+def raised(tensor: Tensor, rows: Tensor, amount: float, column: Tensor | None = None) -> Tensor:
+    tensor = tensor.clone()
+    tensor[rows if column is None else (rows, column)] += amount
+    return tensor
+
+
+@pytest.mark.parametrize("prompt", range(len(LENGTHS)))
+def test_the_message_names_prompt_gap_and_tolerance(prompt: int) -> None:
+    """Pieces of two sequences, shortest first: no prompt stands in its piece where it stands in the batch."""
+    model, batch = shared_model(), make_batch()
+    target = batch.targets[prompt]
+    view = only_for(prompt, model, lambda r, rows: replace(r, logits=raised(r.logits, rows, 0.5, target)))
+    with pytest.raises(CompletenessError) as error:
+        attribute(view, batch, logit(batch), sequences_at_once=2)
+    message = str(error.value)
+    assert message.startswith(f"prompt {prompt}: metric = contributions + constant: the parts sum to ")
+    assert "; the gap 0.5 is " in message
+    assert message.endswith("(at most 1e-04 in float32)")
+    for lens in (lambda: logit_lens(view, batch, logit(batch), sequences_at_once=2), lambda: token_lens(view, batch)):
+        with pytest.raises(CompletenessError, match=f"^prompt {prompt}: .*; the gap 0.5 is "):
+            lens()
+
+
+FIELDS = ["logits", "final_scale", "final_residual", "embeddings", "attn_out", "mlp_out", "z", "neurons", "patterns"]
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("name", FIELDS)
+def test_a_number_that_is_not_finite_is_refused(name: str, bad: float) -> None:
+    def spoil(reads: Reads, rows: Tensor) -> Reads:
+        old = getattr(reads, name)
+        if isinstance(old, dict):
+            return replace(reads, **{name: {key: raised(value, rows, bad) for key, value in old.items()}})
+        if isinstance(old, list):
+            return replace(reads, **{name: [raised(value, rows, bad) for value in old]})
+        return replace(reads, **{name: raised(old, rows, bad)})
+
+    batch, view = make_batch(), only_for(4, shared_model(), spoil)
+    if name == "final_residual":  # which no contribution is computed from
+        attribute(view, batch, random_metric(batch), sources=True)
+        return
+    with pytest.raises(CompletenessError, match=r"^prompt 4: "):
+        attribute(view, batch, random_metric(batch), sources=True)
+
+
+def test_a_model_that_computes_nan_is_refused() -> None:
+    model, batch = make_model(), make_batch()
+    with torch.no_grad():
+        model.blocks[1].mlp.original_component.fc_in.original_component.bias[3] = float("nan")
+    for method in (attribute, logit_lens, lambda m, b, _: token_lens(m, b)):
+        with pytest.raises(CompletenessError, match=r"^prompt \d: .*nan"):
+            method(model, batch, random_metric(batch))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-4), (torch.bfloat16, 5e-2)]
+)
+def test_the_tolerance_is_relative_to_the_size(dtype: torch.dtype, tolerance: float) -> None:
+    parts = torch.tensor([[1.0, 2.0], [300.0, -100.0]], dtype=torch.float64)
+    size = torch.tensor([2.0, 300.0], dtype=torch.float64)
+    off = torch.tensor([0.5, 0.9], dtype=torch.float64) * tolerance * size
+    gap = check_sums(parts.sum(1) + off, parts, size, dtype, "whole = parts")
+    assert torch.allclose(gap, off, rtol=1e-3)
+    off = torch.tensor([0.5, 1.1], dtype=torch.float64) * tolerance * size
+    with pytest.raises(CompletenessError, match=r"^prompt 1: whole = parts: the parts sum to 200, the whole is 2"):
+        check_sums(parts.sum(1) + off, parts, size, dtype, "whole = parts")
+
+
+def test_the_worst_of_several_prompts_and_its_place_are_named() -> None:
+    parts = torch.ones(3, 2, 4, 5)
+    whole = parts.sum(-1)
+    whole[0, 1, 1] += 0.1
+    whole[2, 1, 3] -= 0.25
+    with pytest.raises(CompletenessError) as error:
+        check_sums(whole, parts, torch.ones(3), torch.float32, "a = b", torch.tensor([7, 8, 9]))
+    assert str(error.value) == (
+        "prompt 9: a = b at index [1, 3]: the parts sum to 5, the whole is 4.75; "
+        "the gap -0.25 is 2.5e-01 of the largest part (at most 1e-04 in float32)"
+    )
+
+
+@pytest.mark.parametrize("kind", ["LN", "LNPre", "RMS", "RMSPre", None])
+def test_precision_is_that_of_the_norm(kind: str | None) -> None:
+    """TransformerLens' RMS norm computes in float32 inside a float64 model: sums are held to what it can keep."""
+    model = shared_model(torch.float64, normalization_type=kind)
+    x = torch.randn(5, 24, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        error = (model.ln_final(x) - own_norm(model.ln_final, x, model.cfg)).abs().max()
+    assert residual_model(model).precision == (torch.float64 if error < 1e-12 else torch.float32)
+    assert (error > 1e-9) == (kind == "RMS")

@@ -1,0 +1,106 @@
+"""What every plot function does with figures."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+from maze_dla import plots
+
+
+@pytest.fixture
+def every(attribution, depths, tokens, maze):
+    result = attribution()
+    return {
+        "lens": lambda ax: plots.lens(depths(), ax=ax),
+        "layers": lambda ax: plots.layers(result, ax=ax),
+        "heads": lambda ax: plots.heads(result, ax=ax),
+        "neurons": lambda ax: plots.neurons(result, ax=ax),
+        "token_lens": lambda ax: plots.token_lens(tokens(), ax=ax),
+        "maze_sources": lambda ax: plots.maze_sources(result, maze, ax=ax),
+        "maze_attention": lambda ax: plots.maze_attention(result, maze, ax=ax),
+    }
+
+
+def test_all_are_tried(every):
+    assert {*every, "maze_sources_and_attention"} == set(plots.__all__)
+
+
+def test_a_call_with_axes_draws_there_and_opens_no_figure(every):
+    from matplotlib import pyplot as plt
+
+    for name, draw in every.items():
+        _, ax = plt.subplots()
+        before = plt.get_fignums()
+        assert draw(ax) is ax, name
+        assert plt.get_fignums() == before, name
+        assert ax.has_data(), name
+        plt.close("all")
+
+
+def test_a_call_without_axes_opens_one_figure_that_can_be_drawn(every):
+    from matplotlib import pyplot as plt
+
+    for name, draw in every.items():
+        ax = draw(None)
+        assert plt.get_fignums() == [ax.figure.number], name
+        ax.figure.canvas.draw()
+        plt.close("all")
+
+
+def test_axes_in_a_subfigure(every):
+    from matplotlib.figure import Figure
+
+    for name, draw in every.items():
+        ax = Figure(layout="constrained").subfigures(1, 2)[0].subplots()
+        assert draw(ax) is ax, name
+
+
+def test_nothing_is_written_outside_its_axes_figure(every):
+    """Titles, tick labels and legends end up on the paper."""
+    from matplotlib import pyplot as plt
+
+    for name, draw in every.items():
+        figure = draw(None).figure
+        figure.canvas.draw()
+        paper, drawn = figure.bbox, figure.get_tightbbox().transformed(figure.dpi_scale_trans)
+        assert drawn.x0 >= paper.x0 - 1, name
+        assert drawn.y0 >= paper.y0 - 1, name
+        assert drawn.x1 <= paper.x1 + 1, name
+        assert drawn.y1 <= paper.y1 + 1, name
+        plt.close("all")
+
+
+ALLOWED = ("matplotlib", "numpy", "torch", "jaxtyping", "maze_dla.plots", "maze_dla.results", "maze_dla.errors")
+
+
+def strangers(source: str) -> list[str]:
+    """The imports that no plot may have: the engine, the adapters, and pyplot at the top of a module."""
+    tree = ast.parse(source)
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        outside = [n for n in names if n.split(".")[0] not in sys.stdlib_module_names and not n.startswith(ALLOWED)]
+        found += outside + [n for n in names if n == "matplotlib.pyplot" and node in tree.body]
+    return found
+
+
+def test_plots_import_neither_engine_nor_adapters_nor_pyplot_at_the_top():
+    for path in Path(plots.__file__).parent.glob("*.py"):
+        assert strangers(path.read_text(encoding="utf-8")) == [], path.name
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["import maze_dla.engine.lens", "from maze_dla.adapters import mazes", "from matplotlib import pyplot as plt"],
+)
+def test_a_stranger_is_found(line):
+    assert len(strangers(line)) == 1

@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from maze_dla import plots
+from maze_dla.errors import InputError
+
+
+def by_hand(values, maze):
+    """[position] summed over each cell's tokens, and over the others."""
+    cells, other = np.zeros((5, 5)), 0.0
+    for position, cell in enumerate(maze.token_cells):
+        if cell is None:
+            other += float(values[position])
+        else:
+            cells[cell] += float(values[position])
+    return cells, other
+
+
+def shown(ax):
+    return ax.images[0].get_array().filled(0)
+
+
+@pytest.mark.parametrize("head", [None, (5, 3), (0, 1)])
+def test_cells_hold_the_sources_of_their_tokens(attribution, maze, ax, head):
+    result = attribution()
+    assert plots.maze_sources(result, maze, 2, head, ax) is ax
+    values = result.sources[2].sum((0, 1)) if head is None else result.sources[2][head]
+    cells, _ = by_hand(values, maze)
+    np.testing.assert_allclose(shown(ax), cells, atol=1e-5)
+
+
+def test_cells_and_others_in_the_title_sum_to_the_head(attribution, maze, ax):
+    result = attribution()
+    plots.maze_sources(result, maze, 2, (5, 3), ax)
+    cells, other = by_hand(result.sources[2, 5, 3], maze)
+    who, shares = ax.get_title().replace("\N{MINUS SIGN}", "-").split("\n")
+    assert "head L5H3" in who
+    assert shares == f"{cells.sum():+.2f} logits from cell tokens, {other:+.2f} from other tokens"
+    assert cells.sum() + other == pytest.approx(float(result.heads[2, 5, 3]), rel=1e-4)
+
+
+def test_source_limits_are_symmetric(attribution, maze, ax):
+    plots.maze_sources(attribution(), maze, ax=ax)
+    low, high = ax.images[0].get_clim()
+    assert low == -high
+    assert high == pytest.approx(np.abs(shown(ax)).max())
+
+
+@pytest.mark.parametrize("head", [None, (4, 0)])
+def test_cells_hold_the_attention_paid_to_their_tokens(attribution, maze, ax, head):
+    result = attribution()
+    assert plots.maze_attention(result, maze, 1, head, ax) is ax
+    values = result.patterns[1].mean((0, 1)) if head is None else result.patterns[1][head]
+    cells, other = by_hand(values, maze)
+    np.testing.assert_allclose(shown(ax), cells, atol=1e-6)
+    assert ax.images[0].get_clim()[0] == 0
+    assert ax.get_title().endswith(f"{cells.sum():.0%} to cell tokens, {other:.0%} to other tokens")
+    assert cells.sum() + other == pytest.approx(1, abs=1e-4)
+
+
+def test_both_side_by_side(attribution, maze, ax):
+    result = attribution()
+    left, right = plots.maze_sources_and_attention(result, maze, 3, (2, 2))
+    assert left.figure is right.figure is not ax.figure
+    for drawn, alone in ((left, plots.maze_sources), (right, plots.maze_attention)):
+        np.testing.assert_array_equal(shown(drawn), shown(alone(result, maze, 3, (2, 2))))
+
+
+DRAW = (plots.maze_sources, plots.maze_attention, plots.maze_sources_and_attention)
+
+
+@pytest.mark.parametrize("draw", DRAW)
+def test_errors_say_what_was_seen_and_open_no_figure(attribution, maze, draw):
+    from matplotlib import pyplot as plt
+
+    result = attribution()
+    with pytest.raises(InputError, match=r"ask with attribute\(\.\.\., sources=True\)"):
+        draw(replace(result, sources=None, patterns=None), maze)
+    with pytest.raises(InputError, match="prompt is an index from 0 to 7, got 8"):
+        draw(result, maze, 8)
+    with pytest.raises(InputError, match="prompt is an index from 0 to 7, got -1"):
+        draw(result, maze, -1)
+    for head in ((6, 0), (0, 4), (-1, 0)):
+        with pytest.raises(InputError, match=r"6 layers with 4 heads each, got \(" + str(head[0])):
+            draw(result, maze, 0, head)
+    assert plt.get_fignums() == []
+
+
+def test_geometry_of_another_prompt(attribution, maze):
+    n = len(maze.token_cells)
+    with pytest.raises(InputError, match=rf"cells for {n - 1} tokens, prompt 0 has {n}"):
+        plots.maze_sources(attribution(), replace(maze, token_cells=maze.token_cells[:-1]))
+    outside = replace(maze, token_cells=((7, 1), *maze.token_cells[1:]))
+    with pytest.raises(InputError, match=r"names cell \(7, 1\), the maze has 5 rows and 5 columns"):
+        plots.maze_sources(attribution(), outside)

@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+import pytest
+from maze_dla.plots._words import component_kind, component_name, depth_names
+
+
+@pytest.mark.parametrize(
+    ("labels", "names"),
+    [
+        (
+            ("0_pre", "0_mid", "1_pre", "1_mid", "final_post"),
+            ["embeddings", "attention 0", "MLP 0", "attention 1", "MLP 1"],
+        ),
+        (("0_pre", "1_pre", "final_post"), ["embeddings", "layer 0", "layer 1"]),
+        (("final_post",), ["embeddings"]),
+        (("0_pre", "elsewhere", "final_post"), ["embeddings", "layer 0", "final_post"]),
+    ],
+)
+def test_a_depth_is_named_by_what_was_written_last(labels, names):
+    assert depth_names(labels) == names
+
+
+@pytest.mark.parametrize(
+    ("label", "name", "kind"),
+    [
+        ("embed", "token embedding", "embeddings"),
+        ("pos_embed", "position embedding", "embeddings"),
+        ("11_attn_out", "attention 11", "attention"),
+        ("0_mlp_out", "MLP 0", "MLP"),
+    ],
+)
+def test_components_in_words(label, name, kind):
+    assert (component_name(label), component_kind(label)) == (name, kind)
