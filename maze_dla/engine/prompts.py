@@ -94,7 +94,7 @@ class PromptBatch:
             raise InputError(f"{len(tokens)} prompts but {len(targets)} targets: each prompt needs one")
         if empty := [i for i, t in enumerate(tokens) if len(t) == 0]:
             raise PromptError(f"prompt {empty[0]} has no tokens, expected at least one")
-        lengths = torch.tensor([len(t) for t in tokens])
+        lengths = torch.tensor([len(t) for t in tokens], dtype=torch.long)
         padded = torch.full((len(tokens), max(map(len, tokens), default=0)), pad_id)
         for row, ids in enumerate(tokens):
             padded[row, : len(ids)] = torch.as_tensor(ids)
@@ -214,7 +214,8 @@ class PromptBatch:
             prompts = [by_sequence[bounds[s] : bounds[s + 1]] for s in chosen.tolist()]
             rows = torch.repeat_interleave(torch.arange(len(chosen)), torch.tensor([len(p) for p in prompts]))
             flat = torch.cat(prompts)
-            yield ReadPlan(self.sequences[chosen, :width], flat, rows, self.read_positions[flat])
+            tokens = self.sequences[chosen, :width].clamp(0, self.d_vocab - 1)  # what pads may be no token at all
+            yield ReadPlan(tokens, flat, rows, self.read_positions[flat])
             start = stop
 
 

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from maze_dla.errors import InputError
 from maze_dla.results.base import PromptResult, format_mean
 from maze_dla.results.lens import LensResult
 from maze_dla.results.statistics import Summary, summarize, summary_from_moments
@@ -67,7 +68,7 @@ class AttributionResult(PromptResult):
     def top_neurons(self, k: int = 5) -> list[RankedPart]:
         """The `k` neurons with the largest mean contribution by size; needs neurons to have been asked for."""
         if self.neuron_mean is None or self.neuron_variance is None:
-            raise ValueError("this result has no neurons: ask with attribute(..., neurons=True) or neurons='mean'")
+            raise InputError("this result has no neurons: ask with attribute(..., neurons=True) or neurons='mean'")
         return _strongest(summary_from_moments(self.neuron_mean, self.neuron_variance, len(self)), k, "N")
 
     def lens(self) -> LensResult:

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from maze_dla.errors import InputError
 from maze_dla.results.base import PromptResult
 from maze_dla.results.statistics import Summary, summarize
 
@@ -79,7 +80,7 @@ class TokenLensResult(PromptResult):
         """The k most likely tokens at every depth as strings, at one position where all were asked for."""
         ids = self.top_ids[prompt] if position is None else self.top_ids[prompt, position]
         if ids.ndim != 2:
-            raise ValueError("this token lens holds all positions: name one")
+            raise InputError("this token lens holds all positions: name one")
         return [[self.token_names[t] for t in row] for row in ids.tolist()]
 
     def to_frame(self) -> pd.DataFrame:

@@ -27,8 +27,10 @@ class Summary:
 
 def summarize(values: Float[Tensor, "prompt ..."]) -> Summary:
     """Mean, standard error and interval of `values` over the first axis."""
-    n = values.shape[0]
-    return summary_from_moments(values.double().mean(0), values.double().var(0, correction=1), n)
+    values = values.double()
+    n = len(values)
+    variance = values.var(0, correction=1) if n > 1 else torch.full_like(values[0], math.nan)
+    return summary_from_moments(values.mean(0), variance, n)
 
 
 def summary_from_moments(mean: Float[Tensor, "..."], variance: Float[Tensor, "..."], n: int) -> Summary:

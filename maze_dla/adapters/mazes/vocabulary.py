@@ -79,7 +79,7 @@ def vocabulary_of(config: Mapping[str, Any], file: Path) -> MazeVocabulary:
         raise CheckpointError(f"{file}: dataset_cfg.token_arr holds {twice!r} twice")
     # the order of the list decides the ids; all modes of one token a cell write a maze as the same strings
     return MazeVocabulary(
-        tuple(listed), _legacy_tokenizer("AOTP_UT_uniform", int(dataset_config.get("grid_n", 0)) or None)
+        tuple(listed), legacy_tokenizer("AOTP_UT_uniform", int(dataset_config.get("grid_n", 0)) or None)
     )
 
 
@@ -91,7 +91,7 @@ def _load_tokenizer(saved: Mapping[str, Any], config: Mapping[str, Any], file: P
             size = (
                 saved.get("max_grid_size") or config["dataset_cfg"].get("max_grid_n") or config["dataset_cfg"]["grid_n"]
             )
-            return _legacy_tokenizer(str(saved["tokenization_mode"]).split(".")[-1], int(size))
+            return legacy_tokenizer(str(saved["tokenization_mode"]).split(".")[-1], int(size))
         if kind == "MazeTokenizerModular":
             return tokenization.MazeTokenizerModular.load(dict(saved))
     except MazeDlaError:
@@ -103,7 +103,8 @@ def _load_tokenizer(saved: Mapping[str, Any], config: Mapping[str, Any], file: P
     raise CheckpointError(f"{file}: unknown tokenizer {kind!r}, expected MazeTokenizer or MazeTokenizerModular")
 
 
-def _legacy_tokenizer(mode: str, max_grid_size: int | None) -> Any:
+def legacy_tokenizer(mode: str, max_grid_size: int | None) -> Any:
+    """maze-dataset's tokenizer of a mode, for lattices up to a size."""
     tokenization = import_maze_dataset().tokenization
     return tokenization.MazeTokenizer(
         tokenization_mode=tokenization.TokenizationMode[mode], max_grid_size=max_grid_size

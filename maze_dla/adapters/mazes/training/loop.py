@@ -30,7 +30,6 @@ class TrainingPlan:
     weight_decay: float = 0.01
     warm_up: int = 300
     clip: float = 1.0
-    mastered: float = 0.93
     seed: int = 0
     measure_every: int = 250
     keep_at: tuple[int, ...] = field(default=(250, 1000, 3000, 6000, 12_000))
@@ -48,7 +47,6 @@ class TrainingState:
     optimizer: torch.optim.Optimizer
     rng: np.random.Generator
     step: int = 0
-    longest: int = 4
 
     @classmethod
     def start(cls, model: Decoder, plan: TrainingPlan) -> TrainingState:
@@ -65,7 +63,6 @@ class TrainingState:
             "optimizer": self.optimizer.state_dict(),
             "rng": self.rng.bit_generator.state,
             "step": self.step,
-            "longest": self.longest,
         }
         partial = path.with_suffix(".partial")
         torch.save(content, partial)
@@ -78,29 +75,13 @@ class TrainingState:
         self.optimizer.load_state_dict(content["optimizer"])
         self.rng.bit_generator.state = content["rng"]
         self.step = content["step"]
-        self.longest = content["longest"]
 
 
-def batch_loss(model: Decoder, batch: TrainingBatch, vocab: Vocabulary, n_short: int) -> tuple[Tensor, float]:
-    """The loss, and the share of right first steps."""
+def batch_loss(model: Decoder, batch: TrainingBatch) -> Tensor:
+    """The weighted mean of the loss over the batch's predictions."""
     logits = model(batch.tokens, batch.positions, batch.visible)
     losses = F.cross_entropy(logits.transpose(1, 2), batch.targets, reduction="none")
-    at = first_steps(batch, vocab)[-n_short:]
-    right = (logits[:, at].argmax(-1) == batch.targets[:, at]).float().mean().item()
-    return (losses * batch.weights).sum() / (batch.weights.sum() * len(losses)), right
-
-
-def first_steps(batch: TrainingBatch, vocab: Vocabulary) -> Tensor:
-    """Where the first step of each path is predicted."""
-    return torch.nonzero(batch.tokens[0] == vocab.ids["<PATH_START>"])[:, 0] + 1
-
-
-def shortened(cells: np.ndarray, longest: int, rng: np.random.Generator) -> np.ndarray:
-    """A random stretch of each corridor, of at most so many cells."""
-    if cells.shape[1] <= longest:
-        return cells
-    first = rng.integers(cells.shape[1] - longest + 1, size=len(cells))
-    return np.take_along_axis(cells, first[:, None] + np.arange(longest), axis=1)
+    return (losses * batch.weights).sum() / (batch.weights.sum() * len(losses))
 
 
 @torch.no_grad()
@@ -110,7 +91,7 @@ def first_choice_accuracy(model: Decoder, pool: CorridorPool, vocab: Vocabulary,
     right = []
     for _ in range(24):
         batch = make_batch(pool.sample(32, rng, tables), vocab, rng, n_whole=0, n_short=8)
-        at_origin = first_steps(batch, vocab)
+        at_origin = torch.nonzero(batch.tokens[0] == vocab.ids["<PATH_START>"])[:, 0] + 1
         predicted = model(batch.tokens, batch.positions, batch.visible)[:, at_origin].argmax(-1)
         right.append((predicted == batch.targets[:, at_origin]).float().mean().item())
     return math.fsum(right) / len(right)
@@ -126,18 +107,13 @@ def train(
     """Train to the end of the plan on the first pool; yield the measurements on the second as they are made."""
     tables = symmetries(grid_n)
     losses: list[float] = []
-    rights: list[float] = []
     bar = tqdm(total=plan.steps, initial=state.step, desc="training", disable=None)
     while state.step < plan.steps:
-        cells = shortened(pools[0].sample(plan.mazes, state.rng, tables), state.longest, state.rng)
+        cells = pools[0].sample(plan.mazes, state.rng, tables)
         batch = make_batch(cells, vocab, state.rng, n_whole=plan.whole_paths, n_short=plan.first_steps)
         for group in state.optimizer.param_groups:
             group["lr"] = plan.rate(state.step)
-        loss, right = batch_loss(state.model, batch, vocab, plan.first_steps)
-        rights.append(right)
-        if len(rights) >= 20 and math.fsum(rights[-20:]) / 20 > plan.mastered and state.longest < grid_n * grid_n:
-            state.longest += 1
-            rights.clear()
+        loss = batch_loss(state.model, batch)
         state.optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(state.model.parameters(), plan.clip)
@@ -150,7 +126,6 @@ def train(
             yield {
                 "step": state.step,
                 "loss": math.fsum(losses) / len(losses),
-                "longest": state.longest,
                 "first_path_choice": accuracy,
             }
             losses.clear()

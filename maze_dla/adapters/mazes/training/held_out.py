@@ -1,0 +1,44 @@
+"""Accuracy on mazes that training never sees, in any orientation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from maze_dla.adapters.mazes.model import MazeModel, load_maze_model
+from maze_dla.adapters.mazes.randomness import seeded
+from maze_dla.adapters.mazes.tasks import TASKS
+from maze_dla.adapters.mazes.training.corridors import corridor_cells, is_held_out, symmetries
+from maze_dla.adapters.mazes.vocabulary import import_maze_dataset
+from maze_dla.adapters.transformer_lens import residual_model
+from maze_dla.engine.model import Wanted
+from maze_dla.engine.passes import hits, in_batch_order, run
+from maze_dla.engine.prompts import PromptBatch
+from maze_dla.results.statistics import Proportion
+
+
+def held_out_mazes(maze: MazeModel, n_mazes: int, seed: int) -> list[list[str]]:
+    """Solved hallway mazes as tokens, all from the tenth of corridors that training leaves out."""
+    library = import_maze_dataset()
+    tables = symmetries(maze.grid_n)
+    config = library.MazeDatasetConfig.load({**maze.dataset_config, "n_mazes": 12 * n_mazes + 200, "seed": seed})
+    with seeded(seed):
+        made: Any = library.MazeDataset.generate(config, gen_parallel=False)
+        kept = [m for m in made.mazes if is_held_out(corridor_cells(m), tables)][:n_mazes]
+        return [list(m.as_tokens(maze.vocabulary.tokenizer)) for m in kept]
+
+
+def accuracy(model: Any, batch: PromptBatch) -> Proportion:
+    """The share of prompts whose most likely next token is the target."""
+    pieces = list(run(residual_model(model), batch, Wanted(), what="accuracy"))
+    right = in_batch_order([plan.prompts for plan, _ in pieces], [hits(reads, batch, plan) for plan, reads in pieces])
+    return Proportion(int(torch.sum(right)), len(batch))
+
+
+def held_out_accuracy(checkpoint: Path, n_mazes: int = 1000, seed: int = 1) -> dict[str, Proportion]:
+    """The accuracy of a checkpoint on every task, over held-out mazes."""
+    maze = load_maze_model(checkpoint)
+    tokens = held_out_mazes(maze, n_mazes, seed)
+    return {task: accuracy(maze.model, maze.prompts(tokens, task=task, seed=seed)) for task in TASKS}
