@@ -46,7 +46,7 @@ def read_container(path: str | Path, error: type[MazeDlaError]) -> dict[str, Any
             if not isinstance(main, dict):
                 raise error(f"{file}: {MAIN} holds a {type(main).__name__}, expected an object")
             return _resolve(main, archive, file, error)
-    except zipfile.BadZipFile as problem:
+    except (zipfile.BadZipFile, NotImplementedError) as problem:
         raise error(f"{file}: not a zip file, or cut off ({problem})") from problem
     except OSError as problem:
         raise error(f"{file}: cannot be read ({problem.strerror or problem})") from problem
@@ -94,11 +94,11 @@ def _resolve(item: Any, archive: zipfile.ZipFile, file: Path, error: type[MazeDl
 
 def _external(name: Any, kind: str, archive: zipfile.ZipFile, file: Path, error: type[MazeDlaError]) -> Any:
     content = _member(archive, str(name), file, error)
-    if str(name).endswith(".jsonl"):
-        return [rename_format_keys(json.loads(line)) for line in content.splitlines() if line.strip()]
     try:
+        if str(name).endswith(".jsonl"):
+            return [rename_format_keys(json.loads(line)) for line in content.splitlines() if line.strip()]
         return np.load(io.BytesIO(content), allow_pickle=False)
-    except (ValueError, EOFError, OSError) as problem:
+    except (ValueError, EOFError, OSError, MemoryError, RecursionError) as problem:
         raise error(f"{file}: member {name} is no plain array ({problem})") from problem
 
 
@@ -106,7 +106,7 @@ def _inline(item: dict[str, Any], file: Path, at: str, error: type[MazeDlaError]
     try:
         dtype = np.dtype(str(item["dtype"]).removeprefix("torch."))
         return np.asarray(item["data"], dtype=dtype).reshape(item["shape"])
-    except (KeyError, TypeError, ValueError) as problem:
+    except (KeyError, TypeError, ValueError, OverflowError, MemoryError) as problem:
         raise error(f"{file}: {at} in {MAIN} is no array ({problem})") from problem
 
 

@@ -11,20 +11,31 @@ from torch import Tensor
 from maze_dla.errors import InputError
 from maze_dla.plots._checks import Head, check_head, check_prompt
 from maze_dla.results.attribution import AttributionResult
-from maze_dla.results.geometry import MazeGeometry
+from maze_dla.results.geometry import MazeGeometry, Passage
 
 
 @dataclass(frozen=True)
 class CellValues:
-    """A number for each cell, [row, column], and what fell to tokens that name no cell."""
+    """A number for each cell, [row, column], and each passage, and what fell to all other tokens."""
 
     cells: Float[np.ndarray, "row column"]
+    passages: dict[Passage, float]
     other: float
 
     @property
     def total(self) -> float:
         """What fell to all cells together."""
         return float(self.cells.sum())
+
+    @property
+    def in_passages(self) -> float:
+        """What fell to all passages together."""
+        return sum(self.passages.values())
+
+    def limit(self, least: float) -> float:
+        """The largest size of any number, and at least so much: noise around zero gets no strong colour."""
+        sizes = [float(np.abs(self.cells).max()), *(abs(v) for v in self.passages.values())]
+        return max(*sizes, least)
 
 
 def cell_sources(result: AttributionResult, maze: MazeGeometry, prompt: int, head: Head | None) -> CellValues:
@@ -60,11 +71,15 @@ def _by_cell(
             "pass the geometry of this prompt"
         )
     cells, other = np.zeros((maze.rows, maze.columns)), 0.0
-    for cell, value in zip(maze.token_cells, values.tolist(), strict=False):  # padded behind the prompt
-        if cell is None:
+    in_passages: dict[Passage, float] = {}
+    passages = maze.token_passages or (None,) * n_tokens
+    for cell, passage, value in zip(maze.token_cells, passages, values.tolist(), strict=False):  # padded behind
+        if passage is not None:
+            in_passages[passage] = in_passages.get(passage, 0.0) + value
+        elif cell is None:
             other += value
         elif 0 <= cell[0] < maze.rows and 0 <= cell[1] < maze.columns:
             cells[cell] += value
         else:
             raise InputError(f"a token names cell {cell}, the maze has {maze.rows} rows and {maze.columns} columns")
-    return CellValues(cells, other)
+    return CellValues(cells, in_passages, other)

@@ -13,16 +13,17 @@ from matplotlib.patheffects import Normal, withStroke
 
 from maze_dla.plots._axes import cell_size
 from maze_dla.plots._colours import INK
-from maze_dla.results.geometry import Cell, MazeGeometry
+from maze_dla.results.geometry import Cell, MazeGeometry, Passage
 
 Segment = tuple[tuple[float, float], tuple[float, float]]
-OUTSIDE, GOLD, LIME = "#A6A6A6", "#FFD92F", "#00E0A4"
+OUTSIDE, GOLD, LIME, BAR_EDGE = "#A6A6A6", "#FFD92F", "#00E0A4", "#8C8C8C"
 
 
 def draw_maze(
     ax: Axes,
     maze: MazeGeometry,
     values: Float[np.ndarray, "row column"],
+    passages: dict[Passage, float] | None = None,
     *,
     cmap: str | Colormap,
     limits: tuple[float, float],
@@ -33,6 +34,8 @@ def draw_maze(
     image = ax.imshow(shown, cmap=cmap, vmin=limits[0], vmax=limits[1], aspect="equal", origin="upper", zorder=1)
     for row, column in np.argwhere(outside):
         ax.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, color=OUTSIDE, linewidth=0, zorder=1.5))
+    if passages:
+        _draw_passages(ax, passages, image)
     ax.add_collection(LineCollection(walls(maze), colors=INK, linewidths=3, capstyle="projecting", zorder=3))
     _draw_path(ax, maze)
     ax.set_xlim(-0.56, maze.columns - 0.44)
@@ -41,6 +44,16 @@ def draw_maze(
     ax.tick_params(length=0, labelsize=8)
     ax.spines[:].set_visible(False)
     return image
+
+
+def _draw_passages(ax: Axes, passages: dict[Passage, float], image: AxesImage) -> None:
+    """A bar across the middle of each passage, in the colour of its value."""
+    for ((row, column), (to_row, to_column)), value in passages.items():
+        middle = ((column + to_column) / 2, (row + to_row) / 2)
+        width, height = (0.2, 0.5) if row == to_row else (0.5, 0.2)
+        corner = (middle[0] - width / 2, middle[1] - height / 2)
+        colour = image.to_rgba(np.array([value]))[0]
+        ax.add_patch(Rectangle(corner, width, height, facecolor=colour, edgecolor=BAR_EDGE, linewidth=0.5, zorder=2))
 
 
 def walls(maze: MazeGeometry) -> list[Segment]:

@@ -8,12 +8,13 @@ from matplotlib.image import AxesImage
 from maze_dla.plots._axes import axes_or_new, new_axes
 from maze_dla.plots._cell_values import CellValues, cell_attention, cell_sources
 from maze_dla.plots._checks import Head
-from maze_dla.plots._colours import ATTENTION, SIGNED, symmetric_limit
+from maze_dla.plots._colours import ATTENTION, SIGNED
 from maze_dla.plots._maze import draw_maze
 from maze_dla.plots._words import head_name, in_lines, metric_name, signed
 from maze_dla.results.attribution import AttributionResult
 from maze_dla.results.geometry import MazeGeometry
 
+FAINTEST = 0.01  # logits, or share of attention, below which all looks alike
 SIZE = (5.6, 4.8)
 PAIR_SIZE = (10.0, 4.8)
 
@@ -22,6 +23,8 @@ def maze_sources(
     result: AttributionResult, maze: MazeGeometry, prompt: int = 0, head: Head | None = None, ax: Axes | None = None
 ) -> Axes:
     """The maze, each cell coloured by what a head moved from the cell's tokens into the metric, in logits.
+
+    Between two cells a bar has the colour of what came from the `<-->` and `;` of their passage.
 
     Args:
         result: from `attribute(..., sources=True)`.
@@ -73,19 +76,24 @@ def maze_sources_and_attention(
 
 
 def _draw_sources(ax: Axes, maze: MazeGeometry, values: CellValues, head: Head | None, metric: str) -> Axes:
-    limit = symmetric_limit(values.cells)
-    image = draw_maze(ax, maze, values.cells, cmap=SIGNED, limits=(-limit, limit))
+    limit = values.limit(FAINTEST)
+    image = draw_maze(ax, maze, values.cells, values.passages, cmap=SIGNED, limits=(-limit, limit))
     who = "all heads" if head is None else f"head {head_name(*head)}"
     unit = f"{metric} (logits)"
-    shares = f"{signed(values.total)} logits from cell tokens, {signed(values.other)} from other tokens"
-    return _finish(ax, image, f"What {who} moved from each cell\n{shares}", unit)
+    shares = [f"{signed(values.total)} logits from cell tokens"]
+    shares += [f"{signed(values.in_passages)} from passages"] if values.passages else []
+    shares += [f"{signed(values.other)} from other tokens"]
+    return _finish(ax, image, f"What {who} moved from each cell\n{', '.join(shares)}", unit)
 
 
 def _draw_attention(ax: Axes, maze: MazeGeometry, values: CellValues, head: Head | None) -> Axes:
-    image = draw_maze(ax, maze, values.cells, cmap=ATTENTION, limits=(0.0, symmetric_limit(values.cells)))
+    limits = (0.0, values.limit(FAINTEST))
+    image = draw_maze(ax, maze, values.cells, values.passages, cmap=ATTENTION, limits=limits)
     who = "all heads, on average" if head is None else f"head {head_name(*head)}"
-    shares = f"{values.total:.0%} to cell tokens, {values.other:.0%} to other tokens"
-    return _finish(ax, image, f"Attention of {who}\n{shares}", "attention")
+    shares = [f"{values.total:.0%} to cell tokens"]
+    shares += [f"{values.in_passages:.0%} to passages"] if values.passages else []
+    shares += [f"{values.other:.0%} to other tokens"]
+    return _finish(ax, image, f"Attention of {who}\n{', '.join(shares)}", "attention")
 
 
 def _finish(ax: Axes, image: AxesImage, title: str, unit: str) -> Axes:

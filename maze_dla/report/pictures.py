@@ -76,8 +76,9 @@ def draw_pictures(result: AttributionResult, own: LensResult, example: Example, 
 def _draw_maze(example: Example, head: tuple[int, int] | None, file: Path, who: str) -> Picture:
     axes = plots.maze_sources_and_attention(example.result, example.maze, head=head)
     caption = (
-        "Left: what was moved to the prediction from the tokens that name each cell, in logits. "
-        "Right: the attention paid to the same tokens."
+        "Left: what was moved to the prediction from the tokens that name each cell, in logits; the bars between cells "
+        "show what came from the <--> and ; of their passage in the adjacency list. Right: the attention paid to the "
+        "same tokens. Grey cells lie outside the maze."
     )
     return _save(axes[0], file, f"From which cells, by {who}, prompt {example.number}", caption)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 Cell = tuple[int, int]
+Passage = tuple[Cell, Cell]
 
 
 @dataclass(frozen=True)
@@ -13,15 +14,17 @@ class MazeGeometry:
 
     `connections` are the open passages between neighbouring cells, `path` the whole solution from `origin` to
     `target`. `token_cells` has an entry for each token of the prompt: the cell that it names, or None.
-    `current` is the cell at the read position, None where it is not a cell.
+    `current` is the cell at the read position, None where it is not a cell. `token_passages`, where it is known, has
+    an entry for each token too: the passage that a connector or separator of the adjacency list belongs to, or None.
     """
 
     rows: int
     columns: int
-    connections: frozenset[tuple[Cell, Cell]]
+    connections: frozenset[Passage]
     path: tuple[Cell, ...]
     token_cells: tuple[Cell | None, ...]
     current: Cell | None
+    token_passages: tuple[Passage | None, ...] = ()
 
     @property
     def origin(self) -> Cell:

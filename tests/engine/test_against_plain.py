@@ -55,7 +55,8 @@ def pushed(name: str, vectors: Any) -> Tensor:
     """[prompt, ...]: contributions of the vectors that `vectors(run, position)` picks."""
     _, batch, _, _, runs, c, _ = case(name)
     reads = batch.read_positions.tolist()
-    return torch.stack([r.contribution(vectors(r, at), c[p], at) for p, (r, at) in enumerate(zip(runs, reads))])
+    each = zip(runs, reads, c, strict=True)
+    return torch.stack([r.contribution(vectors(r, at), coefficients, at) for r, at, coefficients in each])
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -130,7 +130,7 @@ LIES = [
     (without_centring, "metric = contributions + constant:"),
     (read_one_early, "metric = contributions + constant:"),
 ]
-NAMES = "swapped_heads b_O b_out shuffled_neurons sources b_U norm_bias norm_weight centring early".split()
+NAMES = ["swapped heads", "b_O", "b_out", "neurons", "sources", "b_U", "norm bias", "norm weight", "centring", "early"]
 MESSAGE = re.compile(
     r"prompt (\d+): (.+): the parts sum to (\S+), the whole is (\S+); the gap (\S+) is (\S+) of the largest part "
     r"\(at most (\S+) in (\S+)\)"

@@ -92,7 +92,9 @@ def test_logit() -> None:
     assert logit(make_batch())(logits).tolist() == [row[t] for row, t in zip(logits.tolist(), TARGETS, strict=True)]
 
 
-@pytest.mark.parametrize("incorrect", [None, "foil", FOILS, torch.tensor(FOILS)], ids=["default", "name", "list", "ids"])
+@pytest.mark.parametrize(
+    "incorrect", [None, "foil", FOILS, torch.tensor(FOILS)], ids=["default", "name", "list", "ids"]
+)
 def test_logit_diff(incorrect: Any) -> None:
     logits = random_logits()
     expected = [row[t] - row[f] for row, t, f in zip(logits.tolist(), TARGETS, FOILS, strict=True)]
@@ -145,12 +147,15 @@ def test_shift_invariance_is_what_a_constant_shows(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", METRICS)
-@pytest.mark.parametrize("chosen", [[4, 0, 2], torch.tensor([5]), [1, 1], [False, True, False, True, True, False]], ids=str)
+@pytest.mark.parametrize(
+    "chosen", [[4, 0, 2], torch.tensor([5]), [1, 1], [False, True, False, True, True, False]], ids=str
+)
 def test_select(name: str, chosen: Any) -> None:
     metric, logits = METRICS[name](make_batch()), random_logits()
     rows = [i for i, c in enumerate(chosen) if c] if isinstance(chosen[0], bool) else list(map(int, chosen))
     part = metric.select(chosen)
-    assert torch.equal(part(logits[rows]), metric(logits)[rows])
+    assert torch.allclose(part(logits[rows]), metric(logits)[rows], atol=1e-12)
+    assert not torch.allclose(part(logits[rows]), metric(logits)[[3] * len(rows)], atol=1e-3)
     assert part.name == metric.name
 
 
@@ -169,39 +174,65 @@ def nan_at(prompt: int) -> Tensor:
 NO_OTHER = "has no other token in {} beside its target ({} such prompts); batch.having(name) leaves such prompts out"
 ERRORS = {
     "foils of another number": (
-        lambda b: logit_diff(b, torch.tensor([1, 2, 3])), "incorrect ids have shape (3,), targets (6,)"),
+        lambda b: logit_diff(b, torch.tensor([1, 2, 3])),
+        "incorrect ids have shape (3,), targets (6,)",
+    ),
     "foil outside": (
-        lambda b: logit_diff(b, [1, 2, 11, 4, 5, 6]), "prompt 2: incorrect id 11 outside the vocabulary of 11 tokens"),
+        lambda b: logit_diff(b, [1, 2, 11, 4, 5, 6]),
+        "prompt 2: incorrect id 11 outside the vocabulary of 11 tokens",
+    ),
     "foil negative": (
-        lambda b: logit_diff(b, [1, 2, 3, -1, 5, 6]), "prompt 3: incorrect id -1 outside the vocabulary of 11 tokens"),
-    "foil is target": (lambda b: logit_diff(b, [1, 0, 3, 4, 5, 6]), "prompt 1: the incorrect token equals the target '0'"),
+        lambda b: logit_diff(b, [1, 2, 3, -1, 5, 6]),
+        "prompt 3: incorrect id -1 outside the vocabulary of 11 tokens",
+    ),
+    "foil is target": (
+        lambda b: logit_diff(b, [1, 0, 3, 4, 5, 6]),
+        "prompt 1: the incorrect token equals the target '0'",
+    ),
     "too many foils": (
-        lambda b: logit_diff(b, "neighbors"), "prompt 1: a logit difference needs one incorrect token, got 3"),
+        lambda b: logit_diff(b, "neighbors"),
+        "prompt 1: a logit difference needs one incorrect token, got 3",
+    ),
     "no foil set": (
         lambda b: logit_diff(PromptBatch.from_tokens([[1]], [2], d_vocab=4)),
-        "unknown token set 'foil': this batch has 'all', or give a mask"),
+        "unknown token set 'foil': this batch has 'all', or give a mask",
+    ),
     "unknown set": (
         lambda b: correct_vs_other(b, "walls"),
         "unknown token set 'walls': this batch has 'all', 'cells', 'neighbors', 'foil', 'only target', 'token 10', "
-        "or give a mask"),
+        "or give a mask",
+    ),
     "unknown reduce": (lambda b: correct_vs_other(b, reduce="max"), "reduce is 'mean' or 'sum', got 'max'"),
     "mask of another shape": (
         lambda b: correct_vs_other(b, torch.ones(5, dtype=torch.bool)),
-        "a mask of others is boolean with shape (11,) or (6, 11), got torch.bool with shape (5,)"),
+        "a mask of others is boolean with shape (11,) or (6, 11), got torch.bool with shape (5,)",
+    ),
     "mask of another dtype": (
         lambda b: correct_vs_other(b, torch.ones(11)),
-        "a mask of others is boolean with shape (11,) or (6, 11), got torch.float32 with shape (11,)"),
+        "a mask of others is boolean with shape (11,) or (6, 11), got torch.float32 with shape (11,)",
+    ),
     "no other in own set": (
-        lambda b: correct_vs_other(b, "only target"), "prompt 0 " + NO_OTHER.format("'only target'", 6)),
-    "no other in common set": (lambda b: correct_vs_other(b, "token 10"), "prompt 2 " + NO_OTHER.format("'token 10'", 1)),
+        lambda b: correct_vs_other(b, "only target"),
+        "prompt 0 " + NO_OTHER.format("'only target'", 6),
+    ),
+    "no other in common set": (
+        lambda b: correct_vs_other(b, "token 10"),
+        "prompt 2 " + NO_OTHER.format("'token 10'", 1),
+    ),
     "no other in own mask": (
-        lambda b: correct_vs_other(b, mask_of(*([t] for t in TARGETS))), "prompt 0 " + NO_OTHER.format("the mask", 6)),
+        lambda b: correct_vs_other(b, mask_of(*([t] for t in TARGETS))),
+        "prompt 0 " + NO_OTHER.format("the mask", 6),
+    ),
     "no other in common mask": (
-        lambda b: correct_vs_other(b, mask_of([0])[0]), "prompt 1 " + NO_OTHER.format("the mask", 1)),
+        lambda b: correct_vs_other(b, mask_of([0])[0]),
+        "prompt 1 " + NO_OTHER.format("the mask", 1),
+    ),
     "coefficients of another shape": (
-        lambda b: linear_metric(b, torch.zeros(6, 5)), "coefficients have shape (6, 5), expected (6, 11)"),
+        lambda b: linear_metric(b, torch.zeros(6, 5)),
+        "coefficients have shape (6, 5), expected (6, 11)",
+    ),
     "coefficient not finite": (lambda b: linear_metric(b, nan_at(4)), "prompt 4: a coefficient is not finite"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", ERRORS)

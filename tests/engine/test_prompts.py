@@ -11,9 +11,9 @@ import torch
 from maze_dla.analysis import attribute, logit_lens, token_lens
 from maze_dla.engine.metrics import correct_vs_other, logit
 from maze_dla.engine.prompts import PromptBatch
-from maze_dla.errors import InputError, PromptError
+from maze_dla.errors import InputError, ModelError, PromptError
 
-from .small_models import D_VOCAB, LENGTHS, make_batch, random_metric, random_tokens, shared_model
+from .small_models import D_VOCAB, LENGTHS, make_batch, make_model, random_metric, random_tokens, shared_model
 
 ORDER = [3, 6, 0, 5, 1, 4, 2]
 
@@ -118,7 +118,11 @@ def test_all_positions_of_shared_sequences() -> None:
 def test_a_sequence_may_outgrow_the_context_behind_the_read_positions() -> None:
     sequence = random_tokens((60,))[0]
     batch = PromptBatch.from_tokens([sequence], [3], d_vocab=D_VOCAB)
-    fields = {"sequences": batch.sequences, "sequence_lengths": batch.sequence_lengths, "sequence_of": torch.zeros(2).long()}
+    fields = {
+        "sequences": batch.sequences,
+        "sequence_lengths": batch.sequence_lengths,
+        "sequence_of": torch.zeros(2).long(),
+    }
     long = PromptBatch(
         **fields,
         read_positions=torch.tensor([47, 10]),
@@ -208,6 +212,13 @@ def lone(**changes: Any) -> PromptBatch:
     return PromptBatch(**{**fields, **changes})
 
 
+def unseen(**changes: Any) -> None:
+    """The batch's own checks alone: in tests its shapes are looked at first."""
+    batch = object.__new__(PromptBatch)
+    batch.__dict__.update({**lone().__dict__, **changes})
+    batch.__post_init__()
+
+
 def from_tokens(tokens: Any, targets: Any) -> PromptBatch:
     return PromptBatch.from_tokens(tokens, targets, d_vocab=5)
 
@@ -220,44 +231,83 @@ ERRORS: dict[str, tuple[Any, type[Exception], str]] = {
     "no prompts": (lambda: from_tokens([], []), InputError, "a batch needs at least one prompt, got none"),
     "none selected": (lambda: lone().select([]), InputError, "a batch needs at least one prompt, got none"),
     "targets missing": (
-        lambda: from_tokens([[1], [2]], [1]), InputError, "2 prompts but 1 targets: each prompt needs one"),
-    "empty prompt": (lambda: from_tokens([[1], []], [1, 1]), PromptError, "prompt 1 has no tokens, expected at least one"),
+        lambda: from_tokens([[1], [2]], [1]),
+        InputError,
+        "2 prompts but 1 targets: each prompt needs one",
+    ),
+    "empty prompt": (
+        lambda: from_tokens([[1], []], [1, 1]),
+        PromptError,
+        "prompt 1 has no tokens, expected at least one",
+    ),
     "id outside": (
-        lambda: from_tokens([[1], [2, 3, 5, 9]], [1, 1]), PromptError,
-        "sequence 1, position 2: token id 5 outside the vocabulary of 5 tokens"),
+        lambda: from_tokens([[1], [2, 3, 5, 9]], [1, 1]),
+        PromptError,
+        "sequence 1, position 2: token id 5 outside the vocabulary of 5 tokens",
+    ),
     "id negative": (
-        lambda: from_tokens([[1], [-2]], [1, 1]), PromptError,
-        "sequence 1, position 0: token id -2 outside the vocabulary of 5 tokens"),
+        lambda: from_tokens([[1], [-2]], [1, 1]),
+        PromptError,
+        "sequence 1, position 0: token id -2 outside the vocabulary of 5 tokens",
+    ),
     "target outside": (
-        lambda: from_tokens([[1], [2]], [1, 7]), PromptError,
-        "the target of prompt 1: token id 7 outside the vocabulary of 5 tokens"),
+        lambda: from_tokens([[1], [2]], [1, 7]),
+        PromptError,
+        "the target of prompt 1: token id 7 outside the vocabulary of 5 tokens",
+    ),
     "read position behind": (
-        lambda: lone(read_positions=torch.tensor([2, 3])), PromptError, "prompt 1: read position 3 outside its 3 tokens"),
+        lambda: lone(read_positions=torch.tensor([2, 3])),
+        PromptError,
+        "prompt 1: read position 3 outside its 3 tokens",
+    ),
     "read position negative": (
-        lambda: lone(read_positions=torch.tensor([-1, 2])), PromptError, "prompt 0: read position -1 outside its 3 tokens"),
+        lambda: lone(read_positions=torch.tensor([-1, 2])),
+        PromptError,
+        "prompt 0: read position -1 outside its 3 tokens",
+    ),
     "read positions missing": (
-        lambda: lone(read_positions=torch.tensor([2])), InputError, "read_positions has 1 entries, targets has 2"),
+        lambda: unseen(read_positions=torch.tensor([2])),
+        InputError,
+        "read_positions has 1 entries, targets has 2",
+    ),
     "sequences missing": (
-        lambda: lone(sequence_of=torch.tensor([0])), InputError, "sequence_of has 1 entries, targets has 2"),
+        lambda: unseen(sequence_of=torch.tensor([0])),
+        InputError,
+        "sequence_of has 1 entries, targets has 2",
+    ),
     "mask of another shape": (
-        lambda: lone().others(torch.ones(3, 5, dtype=torch.bool)), InputError,
-        "a mask of others is boolean with shape (5,) or (2, 5), got torch.bool with shape (3, 5)"),
+        lambda: lone().others(torch.ones(3, 5, dtype=torch.bool)),
+        InputError,
+        "a mask of others is boolean with shape (5,) or (2, 5), got torch.bool with shape (3, 5)",
+    ),
     "unknown set": (
-        lambda: with_sets().others("cells"), InputError,
-        "unknown token set 'cells': this batch has 'all', 'common', 'own', or give a mask"),
+        lambda: with_sets().others("cells"),
+        InputError,
+        "unknown token set 'cells': this batch has 'all', 'common', 'own', or give a mask",
+    ),
     "nothing left": (
-        lambda: with_sets().select([1]).having("own"), InputError,
-        "none of the 1 prompts has a token in 'own' beside its target"),
+        lambda: with_sets().select([1]).having("own"),
+        InputError,
+        "none of the 1 prompts has a token in 'own' beside its target",
+    ),
     "selected outside": (lambda: lone().select([0, 2]), InputError, "prompt 2 outside the 2 prompts"),
     "mask of other prompts": (
-        lambda: lone().select([True, False, True]), InputError, "a mask of prompts has shape (2,), got (3,)"),
+        lambda: lone().select([True, False, True]),
+        InputError,
+        "a mask of prompts has shape (2,), got (3,)",
+    ),
     "too long": (
-        lambda: ask(make_batch((5, 49, 50))), PromptError, "prompt 2 has 50 tokens, the model's context holds 48"),
-    "another vocabulary": (
-        lambda: ask(lone()), InputError, "the batch has a vocabulary of 5 tokens, the model of 23"),
+        lambda: ask(make_batch((5, 49, 50))),
+        PromptError,
+        "prompt 2 has 50 tokens, the model's context holds 48",
+    ),
+    "another vocabulary": (lambda: ask(lone()), InputError, "the batch has a vocabulary of 5 tokens, the model of 23"),
     "another batch's metric": (
-        lambda: ask(make_batch(), 3), InputError, "the metric was made for 3 prompts, the batch has 7"),
-}  # fmt: skip
+        lambda: ask(make_batch(), 3),
+        InputError,
+        "the metric was made for 3 prompts, the batch has 7",
+    ),
+}
 
 
 @pytest.mark.parametrize("name", ERRORS)
@@ -267,6 +317,12 @@ def test_errors_say_what_was_seen_and_what_was_expected(name: str) -> None:
         make()
     assert isinstance(error.value, ValueError)
     assert type(error.value) is kind
+
+
+def test_a_model_that_looks_ahead_is_refused() -> None:
+    with pytest.raises(ModelError, match="the model's attention is bidirectional"):
+        attribute(make_model(attention_dir="bidirectional"), make_batch(), logit(make_batch()))
+    attribute(make_model(attention_dir="causal"), make_batch(), logit(make_batch()))
 
 
 def test_the_longest_prompt_that_fits_is_answered() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+
 from maze_dla.plots._words import component_kind, component_name, depth_names
 
 

@@ -71,10 +71,10 @@ def _weights(state: Mapping[str, Any], file: Path) -> dict[str, Tensor]:
     for name, values in state.items():
         if name.endswith(BUFFERS):
             continue
-        if not isinstance(values, np.ndarray) or values.dtype.kind != "f":
+        if not isinstance(values, np.ndarray) or values.dtype.kind != "f" or values.dtype.itemsize > 8:
             kind = values.dtype if isinstance(values, np.ndarray) else type(values).__name__
             raise CheckpointError(f"{file}: state_dict {name} is {kind}, expected an array of floats")
-        weights[name] = torch.from_numpy(np.array(values))
+        weights[name] = torch.from_numpy(values.astype(values.dtype.newbyteorder("=")))
         if not (finite := torch.isfinite(weights[name])).all():
             raise CheckpointError(
                 f"{file}: state_dict {name} has {int((~finite).sum())} values that are NaN or infinite"
@@ -87,9 +87,10 @@ def _spec(
 ) -> DecoderSpec:
     try:
         n_layers, d_model, d_head = (int(model_config[k]) for k in ("n_layers", "d_model", "d_head"))
+        n_heads = d_model // d_head
         act_fn = str(model_config["act_fn"])
         n_ctx = int(dataset_config["seq_len_max"])
-    except (KeyError, TypeError, ValueError) as problem:
+    except (KeyError, TypeError, ValueError, ArithmeticError) as problem:
         raise CheckpointError(f"{file}: zanj_model_config lacks a size or it is no number ({problem})") from problem
     if act_fn not in ACTIVATIONS:
         raise CheckpointError(f"{file}: unknown activation {act_fn!r}, expected one of {', '.join(ACTIVATIONS)}")
@@ -101,7 +102,7 @@ def _spec(
             raise CheckpointError(f"{file}: state_dict {tensor} is missing or has no {axes} axes")
     return DecoderSpec(
         n_layers=n_layers,
-        n_heads=d_model // d_head,
+        n_heads=n_heads,
         d_model=d_model,
         d_head=d_head,
         d_mlp=state["blocks.0.mlp.W_in"].shape[1],

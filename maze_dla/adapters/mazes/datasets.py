@@ -101,9 +101,13 @@ def _token_lists(source: Any) -> TokenLists:
     items = [source] if isinstance(source, str) else source
     if not isinstance(items, Sequence):
         raise InputError(f"mazes come from a data set, its file or token lists, got {type(source).__name__}")
+    if strange := [i for i, item in enumerate(items) if not isinstance(item, Sequence)]:
+        kind = type(items[strange[0]]).__name__
+        raise InputError(f"prompt {strange[0]}: expected a string or a list of tokens, got {kind}")
     lists = [item.split() if isinstance(item, str) else list(item) for item in items]
     if wrong := [i for i, tokens in enumerate(lists) if not all(isinstance(t, str) for t in tokens)]:
-        raise InputError(f"prompt {wrong[0]}: expected tokens as strings, got {type(lists[wrong[0]][0]).__name__}")
+        kind = next(type(t).__name__ for t in lists[wrong[0]] if not isinstance(t, str))
+        raise InputError(f"prompt {wrong[0]}: expected tokens as strings, got {kind}")
     return lists
 
 

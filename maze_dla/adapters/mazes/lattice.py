@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from maze_dla.errors import PromptError
-from maze_dla.results.geometry import Cell, MazeGeometry
+from maze_dla.results.geometry import Cell, MazeGeometry, Passage
 
 ADJLIST_START, ADJLIST_END = "<ADJLIST_START>", "<ADJLIST_END>"
 ORIGIN_START, ORIGIN_END = "<ORIGIN_START>", "<ORIGIN_END>"
 TARGET_START, TARGET_END = "<TARGET_START>", "<TARGET_END>"
 PATH_START, PATH_END = "<PATH_START>", "<PATH_END>"
-CONNECTOR, PADDING = "<-->", "<PADDING>"
+CONNECTOR, SEPARATOR, PADDING = "<-->", ";", "<PADDING>"
 
 _CELL = re.compile(r"\((\d+),(\d+)\)")
 
@@ -47,7 +47,7 @@ class MazeText:
             raise PromptError(f"no {special} among the {len(self.tokens)} tokens ({_shown(self.tokens)})") from None
 
     @property
-    def passages(self) -> frozenset[tuple[Cell, Cell]]:
+    def passages(self) -> frozenset[Passage]:
         """The open passages of the adjacency list, each once, the smaller cell first."""
         found = set()
         for left, middle, right in zip(self.tokens, self.tokens[1:], self.tokens[2:], strict=False):
@@ -78,8 +78,22 @@ class MazeText:
         """
         prompt = self.tokens[: length - n_extra]
         cells = (*[None] * n_extra, *(cell_of(t) for t in prompt))
+        passages = (*[None] * n_extra, *_passage_of_each(prompt))
         size = max([grid_n, *(1 + max(c) for edge in self.passages for c in edge)])
-        return MazeGeometry(size, size, self.passages, self.path, cells, self.current_cell(len(prompt) - 1))
+        current = self.current_cell(len(prompt) - 1)
+        return MazeGeometry(size, size, self.passages, self.path, cells, current, passages)
+
+
+def _passage_of_each(tokens: Sequence[str]) -> list[Passage | None]:
+    """For each `<-->` between two cells, and for the `;` behind them, the passage that it belongs to."""
+    found: list[Passage | None] = [None] * len(tokens)
+    for i, token in enumerate(tokens[1:-1], start=1):
+        a, b = cell_of(tokens[i - 1]), cell_of(tokens[i + 1])
+        if token == CONNECTOR and a is not None and b is not None:
+            found[i] = (min(a, b), max(a, b))
+            if tokens[i + 2 : i + 3] == (SEPARATOR,):
+                found[i + 2] = found[i]
+    return found
 
 
 def _shown(tokens: Sequence[str]) -> str:

@@ -37,8 +37,9 @@ def build_decoder(
         model = _hooked_transformer(spec, state)
     else:
         model = _bridge(TransformerBridge, convert_tl_checkpoint, spec, state)
-    if device is not None or dtype is not None:
-        model = model.to(device=device, dtype=dtype)
+    for place_or_precision in (device, dtype):
+        if place_or_precision is not None:
+            model = model.to(place_or_precision, print_details=False)
     return model.eval()
 
 

@@ -207,5 +207,7 @@ def _refuse_what_does_not_add_up(cfg: Any) -> None:
             "the model has a norm behind attention and MLP (use_normalization_before_and_after): "
             "what a head writes passes that norm, and its contribution is not a plain sum"
         )
+    if (looks := getattr(cfg, "attention_dir", None) or "causal") != "causal":
+        raise ModelError(f"the model's attention is {looks}: a prompt's numbers would depend on what stands behind it")
     if (cap := getattr(cfg, "output_logits_soft_cap", None)) is not None and cap > 0:
         raise ModelError(f"the model caps its logits softly at {cap}: logits are not linear in the residual stream")

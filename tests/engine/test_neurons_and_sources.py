@@ -1,0 +1,93 @@
+"""Neurons for each prompt or in the mean; sources behind a prompt's end are nothing."""
+
+from __future__ import annotations
+
+from inspect import unwrap
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from maze_dla.adapters.transformer_lens import residual_model
+from maze_dla.analysis import attribute
+from maze_dla.engine import attribution
+from maze_dla.errors import InputError
+
+from .small_models import MODERN, make_batch, random_metric, shared_model
+
+
+@pytest.mark.parametrize("at_once", [1, 3, 16])
+@pytest.mark.parametrize("settings", [{}, MODERN], ids=str)
+def test_mean_and_variance_are_those_of_all_prompts(settings: dict, at_once: int) -> None:
+    model, batch = shared_model(**settings), make_batch()
+    how = {"metric": random_metric(batch), "sequences_at_once": at_once}
+    full, brief = attribute(model, batch, neurons=True, **how), attribute(model, batch, neurons="mean", **how)
+    assert brief.neurons is None
+    assert full.neurons is not None
+    assert full.neurons.shape == (7, 2, 40)
+    values = full.neurons.double()
+    for result in (full, brief):
+        assert result.neuron_mean is not None
+        assert result.neuron_variance is not None
+        assert torch.allclose(result.neuron_mean, values.mean(0), atol=1e-6)
+        assert torch.allclose(result.neuron_variance, torch.var(values, dim=0), rtol=1e-4, atol=1e-8)
+        assert not torch.allclose(result.neuron_variance, torch.var(values, dim=0, correction=0), rtol=1e-2)
+    assert torch.equal(brief.heads, full.heads)
+
+
+def test_one_prompt_has_no_variance() -> None:
+    batch = make_batch((9,))
+    result = attribute(shared_model(), batch, random_metric(batch), neurons="mean")
+    assert result.neuron_variance is not None
+    assert result.neuron_variance.isnan().all()
+    assert all(np.isnan([part.low, part.high]).all() for part in result.top_neurons(3))
+
+
+@pytest.mark.parametrize("neurons", [True, "mean"])
+def test_top_neurons(neurons: bool | str) -> None:
+    batch = make_batch()
+    how = {"model": shared_model(), "batch": batch, "metric": random_metric(batch)}
+    values = attribute(**how, neurons=True).neurons
+    assert values is not None
+    array = values.double().numpy()
+    mean, error = array.mean(0), stats.sem(array, axis=0)
+    order = sorted(np.ndindex(mean.shape), key=lambda i: -abs(mean[i]))[:6]
+    top = attribute(**how, neurons=neurons).top_neurons(6)
+    assert [(part.layer, part.number) for part in top] == order
+    for part, i in zip(top, order, strict=True):
+        low, high = stats.t.interval(0.95, len(batch) - 1, loc=mean[i], scale=error[i])
+        assert (part.mean, part.low, part.high) == pytest.approx((mean[i], low, high), rel=1e-4)
+        assert part.name == f"L{i[0]}N{i[1]}"
+
+
+def test_without_neurons_there_are_none() -> None:
+    batch = make_batch()
+    result = attribute(shared_model(), batch, random_metric(batch))
+    assert result.neurons is result.neuron_mean is result.neuron_variance is result.sources is result.patterns is None
+    with pytest.raises(ValueError, match="this result has no neurons: ask with attribute"):
+        result.top_neurons()
+
+
+@pytest.mark.parametrize("neurons", ["all", "sum", None, 2])
+def test_an_unknown_value_is_refused(neurons: object) -> None:
+    batch = make_batch()
+    unchecked = unwrap(attribution.attribute)  # in tests the annotation refuses such values first
+    with pytest.raises(InputError, match=f"^neurons is False, True or 'mean', got {neurons!r}$"):
+        unchecked(residual_model(shared_model()), batch, random_metric(batch), neurons=neurons)
+
+
+def test_sources_end_at_the_read_position_and_sum_to_their_head() -> None:
+    batch = make_batch()
+    result = attribute(shared_model(), batch, random_metric(batch), sources=True, sequences_at_once=2)
+    assert result.sources is not None
+    assert result.patterns is not None
+    for p, n in enumerate(batch.lengths.tolist()):
+        for array in (result.sources, result.patterns):
+            assert array.shape == (7, 2, 3, 40)
+            assert (array[p, ..., n:] == 0).all()
+            assert (array[p, ..., :n] != 0).all()
+        assert torch.allclose(result.sources[p].sum(-1), result.heads[p], atol=1e-4)
+        assert torch.allclose(result.patterns[p].sum(-1), torch.ones(2, 3), atol=1e-5)
+    one_short = torch.stack([s[..., : n - 1].sum(-1) for s, n in zip(result.sources, batch.lengths, strict=True)])
+    assert not torch.allclose(one_short, result.heads, atol=1e-2)

@@ -1,0 +1,88 @@
+"""Means and shares with their intervals, against numpy, scipy and known values."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from maze_dla.results.statistics import Proportion, summarize, summary_from_moments
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("n", [2, 3, 40])
+def test_summary(n: int, dtype: torch.dtype) -> None:
+    values = torch.randn(n, 3, 2, generator=torch.Generator().manual_seed(0)).to(dtype) * 5 + 100
+    summary, array = summarize(values), values.double().numpy()
+    mean, error = array.mean(0), array.std(0, ddof=1) / np.sqrt(n)
+    low, high = stats.t.interval(0.95, n - 1, loc=mean, scale=error)
+    for seen, expected in (
+        (summary.mean, mean),
+        (summary.standard_error, error),
+        (summary.low, low),
+        (summary.high, high),
+    ):
+        assert seen.shape == (3, 2)
+        assert np.allclose(seen.numpy(), expected, rtol=1e-10)
+    assert summary.n == n
+    normal = stats.norm.interval(0.95, loc=mean, scale=error)[0]
+    assert not np.allclose(summary.low.numpy(), normal, rtol=1e-6)  # Student's t, not the normal distribution
+
+
+def test_summary_by_hand() -> None:
+    """1, 2, 3, 6: mean 3, variance 14/3, standard error sqrt(14/12), t(0.975, 3) = 3.182446."""
+    summary = summarize(torch.tensor([1.0, 2.0, 3.0, 6.0]))
+    assert float(summary.mean) == 3
+    assert float(summary.standard_error) == pytest.approx(math.sqrt(14 / 12))
+    assert float(summary.high) == pytest.approx(3 + 3.182446305 * math.sqrt(14 / 12), rel=1e-8)
+    assert float(summary.low) == pytest.approx(3 - 3.182446305 * math.sqrt(14 / 12), rel=1e-8)
+
+
+def test_one_prompt_has_a_mean_and_no_interval() -> None:
+    summary = summarize(torch.tensor([[2.5, -1.0]]))
+    assert summary.mean.tolist() == [2.5, -1.0]
+    for unknown in (summary.standard_error, summary.low, summary.high):
+        assert unknown.isnan().all()
+    assert not summarize(torch.tensor([[2.5], [2.0]])).low.isnan().any()
+
+
+def test_summary_from_moments_is_that_of_the_values() -> None:
+    values = torch.randn(9, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    direct, moments = summarize(values), summary_from_moments(values.mean(0), values.var(0), 9)
+    for name in ("mean", "standard_error", "low", "high"):
+        assert torch.allclose(getattr(direct, name), getattr(moments, name), atol=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("successes", "n", "low", "high"),
+    [
+        (81, 263, 0.2553, 0.3662),
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0.0, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+        (20, 20, 0.8389, 1),
+    ],
+)
+def test_wilson_interval_of_published_values(successes: int, n: int, low: float, high: float) -> None:
+    """Newcombe 1998, Statistics in Medicine 17, p. 857, table I, method 3."""
+    assert Proportion(successes, n).interval == pytest.approx((low, high), abs=5.1e-5)
+    assert Proportion(successes, n).value == successes / n
+
+
+@pytest.mark.parametrize(("successes", "n"), [(1, 3), (7, 9), (50, 100), (999, 1000)])
+def test_wilson_interval_solves_its_equation(successes: int, n: int) -> None:
+    """The limits are the shares p whose own standard error puts them z away from the one that was seen."""
+    seen = successes / n
+    for limit in Proportion(successes, n).interval:
+        assert abs(seen - limit) / math.sqrt(limit * (1 - limit) / n) == pytest.approx(stats.norm.ppf(0.975), rel=1e-6)
+    other = stats.binomtest(successes, n).proportion_ci(0.95, method="wilson")
+    assert Proportion(successes, n).interval == pytest.approx((other.low, other.high), abs=1e-6)
+    plain = 1.96 * math.sqrt(seen * (1 - seen) / n)
+    assert Proportion(successes, n).interval != pytest.approx((seen - plain, seen + plain), abs=1e-4)
+
+
+def test_a_share_says_its_interval() -> None:
+    assert str(Proportion(8, 10)) == "0.800 [0.490, 0.943]"
