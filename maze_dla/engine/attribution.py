@@ -51,7 +51,7 @@ def attribute(
         InputError: batch or metric do not fit the model, or an unknown value of `neurons`.
         CompletenessError: parts do not add up, at 1e-4 of the largest part in float32 and 1e-10 in float64.
     """
-    if neurons not in (False, True, "mean"):
+    if not (isinstance(neurons, bool) or neurons == "mean"):
         raise InputError(f"neurons is False, True or 'mean', got {neurons!r}")
     check_fit(model, batch, metric)
     wanted = Wanted(components=True, neurons=True, sources=sources)

@@ -35,6 +35,11 @@ class LinearMetric:
         return len(self.shares)
 
     @property
+    def d_vocab(self) -> int:
+        """Size of the vocabulary that the metric was made for."""
+        return len(self.background)
+
+    @property
     def shift_invariant(self) -> bool:
         """Whether adding a constant to all logits leaves the metric as it is."""
         total = self.weights.sum(1) + self.shares * self.background.sum()
@@ -59,9 +64,9 @@ class LinearMetric:
         own = (self.weights.to(bias) * bias[self.ids.to(bias.device)]).sum(1)
         return own + self.shares.to(bias) * (bias @ self.background.to(bias))
 
-    def coefficients(self, d_vocab: int) -> Float[Tensor, "prompt vocab"]:
+    def coefficients(self) -> Float[Tensor, "prompt vocab"]:
         """The coefficients c themselves, as an array: for small batches and for tests."""
-        dense = self.shares[:, None] * self.background[:d_vocab]
+        dense = self.shares[:, None] * self.background
         return dense.scatter_add(1, self.ids, self.weights)
 
     def select(self, prompts: Sequence[int] | Tensor) -> LinearMetric:

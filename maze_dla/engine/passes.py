@@ -29,6 +29,8 @@ def check_fit(model: ResidualModel, batch: PromptBatch, metric: LinearMetric | N
         raise InputError(f"the batch has a vocabulary of {batch.d_vocab} tokens, the model of {model.shape.d_vocab}")
     if metric is not None and len(metric) != len(batch):
         raise InputError(f"the metric was made for {len(metric)} prompts, the batch has {len(batch)}")
+    if metric is not None and metric.d_vocab != model.shape.d_vocab:
+        raise InputError(f"the metric has a vocabulary of {metric.d_vocab} tokens, the model of {model.shape.d_vocab}")
     if int(batch.lengths.max()) > model.shape.n_ctx:
         i = int(batch.lengths.argmax())
         raise PromptError(
@@ -40,6 +42,8 @@ def run(
     model: ResidualModel, batch: PromptBatch, wanted: Wanted, *, what: str, sequences_at_once: int = SEQUENCES_AT_ONCE
 ) -> Iterator[tuple[ReadPlan, Reads]]:
     """The reads of each piece of the batch. A bar appears on a terminal when it takes more than two seconds."""
+    if sequences_at_once < 1:
+        raise InputError(f"sequences_at_once is at least 1, got {sequences_at_once}")
     with tqdm(total=len(batch), desc=what, unit="prompt", disable=None, delay=2, leave=False) as bar:
         for plan in batch.plans(sequences_at_once):
             tokens = plan.tokens[:, : model.shape.n_ctx]

@@ -57,6 +57,7 @@ class PromptBatch:
         for name in ("sequence_of", "read_positions"):
             if len(getattr(self, name)) != n:
                 raise InputError(f"{name} has {len(getattr(self, name))} entries, targets has {n}")
+        self._check_sequences()
         ends = self.sequence_lengths[self.sequence_of]
         if bad := torch.nonzero((self.read_positions >= ends) | (self.read_positions < 0)).flatten().tolist():
             i = bad[0]
@@ -65,6 +66,22 @@ class PromptBatch:
             )
         _check_ids(self.sequences, self.d_vocab, "sequence", self.sequence_lengths)
         _check_ids(self.targets[:, None], self.d_vocab, "the target of prompt")
+
+    def _check_sequences(self) -> None:
+        n_sequences, width = self.sequences.shape
+        for name in ("sequence_lengths", "sequence_labels"):
+            if len(getattr(self, name)) != n_sequences:
+                raise InputError(f"{name} has {len(getattr(self, name))} entries, there are {n_sequences} sequences")
+        if int(self.sequence_lengths.max()) > width:
+            raise InputError(f"a sequence of {int(self.sequence_lengths.max())} tokens in an array {width} wide")
+        if int(self.sequence_of.min()) < 0 or int(self.sequence_of.max()) >= n_sequences:
+            raise InputError(f"sequence_of names sequences outside the {n_sequences} that are there")
+        for name, mask in self.token_sets.items():
+            if tuple(mask.shape) not in ((self.d_vocab,), (len(self), self.d_vocab)):
+                raise InputError(
+                    f"token set {name!r} has shape {tuple(mask.shape)}, expected ({self.d_vocab},) or "
+                    f"({len(self)}, {self.d_vocab})"
+                )
 
     @classmethod
     def from_tokens(

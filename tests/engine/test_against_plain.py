@@ -41,7 +41,7 @@ def case(name: str) -> tuple[Any, Any, LinearMetric, Any, list[Run], Tensor, flo
         model, batch, metric, neurons=not settings.get("attn_only", False), sources=True, sequences_at_once=3
     )
     runs = [run(model, ids) for ids in random_tokens()]
-    return model, batch, metric, result, runs, metric.coefficients(batch.d_vocab), tolerance
+    return model, batch, metric, result, runs, metric.coefficients(), tolerance
 
 
 def assert_close(seen: Tensor, expected: Tensor, tolerance: float) -> None:

@@ -77,7 +77,7 @@ def test_the_metric_is_that_of_the_models_own_logits(settings: dict[str, Any], d
     result = attribute(model, batch, metric)
     with torch.no_grad():
         rows = [model(torch.tensor([ids]), return_type="logits")[0] for ids in random_tokens()]
-    c = metric.coefficients(batch.d_vocab).to(dtype)
+    c = metric.coefficients().to(dtype)
     own = (torch.stack([row[-1] for row in rows]) * c).sum(1)
     early = (torch.stack([row[-2] for row in rows]) * c).sum(1)
     assert torch.allclose(result.metric, own, rtol=1e-4, atol=1e-4)

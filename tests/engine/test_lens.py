@@ -31,7 +31,7 @@ def test_the_last_depth_is_the_metric(settings: dict[str, Any]) -> None:
     metric = random_metric(batch)
     with torch.no_grad():
         logits = torch.stack([model(torch.tensor([ids]), return_type="logits")[0, -1] for ids in random_tokens()])
-    own = (metric.coefficients(batch.d_vocab) * logits).sum(1)
+    own = (metric.coefficients() * logits).sum(1)
     for scale in ("final", "own"):
         lens = logit_lens(model, batch, metric, scale=scale)
         assert torch.allclose(lens.values[:, -1].double(), own, atol=1e-4)

@@ -83,7 +83,7 @@ def test_correct_vs_other_is_not_the_mirrored_token() -> None:
     for reduce in ("mean", "sum"):
         seen = correct_vs_other(make_batch(), reduce=reduce)(logits).tolist()
         assert all(abs(a - b) > 1e-3 for a, b in zip(seen, mirrored, strict=True) if b != 0)
-        c = correct_vs_other(make_batch(), reduce=reduce).coefficients(D_VOCAB)
+        c = correct_vs_other(make_batch(), reduce=reduce).coefficients()
         assert (c != 0).all()
 
 
@@ -107,7 +107,7 @@ def test_linear_metric() -> None:
     c[3, 4:] = 0
     expected = [sum(a * b for a, b in zip(x, y, strict=True)) for x, y in zip(logits.tolist(), c.tolist(), strict=True)]
     assert linear_metric(make_batch(), c)(logits).tolist() == pytest.approx(expected, abs=1e-12)
-    assert torch.equal(linear_metric(make_batch(), c).coefficients(D_VOCAB), c)
+    assert torch.equal(linear_metric(make_batch(), c).coefficients(), c)
 
 
 METRICS = {
@@ -126,7 +126,7 @@ METRICS = {
 @pytest.mark.parametrize("name", METRICS)
 def test_coefficients_direction_and_constant_say_the_same(name: str) -> None:
     metric: LinearMetric = METRICS[name](make_batch())
-    c = metric.coefficients(D_VOCAB)
+    c = metric.coefficients()
     logits = random_logits(2)
     assert torch.allclose(metric(logits), (c * logits).sum(1), atol=1e-12)
     W_U, b_U = torch.randn(7, D_VOCAB, dtype=torch.float64), torch.randn(D_VOCAB, dtype=torch.float64)

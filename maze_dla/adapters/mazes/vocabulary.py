@@ -93,7 +93,7 @@ def _load_tokenizer(saved: Mapping[str, Any], config: Mapping[str, Any], file: P
             )
             return legacy_tokenizer(str(saved["tokenization_mode"]).split(".")[-1], int(size))
         if kind == "MazeTokenizerModular":
-            return tokenization.MazeTokenizerModular.load(dict(saved))
+            return tokenization.MazeTokenizerModular.load(_without_types(saved))
     except MazeDlaError:
         raise
     except Exception as problem:  # whatever maze-dataset makes of a description that it does not know
@@ -101,6 +101,17 @@ def _load_tokenizer(saved: Mapping[str, Any], config: Mapping[str, Any], file: P
             f"{file}: maze_tokenizer cannot be built ({type(problem).__name__}: {problem})"
         ) from problem
     raise CheckpointError(f"{file}: unknown tokenizer {kind!r}, expected MazeTokenizer or MazeTokenizerModular")
+
+
+def _without_types(saved: Any) -> Any:
+    """The description without the names of the classes that wrote it.
+
+    maze-dataset moved its classes since, compares their parts by these names, and would leave the origin out of the
+    path of a tokenizer that keeps the old ones.
+    """
+    if isinstance(saved, Mapping):
+        return {k: _without_types(v) for k, v in saved.items() if k != "_type_"}
+    return [_without_types(v) for v in saved] if isinstance(saved, list) else saved
 
 
 def legacy_tokenizer(mode: str, max_grid_size: int | None) -> Any:
