@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from maze_dla.report import write_report
     from maze_dla.results.attribution import AttributionResult
     from maze_dla.results.lens import LensResult, TokenLensResult
-    from maze_dla.results.storage import load_result
+    from maze_dla.results.loading import load_result
 
 __version__ = "0.1.0"
 
@@ -32,7 +32,7 @@ _HOME = {
     "correct_vs_other": "engine.metrics",
     "linear_metric": "engine.metrics",
     "load_maze_model": "adapters.mazes.model",
-    "load_result": "results.storage",
+    "load_result": "results.loading",
     "logit": "engine.metrics",
     "logit_diff": "engine.metrics",
     "logit_lens": "analysis",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 
@@ -58,7 +57,3 @@ def test_neurons_by_another_word(neurons):
     batch = PromptBatch.from_tokens([[1, 2, 3]], [6], d_vocab=model.cfg.d_vocab)
     with pytest.raises(Exception, match="neurons"):
         unchecked(model, batch, logit(batch), neurons=neurons)
-
-
-def test_numpy_numbers_of_prompts():
-    assert len(BATCH.select(np.array([1]))) == 1

@@ -1,0 +1,52 @@
+"""Reading results from `.zanj` files."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from maze_dla.container import read_container
+from maze_dla.errors import ResultFileError
+from maze_dla.results.attribution import AttributionResult
+from maze_dla.results.base import PromptResult
+from maze_dla.results.lens import LensResult, TokenLensResult
+from maze_dla.results.storage import FORMAT_VERSION
+
+KINDS: dict[str, type[PromptResult]] = {c.__name__: c for c in (AttributionResult, LensResult, TokenLensResult)}
+
+
+def load_result(path: str | Path) -> AttributionResult | LensResult | TokenLensResult:
+    """Read a result that `save` wrote.
+
+    Raises:
+        ResultFileError: no such file, not a saved result, a result of a later version, a field missing.
+    """
+    content = read_container(path, ResultFileError)
+    kind, saved = content.get("kind"), content.get("fields")
+    if kind not in KINDS or not isinstance(saved, dict):
+        raise ResultFileError(f"{path}: no saved result, it holds {', '.join(content)}")
+    if content.get("format_version") != FORMAT_VERSION:
+        raise ResultFileError(f"{path}: format version {content.get('format_version')}, expected {FORMAT_VERSION}")
+    names = [f.name for f in fields(KINDS[kind])]
+    if missing := [n for n in names if n not in saved]:
+        raise ResultFileError(f"{path}: the {kind} lacks {', '.join(missing)}")
+    return KINDS[kind](**{n: _restored(n, saved[n]) for n in names})  # type: ignore[return-value]
+
+
+def _restored(name: str, value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return torch.from_numpy(np.array(value))
+    if isinstance(value, dict) and set(value) == {"json"}:
+        return _restored_text(name, json.loads(value["json"]))
+    return value
+
+
+def _restored_text(name: str, value: Any) -> Any:
+    if name in ("info", "token_names"):
+        return dict(value)
+    return tuple(tuple(item) if isinstance(item, list) else item for item in value)
