@@ -18,6 +18,7 @@ from maze_dla.container import read_container
 from maze_dla.errors import CheckpointError
 
 BUFFERS = (".attn.mask", ".attn.IGNORE")
+LARGEST = 1_000_000  # any size beyond is a damaged number
 ACTIVATIONS = ("gelu", "gelu_new", "relu", "silu", "solu_ln")
 
 
@@ -90,8 +91,14 @@ def _spec(
         n_heads = d_model // d_head
         act_fn = str(model_config["act_fn"])
         n_ctx = int(dataset_config["seq_len_max"])
+        grid_n = int(dataset_config["grid_n"])
     except (KeyError, TypeError, ValueError, ArithmeticError) as problem:
         raise CheckpointError(f"{file}: zanj_model_config lacks a size or it is no number ({problem})") from problem
+    sizes = {"n_layers": n_layers, "d_model": d_model, "d_head": d_head, "seq_len_max": n_ctx, "grid_n": grid_n}
+    if wrong := {name: size for name, size in sizes.items() if not 1 <= size <= LARGEST}:
+        raise CheckpointError(f"{file}: zanj_model_config sizes {wrong}, expected 1 to {LARGEST}")
+    if d_model % d_head:
+        raise CheckpointError(f"{file}: d_model {d_model} is no multiple of d_head {d_head}")
     if act_fn not in ACTIVATIONS:
         raise CheckpointError(f"{file}: unknown activation {act_fn!r}, expected one of {', '.join(ACTIVATIONS)}")
     positions = str(model_config.get("positional_embedding_type", "standard"))

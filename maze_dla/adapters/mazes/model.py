@@ -14,7 +14,7 @@ from maze_dla.adapters.mazes.datasets import maze_tokens
 from maze_dla.adapters.mazes.prompts import MazePromptBatch
 from maze_dla.adapters.mazes.tasks import Task, find_task
 from maze_dla.adapters.mazes.vocabulary import MazeVocabulary
-from maze_dla.adapters.transformer_lens.build import build_decoder
+from maze_dla.adapters.transformer_lens.build import build_decoder, check_device
 from maze_dla.errors import CheckpointError, InputError
 
 BUNDLED = Path(__file__).parent / "bundled" / "hallway-5x5.zanj"
@@ -60,11 +60,13 @@ class MazeModel:
             prepend_bos: the extra BOS for these prompts; default as the model was loaded.
 
         Raises:
-            InputError: unknown task, no mazes asked for.
+            InputError: unknown task, no mazes asked for, a negative seed.
             DatasetError: a file that is no data set of mazes.
             PromptError: naming the prompt, and the token where one is at fault.
         """
         name, function = find_task(task)
+        if seed < 0:
+            raise InputError(f"seed is at least 0, got {seed}")
         tokens, origin = maze_tokens(mazes, self.vocabulary, self.dataset_config, n_mazes, seed)
         bos = self.prepend_bos if prepend_bos is None else prepend_bos
         return MazePromptBatch.build(
@@ -121,6 +123,7 @@ def _from_checkpoint(
 
 
 def _from_memory(source: Any, prepend_bos: bool, device: Any, dtype: torch.dtype | None) -> MazeModel:
+    check_device(device)
     config = source.zanj_model_config
     tokenizer = getattr(config, "maze_tokenizer", None)
     if tokenizer is None:

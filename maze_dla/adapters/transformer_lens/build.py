@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from maze_dla.errors import InputError
+
 
 @dataclass(frozen=True)
 class DecoderSpec:
@@ -29,7 +31,12 @@ class DecoderSpec:
 def build_decoder(
     spec: DecoderSpec, state: dict[str, Tensor], device: Any = None, dtype: torch.dtype | None = None
 ) -> Any:
-    """A TransformerLens model with these weights, exactly as given: nothing is folded, centred or refactored."""
+    """A TransformerLens model with these weights, exactly as given: nothing is folded, centred or refactored.
+
+    Raises:
+        InputError: a device that cannot be used here.
+    """
+    check_device(device)
     try:
         from transformer_lens.model_bridge import TransformerBridge
         from transformer_lens.utilities.tl_checkpoint_conversion import convert_tl_checkpoint
@@ -41,6 +48,21 @@ def build_decoder(
         if place_or_precision is not None:
             model = model.to(place_or_precision, print_details=False)
     return model.eval()
+
+
+def check_device(device: Any) -> None:
+    """Refuse a device on which nothing can be put.
+
+    Raises:
+        InputError: naming the device and the reason.
+    """
+    if device is None:
+        return
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, TypeError) as problem:
+        reason = str(problem).splitlines()[0]
+        raise InputError(f"device {device!r} cannot be used here ({reason})") from problem
 
 
 def _bridge(bridge: Any, convert: Any, spec: DecoderSpec, state: dict[str, Tensor]) -> Any:
