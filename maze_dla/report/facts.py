@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+from maze_dla.plots._words import depth_names
 from maze_dla.results.attribution import AttributionResult, RankedPart
 from maze_dla.results.base import format_mean
 
 
 def fact_table(result: AttributionResult) -> list[tuple[str, str]]:
     """Name and value of each line, for the terminal and the page alike."""
-    half = result.lens().first_depth_with(0.5)
+    lens = result.lens()
+    half = lens.first_depth_with(0.5)
+    depth = (
+        f"{half} (after {depth_names(lens.labels)[lens.labels.index(half)]})" if half else "none: it is not positive"
+    )
     return [
         ("model", str(result.info.get("model"))),
         ("checkpoint", str(result.info.get("checkpoint"))),
         ("task", str(result.info.get("task"))),
         ("prompts", f"{len(result)} ({result.info.get('mazes')})"),
-        ("accuracy", f"{result.accuracy}"),
+        ("accuracy", f"{result.accuracy}, 95% intervals in brackets"),
         (f"metric: {result.info.get('metric')}", f"{format_mean(result.metric_summary())} logits"),
         *((f"head {part.name}", part_text(part)) for part in result.top_heads(5)),
-        ("half of the metric from depth", half or "none: the final metric is not positive"),
+        ("half of the metric from depth", depth),
         ("completeness gap", completeness_text(result)),
     ]
 

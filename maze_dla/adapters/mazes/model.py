@@ -14,7 +14,7 @@ from maze_dla.adapters.mazes.datasets import maze_tokens
 from maze_dla.adapters.mazes.prompts import MazePromptBatch
 from maze_dla.adapters.mazes.tasks import Task, find_task
 from maze_dla.adapters.mazes.vocabulary import MazeVocabulary
-from maze_dla.adapters.transformer_lens.build import build_decoder, check_device
+from maze_dla.adapters.transformer_lens.build import build_decoder
 from maze_dla.errors import CheckpointError, InputError
 
 BUNDLED = Path(__file__).parent / "bundled" / "hallway-5x5.zanj"
@@ -100,7 +100,8 @@ def load_maze_model(
         source: a `.zanj` checkpoint of maze-transformer, of any generation; or a `ZanjHookedTransformer` in memory;
             None for the checkpoint that comes with maze_dla. The weights are taken as stored.
         prepend_bos: whether prompts get the extra BOS that maze-transformer's own inference prepends.
-        device, dtype: where to put the model and in what precision; default the CPU and as stored.
+        device, dtype: where to put a model that is read from a file, and in what precision; default the CPU and as
+            stored. A model in memory is taken as it is.
 
     Raises:
         CheckpointError: a file that is no such checkpoint; names the file, the member, what was seen and expected.
@@ -110,7 +111,9 @@ def load_maze_model(
     if isinstance(source, str | Path):
         return _from_checkpoint(read_checkpoint(source), Path(source).name, prepend_bos, device, dtype)
     if hasattr(source, "zanj_model_config"):
-        return _from_memory(source, prepend_bos, device, dtype)
+        if device is not None or dtype is not None:
+            raise InputError("a model in memory is taken as it is: move it before, and leave device and dtype out")
+        return _from_memory(source, prepend_bos)
     raise InputError(f"expected a checkpoint's path or a ZanjHookedTransformer, got {type(source).__name__}")
 
 
@@ -122,8 +125,7 @@ def _from_checkpoint(
     return MazeModel(model, checkpoint.vocabulary, checkpoint.dataset_config, prepend_bos, info)
 
 
-def _from_memory(source: Any, prepend_bos: bool, device: Any, dtype: torch.dtype | None) -> MazeModel:
-    check_device(device)
+def _from_memory(source: Any, prepend_bos: bool) -> MazeModel:
     config = source.zanj_model_config
     tokenizer = getattr(config, "maze_tokenizer", None)
     if tokenizer is None:
@@ -133,10 +135,5 @@ def _from_memory(source: Any, prepend_bos: bool, device: Any, dtype: torch.dtype
         raise CheckpointError(
             f"{config.name}: the vocabulary has {len(vocabulary.tokens)} tokens, W_E has {source.W_E.shape[0]} rows"
         )
-    model = (
-        source
-        if device is None and dtype is None
-        else source.to(device or source.W_E.device, dtype or source.W_E.dtype)
-    )
     info = {"model": config.name, "checkpoint": "in memory"}
-    return MazeModel(model, vocabulary, config.dataset_cfg.serialize(), prepend_bos, info)
+    return MazeModel(source, vocabulary, config.dataset_cfg.serialize(), prepend_bos, info)

@@ -68,7 +68,7 @@ class TransformerLensModel:
         positions: Int[Tensor, "prompt"],
         wanted: Wanted,
     ) -> Reads:
-        """Run the sequences once; the final norm and the unembedding see the read positions alone."""
+        """Run the sequences once; the unembedding sees the read positions alone."""
         device = self.W_U.device
         tokens, rows, positions = (t.to(device) for t in (tokens, rows, positions))
         caught: dict[str, Tensor] = {}
@@ -137,11 +137,17 @@ class _ReadHooks:
         if wanted.components:
             hooks += [("hook_embed", self._at_reads), ("hook_pos_embed", self._at_reads)]
         known = self.view.model.hook_dict
-        built = [(name, self._keeper(name, keep)) for name, keep in hooks if name in known]
-        if "ln_final.hook_scale" in known and self.view.final_norm.kind != "none":
-            built.append(("ln_final.hook_scale", self._keeper("ln_final.hook_scale", lambda s: s[:, 0, 0].clone())))
+        built: list[Hook] = [(name, self._keeper(name, keep)) for name, keep in hooks if name in known]
         last = f"blocks.{n - 1}.hook_resid_post"
-        return [*built, (last, self._only_reads_go_on)]
+        # the unembedding gets the read positions alone: from a bridge's own hook in front of it, else from the last
+        # block on. What runs between a bridge's blocks and its unembedding may insist on the shape of the batch.
+        from_unembed_on = "unembed.hook_in" in known
+        built.append((last, self._keeper("final_residual", self._at_reads)))
+        built.append(("unembed.hook_in" if from_unembed_on else last, self._only_reads_go_on))
+        if "ln_final.hook_scale" in known and self.view.final_norm.kind != "none":
+            keep = self._scale_at_reads if from_unembed_on else lambda scale: scale[:, 0, 0].clone()
+            built.append(("ln_final.hook_scale", self._keeper("ln_final.hook_scale", keep)))
+        return built
 
     def _keeper(self, name: str, keep: Callable[[Tensor], Tensor]) -> Callable[..., None]:
         def hook(activation: Tensor, hook: Any) -> None:
@@ -157,9 +163,11 @@ class _ReadHooks:
     def _pattern_rows(self, pattern: Tensor) -> Tensor:
         return pattern[self.rows, :, self.positions]
 
+    def _scale_at_reads(self, scale: Tensor) -> Tensor:
+        return self._at_reads(scale)[:, 0]
+
     def _only_reads_go_on(self, residual: Tensor, hook: Any) -> Tensor:
-        self.caught["final_residual"] = self._at_reads(residual)
-        return self.caught["final_residual"][:, None]
+        return self._at_reads(residual)[:, None]
 
 
 def _block_weights(block: Any, attn_only: bool) -> BlockWeights:

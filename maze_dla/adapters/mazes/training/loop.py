@@ -22,7 +22,7 @@ from maze_dla.adapters.mazes.training.decoder import Decoder
 class TrainingPlan:
     """How long and how hard; the learning rate warms up, then falls on a straight line to zero."""
 
-    steps: int = 12_000
+    steps: int = 9_500
     mazes: int = 32
     whole_paths: int = 1
     first_steps: int = 8
@@ -32,7 +32,7 @@ class TrainingPlan:
     clip: float = 1.0
     seed: int = 0
     measure_every: int = 250
-    keep_at: tuple[int, ...] = field(default=(250, 1000, 3000, 6000, 12_000))
+    keep_at: tuple[int, ...] = field(default=(250, 1000, 3000, 6000, 9_500))
 
     def rate(self, step: int) -> float:
         """The learning rate of a step."""
