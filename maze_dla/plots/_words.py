@@ -2,29 +2,12 @@
 
 from __future__ import annotations
 
-import re
 import textwrap
 
 from maze_dla.results.base import PromptResult
 
 EMBEDDINGS = {"embed": "token embedding", "pos_embed": "position embedding"}
 HALVES = {"attn_out": "attention", "mlp_out": "MLP"}
-
-
-def depth_names(labels: tuple[str, ...]) -> list[str]:
-    """The part after which each depth is read: 0_pre, 0_mid, 1_pre are "embeddings", "attention 0", "MLP 0"."""
-    return [_written_last(label, before) for label, before in zip(labels, (None, *labels[:-1]), strict=True)]
-
-
-def _written_last(label: str, before: str | None) -> str:
-    if before is None:
-        return "embeddings"
-    if middle := re.fullmatch(r"(\d+)_mid", label):
-        return f"attention {middle[1]}"
-    earlier = re.fullmatch(r"(\d+)_(pre|mid)", before)
-    if earlier is None:
-        return label
-    return f"{'MLP' if earlier[2] == 'mid' else 'layer'} {earlier[1]}"
 
 
 def component_name(label: str) -> str:

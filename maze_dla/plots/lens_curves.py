@@ -9,8 +9,9 @@ from matplotlib.axes import Axes
 from maze_dla.errors import InputError
 from maze_dla.plots._axes import axes_or_new, name_ticks, quiet_frame
 from maze_dla.plots._colours import INK, LINES
-from maze_dla.plots._words import counted, depth_names, in_lines, metric_name
+from maze_dla.plots._words import counted, in_lines, metric_name
 from maze_dla.results.lens import LensResult
+from maze_dla.results.words import depth_names
 
 SCALES = {"final": "the final norm's recorded scale", "own": "each depth's own scale"}
 HALF = "half of the final value reached"

@@ -13,8 +13,9 @@ from maze_dla.errors import InputError
 from maze_dla.plots._axes import axes_or_new, cell_size, name_ticks
 from maze_dla.plots._checks import check_prompt
 from maze_dla.plots._colours import DIVERGENCE, text_colour
-from maze_dla.plots._words import depth_names, shown_token
+from maze_dla.plots._words import shown_token
 from maze_dla.results.lens import TokenLensResult
+from maze_dla.results.words import depth_names
 
 LAST_POSITIONS = 12
 CHARACTER = 0.66  # about the width of a character, in font sizes

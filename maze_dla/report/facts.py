@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from maze_dla.plots._words import depth_names
 from maze_dla.results.attribution import AttributionResult, RankedPart
 from maze_dla.results.base import format_mean
+from maze_dla.results.words import depth_names
 
 
 def fact_table(result: AttributionResult) -> list[tuple[str, str]]:

@@ -50,10 +50,21 @@ def write_report(maze: MazeModel, batch: MazePromptBatch, metric: LinearMetric, 
         pictures = draw_pictures(result, own, example, draft)
         (draft / PAGE).write_text(render_page(result, pictures), encoding="utf-8")
         result.save(draft / RESULT)
-        for file in sorted(draft.iterdir()):
-            file.replace(folder / file.name)
+        _put_in_place(draft, folder)
     drawn = tuple(folder / p.file.name for p in pictures)
     return Report(result, folder / PAGE, folder / RESULT, drawn, tuple(fact_table(result)))
+
+
+def _put_in_place(draft: Path, folder: Path) -> None:
+    """Move the files of a finished report, after a look whether each can be moved."""
+    files = sorted(draft.iterdir())
+    if folders := [f.name for f in files if (folder / f.name).is_dir()]:
+        raise InputError(f"{folder / folders[0]}: a folder, expected a file that can be replaced")
+    try:
+        for file in files:
+            file.replace(folder / file.name)
+    except OSError as problem:
+        raise InputError(f"{folder}: cannot be written ({problem.strerror or problem})") from problem
 
 
 def writable_folder(out: str | Path) -> Path:

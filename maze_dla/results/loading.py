@@ -28,14 +28,17 @@ def load_result(path: str | Path) -> AttributionResult | LensResult | TokenLensR
     """
     content = read_container(path, ResultFileError)
     kind, saved = content.get("kind"), content.get("fields")
-    if kind not in KINDS or not isinstance(saved, dict):
+    if not isinstance(kind, str) or kind not in KINDS or not isinstance(saved, dict):
         raise ResultFileError(f"{path}: no saved result, it holds {', '.join(content)}")
     if content.get("format_version") != FORMAT_VERSION:
         raise ResultFileError(f"{path}: format version {content.get('format_version')}, expected {FORMAT_VERSION}")
     names = [f.name for f in fields(KINDS[kind])]
     if missing := [n for n in names if n not in saved]:
         raise ResultFileError(f"{path}: the {kind} lacks {', '.join(missing)}")
-    return KINDS[kind](**{n: _restored(n, saved[n]) for n in names})  # type: ignore[return-value]
+    try:
+        return KINDS[kind](**{n: _restored(n, saved[n]) for n in names})  # type: ignore[return-value]
+    except (TypeError, ValueError) as problem:
+        raise ResultFileError(f"{path}: a field of the {kind} is damaged ({problem})") from problem
 
 
 def _restored(name: str, value: Any) -> Any:

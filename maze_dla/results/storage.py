@@ -62,7 +62,12 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Tensor):
         return value.cpu().numpy()
     if isinstance(value, Mapping):
-        return {"json": json.dumps(list(value.items()))}
+        return {"json": json.dumps(list(value.items()), default=_number)}
     if isinstance(value, tuple):
-        return {"json": json.dumps(value)}
+        return {"json": json.dumps(value, default=_number)}
     return value
+
+
+def _number(value: Any) -> Any:
+    """A plain number for one of numpy or torch; other things as text."""
+    return value.item() if hasattr(value, "item") else str(value)

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from maze_dla.plots._words import component_kind, component_name, depth_names
+from maze_dla.plots._words import component_kind, component_name
+from maze_dla.results.words import depth_names
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from maze_dla.errors import DatasetError, InputError
 
 TokenLists = list[list[str]]
 GENERATION_ROUNDS = 6
+MOST_TRIES = 50  # mazes generated for each one that passes the config's filters
 
 
 def maze_tokens(
@@ -78,7 +79,7 @@ def _generate(config: Mapping[str, Any], n_mazes: int, seed: int) -> list[Any]:
             mazes = list(made.mazes)
             if len(mazes) >= n_mazes:
                 return mazes[:n_mazes]
-            wanted = int(1.2 * wanted * n_mazes / max(len(mazes), n_mazes / 10)) + 1
+            wanted = min(int(1.2 * wanted * n_mazes / max(len(mazes), 1)) + 1, MOST_TRIES * n_mazes)
     except Exception as problem:  # maze-dataset raises whatever an unknown config leads to
         raise DatasetError(f"the checkpoint's data set config cannot be generated from ({problem})") from problem
     raise DatasetError(f"only {len(mazes)} of {wanted} mazes pass the config's filters, {n_mazes} were asked for")

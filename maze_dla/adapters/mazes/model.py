@@ -98,10 +98,10 @@ def load_maze_model(
 
     Args:
         source: a `.zanj` checkpoint of maze-transformer, of any generation; or a `ZanjHookedTransformer` in memory;
-            None for the checkpoint that comes with maze_dla. The weights are taken as stored.
+            None for the checkpoint that comes with maze_dla. Nothing is folded or centred.
         prepend_bos: whether prompts get the extra BOS that maze-transformer's own inference prepends.
-        device, dtype: where to put a model that is read from a file, and in what precision; default the CPU and as
-            stored. A model in memory is taken as it is.
+        device, dtype: where to put a model that is read from a file, and in what precision; default the CPU and
+            float32. A model in memory is taken as it is.
 
     Raises:
         CheckpointError: a file that is no such checkpoint; names the file, the member, what was seen and expected.

@@ -12,7 +12,7 @@ from jaxtyping import Bool
 from torch import Tensor
 from typing_extensions import Self
 
-from maze_dla.adapters.mazes.lattice import ADJLIST_START, PADDING, MazeText, cell_token
+from maze_dla.adapters.mazes.lattice import ADJLIST_START, PADDING, MazeText, cell_of, cell_token
 from maze_dla.adapters.mazes.tasks import Task
 from maze_dla.adapters.mazes.vocabulary import MazeVocabulary
 from maze_dla.engine.prompts import PromptBatch
@@ -24,9 +24,9 @@ from maze_dla.results.geometry import MazeGeometry
 class MazePromptBatch(PromptBatch):
     """Prompts about mazes.
 
-    Token sets: "cells", the lattice's cells; "neighbors", the legal moves from the current cell. The target never
-    counts as one of the others, so that "neighbors" leaves the legal wrong moves. Where the read position's token is
-    no cell of the path there is no current cell, and "neighbors" is empty.
+    Token sets: "cells", the cells of the lattice (that of training, or of larger mazes); "neighbors", the legal moves
+    from the current cell. The target never counts as one of the others, so that "neighbors" leaves the legal wrong
+    moves. Where the read position's token is no cell of the path there is no current cell, and "neighbors" is empty.
     """
 
     grid_n: int = 0
@@ -71,6 +71,7 @@ class MazePromptBatch(PromptBatch):
             targets.append(sequences[-1][len(bos) + position])
             currents.append(_legal_moves(i, tokens, position, vocabulary))
         lengths = torch.tensor([len(s) for s in sequences])
+        size = max([grid_n, *(1 + max(c) for tokens in mazes for t in tokens if (c := cell_of(t)) is not None)])
         padded = torch.full((len(sequences), int(lengths.max())), vocabulary.ids.get(PADDING, 0))
         for row, ids in enumerate(sequences):
             padded[row, : len(ids)] = torch.tensor(ids)
@@ -83,9 +84,9 @@ class MazePromptBatch(PromptBatch):
             d_vocab=len(vocabulary.tokens),
             sequence_labels=tuple((*bos, *tokens) for tokens in mazes),
             vocabulary=vocabulary.tokens,
-            token_sets={"cells": vocabulary.cell_mask(grid_n), "neighbors": _mask(currents, len(vocabulary.tokens))},
+            token_sets={"cells": vocabulary.cell_mask(size), "neighbors": _mask(currents, len(vocabulary.tokens))},
             info={**info, "prepend_bos": prepend_bos},
-            grid_n=grid_n,
+            grid_n=size,
         )
 
 

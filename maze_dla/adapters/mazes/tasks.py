@@ -66,6 +66,6 @@ def find_task(task: str | Task) -> tuple[str, Task]:
     """
     if callable(task):
         return getattr(task, "__name__", "own task"), task
-    if task not in TASKS:
+    if not isinstance(task, str) or task not in TASKS:
         raise InputError(f"unknown task {task!r}, expected one of {', '.join(TASKS)}, or a function")
     return task, TASKS[task]

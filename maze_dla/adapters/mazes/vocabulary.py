@@ -78,9 +78,7 @@ def vocabulary_of(config: Mapping[str, Any], file: Path) -> MazeVocabulary:
         twice = next(t for t in listed if listed.count(t) > 1)
         raise CheckpointError(f"{file}: dataset_cfg.token_arr holds {twice!r} twice")
     # the order of the list decides the ids; all modes of one token a cell write a maze as the same strings
-    return MazeVocabulary(
-        tuple(listed), legacy_tokenizer("AOTP_UT_uniform", int(dataset_config.get("grid_n", 0)) or None)
-    )
+    return MazeVocabulary(tuple(listed), legacy_tokenizer("AOTP_UT_uniform", None))
 
 
 def _load_tokenizer(saved: Mapping[str, Any], config: Mapping[str, Any], file: Path) -> Any:

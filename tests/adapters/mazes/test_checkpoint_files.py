@@ -126,7 +126,7 @@ def test_float64_holds_sums_to_1e_10(small_file: Path) -> None:
     assert result.gap.abs().max() < 1e-10
     w = read_file(small_file)[0]
     runs = [run(w, row[:n].tolist()) for row, n in zip(batch.tokens, batch.lengths, strict=True)]
-    c = correct_vs_other(batch).coefficients(len(VOCABULARY))
+    c = correct_vs_other(batch).coefficients()
     expected = torch.stack([r.contribution(torch.stack(r.heads[1]), c[p]) for p, r in enumerate(runs)])
     assert torch.allclose(result.heads[:, 1], expected, atol=1e-9)
 
@@ -151,6 +151,12 @@ def test_a_model_in_memory(small_file: Path) -> None:
     assert batch.info["checkpoint"] == "in memory"
     result = attribute(maze.model, batch, logit(batch))
     assert len(result.heads[0]) == N_LAYERS
+
+
+@pytest.mark.parametrize("where", [{"device": "cpu"}, {"dtype": torch.float64}])
+def test_a_model_in_memory_is_not_moved(where: dict[str, Any], small_file: Path) -> None:
+    with pytest.raises(InputError, match="a model in memory is taken as it is"):
+        load_maze_model(in_memory(small_file), **where)
 
 
 def test_a_model_in_memory_without_a_vocabulary_or_with_another(small_file: Path) -> None:

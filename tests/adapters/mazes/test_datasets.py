@@ -127,6 +127,10 @@ def test_real_checkpoints_generate_their_kind(real_model: Callable[[str], MazeMo
     for name in ("2023-model.final", "2024-model.final"):
         one, again, other = (real_model(name).prompts(n_mazes=3, seed=s) for s in (0, 0, 1))
         assert one.sequence_labels == again.sequence_labels != other.sequence_labels
+        texts = [one.text(i) for i in range(3)]
+        assert [t.tokens[t.position("<ORIGIN_START>") + 1] for t in texts] == [
+            t.tokens[t.position("<PATH_START>") + 1] for t in texts
+        ]
         assert {len(text.passages) for text in map(one.text, range(3))} == {35}  # a spanning tree of 6x6
 
 
@@ -143,6 +147,21 @@ def test_global_generators_are_left_as_found(source: Any, task: str, small_model
     assert states() == before
     random.random()
     assert states() != before
+
+
+def test_maze_datasets_own_generator_decides_nothing_and_is_left_as_found(
+    real_model: Callable[[str], MazeModel],
+) -> None:
+    generators = pytest.importorskip("maze_dataset.generation.generators")
+    own = getattr(generators, "_NUMPY_RNG", None)
+    if own is None:
+        pytest.skip("this maze-dataset has no generator of its own")
+    maze = real_model("2024-model.final")
+    one = maze.prompts(n_mazes=2, seed=3)
+    own.random()
+    state = str(own.bit_generator.state)
+    assert maze.prompts(n_mazes=2, seed=3).sequence_labels == one.sequence_labels
+    assert str(own.bit_generator.state) == state
 
 
 def test_generators_are_left_as_found_after_an_error(small_model: MazeModel, tmp_path: Path) -> None:
@@ -184,7 +203,6 @@ def test_what_is_no_source_of_mazes(source: Any, message: str, small_model: Maze
         small_model.prompts(source)
 
 
-@pytest.mark.xfail(strict=True, reason="numpy's own ValueError: seeds are checked only where mazes are generated")
 @pytest.mark.parametrize("seed", [-1])
 def test_a_seed_that_is_none(seed: int, small_model: MazeModel) -> None:
     with pytest.raises(MazeDlaError, match="seed"):

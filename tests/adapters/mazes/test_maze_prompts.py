@@ -71,7 +71,6 @@ def test_cells_stop_at_the_models_grid(real_model: Callable[[str], MazeModel]) -
     assert "(6,0)" in real_model("2024-model.final").vocabulary.ids
 
 
-@pytest.mark.xfail(strict=True, reason="'cells' are those of the training grid, also for a data set of larger mazes")
 def test_cells_of_larger_mazes(test_data: Path, real_model: Callable[[str], MazeModel]) -> None:
     file = next((test_data / "datasets").glob("*g8*.zanj"))
     batch = real_model("2024-model.final").prompts(file, n_mazes=2)

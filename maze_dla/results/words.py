@@ -1,0 +1,21 @@
+"""Names of depths as a reader says them."""
+
+from __future__ import annotations
+
+import re
+
+
+def depth_names(labels: tuple[str, ...]) -> list[str]:
+    """The part after which each depth is read: 0_pre, 0_mid, 1_pre are "embeddings", "attention 0", "MLP 0"."""
+    return [_written_last(label, before) for label, before in zip(labels, (None, *labels[:-1]), strict=True)]
+
+
+def _written_last(label: str, before: str | None) -> str:
+    if before is None:
+        return "embeddings"
+    if middle := re.fullmatch(r"(\d+)_mid", label):
+        return f"attention {middle[1]}"
+    earlier = re.fullmatch(r"(\d+)_(pre|mid)", before)
+    if earlier is None:
+        return label
+    return f"{'MLP' if earlier[2] == 'mid' else 'layer'} {earlier[1]}"

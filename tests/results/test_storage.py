@@ -1,0 +1,273 @@
+"""Results in files: they come back as they were, or an error says why not."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import zipfile
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from zanj import ZANJ
+
+import maze_dla
+from maze_dla.errors import MazeDlaError, ResultFileError
+from maze_dla.results.attribution import AttributionResult
+from maze_dla.results.base import PromptResult
+from maze_dla.results.lens import LensResult, TokenLensResult
+from maze_dla.results.loading import KINDS, load_result
+from maze_dla.results.storage import save_result
+
+LAYERS, HEADS, NEURONS, POSITIONS = 2, 3, 200, 7
+
+
+def random(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    return torch.randn(*shape, dtype=dtype, generator=torch.Generator().manual_seed(sum(shape)))
+
+
+def shared(n: int) -> dict[str, Any]:
+    return {
+        "metric": random(n),
+        "correct": torch.arange(n) % 2 == 0,
+        "prompt_tokens": tuple(("<PATH_START>", "(0,1)", 'quote " \\ \u03b1')[: 1 + i % 3] for i in range(n)),
+        "targets": tuple(f"({i},0)" for i in range(n)),
+        "info": {"model": "tiny", "seed": 3, "prepend_bos": True, "sha256": "ab" * 32, "metric": "logit", "none": None},
+    }
+
+
+def attribution(n: int, full: bool) -> AttributionResult:
+    more: dict[str, Any] = {}
+    if full:
+        more = {"neurons": random(n, LAYERS, NEURONS), "neuron_mean": random(LAYERS, NEURONS, dtype=torch.float64)}
+        more["neuron_variance"] = torch.full((LAYERS, NEURONS), torch.nan if n == 1 else 0.5, dtype=torch.float64)
+        more |= {name: random(n, LAYERS, HEADS, POSITIONS) for name in ("sources", "patterns")}
+    labels = ("embed", "pos_embed", "0_attn_out", "0_mlp_out", "1_attn_out", "1_mlp_out")
+    return AttributionResult(
+        **shared(n),
+        layers=random(n, len(labels)),
+        layer_labels=labels,
+        heads=random(n, LAYERS, HEADS),
+        attn_bias=random(n, LAYERS),
+        mlp_bias=random(n, LAYERS),
+        constant=random(n),
+        gap=random(n, dtype=torch.float64) * 1e-7,
+        final_scale=random(n).abs(),
+        **more,
+    )
+
+
+def lens(n: int) -> LensResult:
+    values = random(n, 3)
+    values[0, 1] = torch.nan
+    values[0, 0] = -torch.inf
+    return LensResult(**shared(n), values=values, labels=("0_pre", "0_mid", "final_post"), scale="own")
+
+
+def token_lens(n: int, *positions: int) -> TokenLensResult:
+    shape = (n, *positions, 3)
+    kl = random(*shape).abs()
+    kl[..., -1, :] = torch.nan
+    return TokenLensResult(
+        **shared(n),
+        top_ids=torch.arange(2 * kl.numel()).reshape(*shape, 2) % 11 - 1,
+        top_probs=random(*shape, 2).abs(),
+        target_rank=torch.arange(kl.numel()).reshape(shape),
+        entropy=random(*shape).abs(),
+        kl=kl,
+        labels=("0_pre", "0_mid", "final_post"),
+        scale="final",
+        token_names={v: f"<{v}>" for v in range(10)},
+    )
+
+
+RESULTS: dict[str, PromptResult] = {
+    "attribution": attribution(5, full=False),
+    "attribution with all": attribution(5, full=True),
+    "attribution of one prompt": attribution(1, full=True),
+    "lens": lens(4),
+    "lens of one prompt": lens(1),
+    "lens of many": lens(300),
+    "token lens": token_lens(3),
+    "token lens at all positions": token_lens(2, POSITIONS),
+}
+
+
+def assert_same(seen: PromptResult, expected: PromptResult) -> None:
+    assert type(seen) is type(expected)
+    for f in fields(expected):
+        a, b = getattr(seen, f.name), getattr(expected, f.name)
+        assert type(a) is type(b), f.name
+        if isinstance(b, Tensor):
+            assert a.dtype == b.dtype, f.name
+            assert np.array_equal(a.numpy(), b.numpy(), equal_nan=b.is_floating_point()), f.name
+        else:
+            assert a == b, f.name
+
+
+@pytest.mark.parametrize("name", RESULTS)
+def test_round_trip(name: str, tmp_path: Path) -> None:
+    file = RESULTS[name].save(tmp_path / "new" / "folder" / "result.zanj")
+    assert file == tmp_path / "new" / "folder" / "result.zanj"
+    assert [p.name for p in file.parent.iterdir()] == ["result.zanj"]
+    loaded = load_result(str(file))
+    assert_same(loaded, RESULTS[name])
+    again = loaded.save(tmp_path / "again.zanj")
+    assert_same(load_result(again), RESULTS[name])
+
+
+def test_other_results_are_told_apart() -> None:
+    for other in (lens(5), attribution(5, full=True)):
+        with pytest.raises(AssertionError):
+            assert_same(other, RESULTS["attribution"])
+
+
+def test_versions_are_recorded(tmp_path: Path) -> None:
+    content = main_of(lens(2).save(tmp_path / "r.zanj"))
+    assert set(content["versions"]) >= {"maze_dla", "torch", "transformer-lens", "maze-dataset", "muutils", "zanj"}
+    assert content["versions"]["torch"] == torch.__version__
+    assert maze_dla.__version__
+    assert content["kind"] == "LensResult"
+    assert content["format_version"] == 1
+
+
+def test_the_file_names_no_place_on_the_machine(tmp_path: Path) -> None:
+    file = attribution(2, full=True).save(tmp_path / "r.zanj")
+    places = [
+        str(tmp_path),
+        str(Path.cwd()),
+        str(Path.home()) + os.sep,
+        str(Path(maze_dla.__file__).parent),
+    ]
+    with zipfile.ZipFile(file) as archive:
+        texts = {name: archive.read(name).decode("latin-1") for name in archive.namelist()}
+    found = [(name, place) for name, text in texts.items() for place in places if place in text]
+    assert found == []
+
+
+def main_of(file: Path) -> dict[str, Any]:
+    with zipfile.ZipFile(file) as archive:
+        return json.loads(archive.read("__zanj__.json"))
+
+
+def rewritten(file: Path, change: Any) -> Path:
+    """The file with its main JSON changed."""
+    with zipfile.ZipFile(file) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    content = json.loads(members["__zanj__.json"])
+    change(content)
+    members["__zanj__.json"] = json.dumps(content).encode()
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, member in members.items():
+            archive.writestr(name, member)
+    return file
+
+
+@pytest.mark.parametrize("problem", [OSError(28, "No space left on device"), RuntimeError("no serialisation")])
+def test_a_failed_save_leaves_the_old_file(problem: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = lens(2).save(tmp_path / "r.zanj")
+    before = file.read_bytes()
+
+    def fail(self: ZANJ, content: Any, path: str) -> None:
+        Path(path).write_bytes(b"half")
+        raise problem
+
+    monkeypatch.setattr(ZANJ, "save", fail)
+    kind = ResultFileError if isinstance(problem, OSError) else RuntimeError
+    message = rf"^{re.escape(str(file))}: cannot be written \(No space" if kind is ResultFileError else "no serial"
+    with pytest.raises(kind, match=message):
+        attribution(3, full=True).save(file)
+    assert file.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [file]
+    assert_same(load_result(file), lens(2))
+
+
+def test_a_save_replaces_what_was_there(tmp_path: Path) -> None:
+    lens(2).save(tmp_path / "r.zanj")
+    attribution(3, full=False).save(tmp_path / "r.zanj")
+    assert_same(load_result(tmp_path / "r.zanj"), attribution(3, full=False))
+
+
+@pytest.mark.parametrize("name", ["r", "r.json", "r.zanj.bak", "zanj"])
+def test_another_suffix(name: str, tmp_path: Path) -> None:
+    with pytest.raises(
+        ResultFileError, match=f"^{re.escape(str(tmp_path / name))}: a result's file name ends in .zanj$"
+    ):
+        lens(2).save(tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    for path in (tmp_path / "file" / "r.zanj", tmp_path / "file" / "deeper" / "r.zanj"):
+        with pytest.raises(ResultFileError, match=f"^{re.escape(str(path))}: cannot be written"):
+            save_result(lens(2), path)
+    (tmp_path / "taken.zanj").mkdir()
+    with pytest.raises(ResultFileError, match=r"taken\.zanj: cannot be written"):
+        lens(2).save(tmp_path / "taken.zanj")
+
+
+def refused(file: Path, message: str) -> None:
+    with pytest.raises(ResultFileError, match=f"^{re.escape(str(file))}: {message}") as error:
+        load_result(file)
+    assert isinstance(error.value, MazeDlaError)
+
+
+def test_what_is_no_saved_result(tmp_path: Path) -> None:
+    refused(tmp_path / "none.zanj", "no such file")
+    refused(tmp_path, r"a folder, expected a \.zanj file")
+    ZANJ().save({"kind": "Other", "fields": {}}, str(tmp_path / "other.zanj"))
+    refused(tmp_path / "other.zanj", "no saved result, it holds .*kind, fields")
+    ZANJ().save({"mazes": 3}, str(tmp_path / "mazes.zanj"))
+    refused(tmp_path / "mazes.zanj", "no saved result, it holds .*mazes")
+    cut = lens(2).save(tmp_path / "cut.zanj")
+    cut.write_bytes(cut.read_bytes()[:-50])
+    refused(cut, "not a zip file, or cut off")
+
+
+@pytest.mark.parametrize("version", [0, 2, "1", None])
+def test_another_format_version(version: Any, tmp_path: Path) -> None:
+    file = rewritten(lens(2).save(tmp_path / "r.zanj"), lambda c: c.update(format_version=version))
+    refused(file, f"format version {version}, expected 1")
+
+
+@pytest.mark.parametrize("name", RESULTS)
+def test_a_field_that_is_missing(name: str, tmp_path: Path) -> None:
+    result = RESULTS[name]
+    lost = [f.name for f in fields(result)][1::4]
+    file = rewritten(result.save(tmp_path / "r.zanj"), lambda c: [c["fields"].pop(f) for f in lost])
+    refused(file, f"the {type(result).__name__} lacks {', '.join(lost)}$")
+
+
+def test_a_field_that_nobody_knows_is_left_out(tmp_path: Path) -> None:
+    file = rewritten(lens(2).save(tmp_path / "r.zanj"), lambda c: c["fields"].update(later=3))
+    assert_same(load_result(file), lens(2))
+
+
+def test_all_kinds_are_known() -> None:
+    assert {type(result).__name__ for result in RESULTS.values()} == set(KINDS)
+
+
+DAMAGE: dict[str, Any] = {
+    "kind that is a list": lambda c: c.update(kind=["LensResult"]),
+    "text that is no JSON": lambda c: c["fields"].update(labels={"json": "[1"}),
+    "info of another form": lambda c: c["fields"].update(info={"json": "[1, 2]"}),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_damaged_fields(name: str, tmp_path: Path) -> None:
+    refused(rewritten(lens(2).save(tmp_path / "r.zanj"), DAMAGE[name]), "")
+
+
+def test_info_with_numbers_of_numpy(tmp_path: Path) -> None:
+    result = lens(2)
+    with_numpy = LensResult(
+        **{**{f.name: getattr(result, f.name) for f in fields(result)}, "info": {"seed": np.int64(3)}}
+    )
+    assert load_result(with_numpy.save(tmp_path / "r.zanj")).info == {"seed": 3}
