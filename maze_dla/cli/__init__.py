@@ -1,5 +1,5 @@
 """The command line; the only place that prints."""
 
-from maze_dla.cli.main import main
+from maze_dla.cli.commands import main
 
 __all__ = ["main"]
