@@ -217,8 +217,10 @@ class PromptBatch:
         last_read = torch.zeros(len(self.sequence_lengths), dtype=torch.long)
         last_read.scatter_reduce_(0, self.sequence_of, self.lengths, reduce="amax")
         order = last_read.argsort(stable=True)
-        by_sequence = self.sequence_of.argsort(stable=True)
-        bounds = torch.searchsorted(self.sequence_of[by_sequence], torch.arange(len(last_read) + 1))
+        order = order[last_read[order] > 0]  # a sequence that no prompt reads is not run
+        prompts_of = self.sequence_of.argsort(stable=True).split(
+            self.sequence_of.bincount(minlength=len(order)).tolist()
+        )
         start = 0
         while start < len(order):
             stop = start + 1
@@ -227,13 +229,15 @@ class PromptBatch:
                     break
                 stop += 1
             chosen = order[start:stop]
-            width = min(-(-int(last_read[chosen].max()) // 8) * 8, self.sequences.shape[1])
-            prompts = [by_sequence[bounds[s] : bounds[s + 1]] for s in chosen.tolist()]
-            rows = torch.repeat_interleave(torch.arange(len(chosen)), torch.tensor([len(p) for p in prompts]))
-            flat = torch.cat(prompts)
-            tokens = self.sequences[chosen, :width].clamp(0, self.d_vocab - 1)  # what pads may be no token at all
-            yield ReadPlan(tokens, flat, rows, self.read_positions[flat])
+            yield self._plan(chosen, [prompts_of[i] for i in chosen.tolist()], int(last_read[chosen[-1]]))
             start = stop
+
+    def _plan(self, chosen: Int[Tensor, "sequence"], prompts: list[Tensor], longest: int) -> ReadPlan:
+        width = min(-(-longest // 8) * 8, self.sequences.shape[1])
+        tokens = self.sequences[chosen, :width].clamp(0, self.d_vocab - 1)  # what pads may be no token at all
+        rows = torch.repeat_interleave(torch.arange(len(chosen)), torch.tensor([len(p) for p in prompts]))
+        together = torch.cat(prompts)
+        return ReadPlan(tokens, together, rows, self.read_positions[together])
 
 
 def chosen_prompts(prompts: Sequence[int] | Tensor, n: int) -> Int[Tensor, "chosen"]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from matplotlib.axes import Axes
 from matplotlib.image import AxesImage
 
@@ -80,20 +82,24 @@ def _draw_sources(ax: Axes, maze: MazeGeometry, values: CellValues, head: Head |
     image = draw_maze(ax, maze, values.cells, values.passages, cmap=SIGNED, limits=(-limit, limit))
     who = "all heads" if head is None else f"head {head_name(*head)}"
     unit = f"{metric} (logits)"
-    shares = [f"{signed(values.total)} logits from cell tokens"]
-    shares += [f"{signed(values.in_passages)} from passages"] if values.passages else []
-    shares += [f"{signed(values.other)} from other tokens"]
-    return _finish(ax, image, f"What {who} moved from each cell\n{', '.join(shares)}", unit)
+    shares = _shares(values, signed)
+    return _finish(ax, image, f"What {who} moved from each cell\n{shares} logits", unit)
 
 
 def _draw_attention(ax: Axes, maze: MazeGeometry, values: CellValues, head: Head | None) -> Axes:
     limits = (0.0, values.limit(FAINTEST))
     image = draw_maze(ax, maze, values.cells, values.passages, cmap=ATTENTION, limits=limits)
     who = "all heads, on average" if head is None else f"head {head_name(*head)}"
-    shares = [f"{values.total:.0%} to cell tokens"]
-    shares += [f"{values.in_passages:.0%} to passages"] if values.passages else []
-    shares += [f"{values.other:.0%} to other tokens"]
-    return _finish(ax, image, f"Attention of {who}\n{', '.join(shares)}", "attention")
+    shares = _shares(values, "{:.0%}".format)
+    return _finish(ax, image, f"Attention of {who}\n{shares}", "attention")
+
+
+def _shares(values: CellValues, written: Callable[[float], str]) -> str:
+    """What fell to cells, to passages where they are known, and to other tokens."""
+    shares = {"cells": values.total, "passages": values.in_passages, "other tokens": values.other}
+    if not values.passages:
+        del shares["passages"]
+    return ", ".join(f"{name} {written(value)}" for name, value in shares.items())
 
 
 def _finish(ax: Axes, image: AxesImage, title: str, unit: str) -> Axes:

@@ -57,3 +57,15 @@ def test_neurons_by_another_word(neurons):
     batch = PromptBatch.from_tokens([[1, 2, 3]], [6], d_vocab=model.cfg.d_vocab)
     with pytest.raises(Exception, match="neurons"):
         unchecked(model, batch, logit(batch), neurons=neurons)
+
+
+def test_a_sequence_that_no_prompt_reads_is_not_run():
+    three = PromptBatch.from_tokens([[1, 2, 3], [4, 5], [6]], [6, 7, 8], d_vocab=9)
+    two = replace(
+        three,
+        sequence_of=torch.tensor([2, 0, 2]),
+        read_positions=torch.tensor([0, 1, 0]),
+    )
+    plans = list(two.plans(8))
+    assert [plan.tokens[:, 0].tolist() for plan in plans] == [[6, 1]]
+    assert sorted(torch.cat([plan.prompts for plan in plans]).tolist()) == [0, 1, 2]

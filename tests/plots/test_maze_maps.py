@@ -39,7 +39,7 @@ def test_cells_and_others_in_the_title_sum_to_the_head(attribution, maze, ax):
     cells, other = by_hand(result.sources[2, 5, 3], maze)
     who, shares = ax.get_title().replace("\N{MINUS SIGN}", "-").split("\n")
     assert "head L5H3" in who
-    assert shares == f"{cells.sum():+.2f} logits from cell tokens, {other:+.2f} from other tokens"
+    assert shares == f"cells {cells.sum():+.2f}, other tokens {other:+.2f} logits"
     assert cells.sum() + other == pytest.approx(float(result.heads[2, 5, 3]), rel=1e-4)
 
 
@@ -58,7 +58,7 @@ def test_cells_hold_the_attention_paid_to_their_tokens(attribution, maze, ax, he
     cells, other = by_hand(values, maze)
     np.testing.assert_allclose(shown(ax), cells, atol=1e-6)
     assert ax.images[0].get_clim()[0] == 0
-    assert ax.get_title().endswith(f"{cells.sum():.0%} to cell tokens, {other:.0%} to other tokens")
+    assert ax.get_title().endswith(f"cells {cells.sum():.0%}, other tokens {other:.0%}")
     assert cells.sum() + other == pytest.approx(1, abs=1e-4)
 
 
@@ -97,3 +97,25 @@ def test_geometry_of_another_prompt(attribution, maze):
     outside = replace(maze, token_cells=((7, 1), *maze.token_cells[1:]))
     with pytest.raises(InputError, match=r"names cell \(7, 1\), the maze has 5 rows and 5 columns"):
         plots.maze_sources(attribution(), outside)
+
+
+def test_passages_take_what_came_from_their_tokens(attribution, maze, ax):
+    result = attribution()
+    passage = next(iter(maze.connections))
+    others = [i for i, cell in enumerate(maze.token_cells) if cell is None]
+    with_passages = replace(
+        maze, token_passages=tuple(passage if i == others[0] else None for i in range(len(maze.token_cells)))
+    )
+    plots.maze_sources(result, with_passages, 2, (5, 3), ax)
+    moved = float(result.sources[2, 5, 3, others[0]])
+    assert f"passages {moved:+.2f}".replace("-", "\N{MINUS SIGN}") in ax.get_title()
+    bar = [p for p in ax.patches if p.get_zorder() == 2]
+    assert len(bar) == 1
+    np.testing.assert_allclose(bar[0].get_facecolor(), ax.images[0].to_rgba(np.array([moved]))[0])
+
+
+def test_noise_around_zero_gets_no_strong_colour(attribution, maze, ax):
+    result = attribution()
+    quiet = replace(result, sources=result.sources * 1e-9)
+    plots.maze_sources(quiet, maze, 0, None, ax)
+    assert ax.images[0].get_clim() == (-0.01, 0.01)
