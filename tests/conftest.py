@@ -1,5 +1,22 @@
-"""Installed before the library is imported: in tests every shape in a signature of the engine is checked."""
+"""Shapes are checked, and tests compute on one thread.
 
+The import hook is installed before the library is imported, so that every shape in a signature of the engine is
+checked. Tests have small tensors: more threads would wait for each other, very long where the cores are busy.
+"""
+
+from collections.abc import Iterator
+
+import pytest
 from jaxtyping import install_import_hook
 
 install_import_hook(["maze_dla.engine", "maze_dla.results"], "beartype.beartype")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> Iterator[None]:
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
