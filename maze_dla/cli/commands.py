@@ -68,10 +68,16 @@ def _add_report(commands: argparse._SubParsersAction[_Parser]) -> None:
 
 
 def _report(chosen: argparse.Namespace) -> int:
-    from maze_dla.adapters.mazes.model import load_maze_model
-    from maze_dla.report.write import writable_folder, write_report
+    from maze_dla.report.write import report_folder
 
-    writable_folder(chosen.out)
+    with report_folder(chosen.out):
+        return _write_report(chosen)
+
+
+def _write_report(chosen: argparse.Namespace) -> int:
+    from maze_dla.adapters.mazes.model import load_maze_model
+    from maze_dla.report.write import write_report
+
     maze = load_maze_model(chosen.checkpoint, prepend_bos=not chosen.no_bos, device=chosen.device)
     batch = maze.prompts(chosen.dataset, task=chosen.task, n_mazes=chosen.n_mazes, seed=chosen.seed)
     batch, metric, left_out = _metric(batch, chosen.metric, chosen.reduce)

@@ -49,7 +49,8 @@ def attribute(
 
     Raises:
         InputError: batch or metric do not fit the model, or an unknown value of `neurons`.
-        CompletenessError: parts do not add up, at 1e-4 of the largest part in float32 and 1e-10 in float64.
+        CompletenessError: parts do not add up, at 1e-4 of the largest part in float32, 1e-10 in float64 and 5e-2 in
+            half precision, of whatever the model computes its logits in (`model.precision`).
     """
     if not (isinstance(neurons, bool) or neurons == "mean"):
         raise InputError(f"neurons is False, True or 'mean', got {neurons!r}")

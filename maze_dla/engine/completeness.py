@@ -44,6 +44,8 @@ def check_sums(
         i = (prompt, *(int(p) for p in place))
         at = f" at index {list(i[1:])}" if len(i) > 1 else ""
         number = prompt if prompts is None else int(prompts[prompt])
+        if not torch.isfinite(whole[i]):
+            raise CompletenessError(f"prompt {number}: {what}{at}: the whole is not finite ({float(whole[i])})")
         raise CompletenessError(
             f"prompt {number}: {what}{at}: "
             f"the parts sum to {float(total[i]):.6g}, the whole is {float(whole[i]):.6g}; "

@@ -36,7 +36,7 @@ def logit_lens(
         metric: a linear functional of the logits, made for this batch.
         scale: "final" reads every depth at the scale that the final norm recorded, so that the difference between
             two depths is what the layer between them contributes; "own" lets the final norm see each depth as if it
-            were the last, as the original logit lens does. They differ a lot in early layers.
+            were the last, as the original logit lens does. They can differ a lot in early layers.
         sequences_at_once: how many sequences go through the model together; changes speed, not numbers.
 
     Raises:

@@ -13,7 +13,7 @@ from maze_dla.engine.prompts import PromptBatch, chosen_prompts
 from maze_dla.errors import InputError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LinearMetric:
     """m = sum over v of c[v] * logit[v], in logits, with its own coefficients c for every prompt.
 
@@ -21,6 +21,7 @@ class LinearMetric:
     over the vocabulary that all prompts share, and a few tokens of each prompt's own. No [prompt, vocab] array is
     held.
 
+    `targets` are those of the batch that the metric was made for, so that it is not used with another.
     `shift_invariant` says whether the coefficients of every prompt sum to zero: only then does the metric stay the
     same when a constant is added to all logits, as centring the unembedding does.
     """
@@ -30,6 +31,7 @@ class LinearMetric:
     weights: Float[Tensor, "prompt k"]
     background: Float[Tensor, "vocab"]
     shares: Float[Tensor, "prompt"]
+    targets: Int[Tensor, "prompt"] | None = None
 
     def __len__(self) -> int:
         return len(self.shares)
@@ -72,7 +74,8 @@ class LinearMetric:
     def select(self, prompts: Sequence[int] | Tensor) -> LinearMetric:
         """The metric of just these prompts, in this order."""
         i = chosen_prompts(prompts, len(self))
-        return LinearMetric(self.name, self.ids[i], self.weights[i], self.background, self.shares[i])
+        targets = None if self.targets is None else self.targets[i]
+        return LinearMetric(self.name, self.ids[i], self.weights[i], self.background, self.shares[i], targets)
 
 
 def logit(batch: PromptBatch) -> LinearMetric:
@@ -138,7 +141,7 @@ def correct_vs_other(batch: PromptBatch, others: str | Tensor = "all", reduce: s
     _check_not_empty(counts, others)
     shares = -1.0 / counts.double() if reduce == "mean" else -torch.ones(len(batch), dtype=torch.float64)
     weights = 1.0 - shares * held  # takes the target out of the others again
-    return LinearMetric(name, batch.targets[:, None], weights[:, None], mask.double(), shares)
+    return LinearMetric(name, batch.targets[:, None], weights[:, None], mask.double(), shares, batch.targets)
 
 
 def linear_metric(
@@ -178,7 +181,7 @@ def _padded(held: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
 
 def _sparse(name: str, batch: PromptBatch, ids: Tensor, weights: Tensor) -> LinearMetric:
     none = torch.zeros(batch.d_vocab, dtype=torch.float64)
-    return LinearMetric(name, ids, weights, none, torch.zeros(len(batch), dtype=torch.float64))
+    return LinearMetric(name, ids, weights, none, torch.zeros(len(batch), dtype=torch.float64), batch.targets)
 
 
 def _check_not_empty(counts: Tensor, others: str | Tensor) -> None:

@@ -25,10 +25,16 @@ def check_fit(model: ResidualModel, batch: PromptBatch, metric: LinearMetric | N
         InputError: vocabularies or numbers of prompts differ.
         PromptError: a prompt longer than the model's context.
     """
+    if not isinstance(batch, PromptBatch):
+        raise InputError(f"expected a PromptBatch, got {type(batch).__name__}")
+    if metric is not None and not isinstance(metric, LinearMetric):
+        raise InputError(f"expected a LinearMetric, such as correct_vs_other(batch), got {type(metric).__name__}")
     if batch.d_vocab != model.shape.d_vocab:
         raise InputError(f"the batch has a vocabulary of {batch.d_vocab} tokens, the model of {model.shape.d_vocab}")
     if metric is not None and len(metric) != len(batch):
         raise InputError(f"the metric was made for {len(metric)} prompts, the batch has {len(batch)}")
+    if metric is not None and metric.targets is not None and not torch.equal(metric.targets, batch.targets):
+        raise InputError("the metric was made for another batch: its targets are not those of this batch")
     if metric is not None and metric.d_vocab != model.shape.d_vocab:
         raise InputError(f"the metric has a vocabulary of {metric.d_vocab} tokens, the model of {model.shape.d_vocab}")
     if int(batch.lengths.max()) > model.shape.n_ctx:

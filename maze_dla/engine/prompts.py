@@ -14,10 +14,11 @@ from torch import Tensor
 from maze_dla.errors import InputError, PromptError
 
 Batch = TypeVar("Batch", bound="PromptBatch")
+INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 TokenSet = Bool[Tensor, "vocab"] | Bool[Tensor, "prompt vocab"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ReadPlan:
     """Part of a batch for one forward pass: which sequences to run, and what to read in them."""
 
@@ -27,7 +28,7 @@ class ReadPlan:
     positions: Int[Tensor, "prompt"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PromptBatch:
     """Prompts of different lengths, what should follow each, and names for what they are compared with.
 
@@ -109,6 +110,10 @@ class PromptBatch:
         """
         if len(tokens) != len(targets):
             raise InputError(f"{len(tokens)} prompts but {len(targets)} targets: each prompt needs one")
+        for i, ids in enumerate([*tokens, targets]):
+            if len(ids) and not all(isinstance(t, int) or torch.as_tensor(t).dtype in INTEGERS for t in ids):
+                what = f"prompt {i}" if i < len(tokens) else "targets"
+                raise PromptError(f"{what}: token ids are whole numbers, got {list(ids)[:4]}")
         if empty := [i for i, t in enumerate(tokens) if len(t) == 0]:
             raise PromptError(f"prompt {empty[0]} has no tokens, expected at least one")
         lengths = torch.tensor([len(t) for t in tokens], dtype=torch.long)
@@ -201,6 +206,8 @@ class PromptBatch:
                 known = ", ".join(repr(s) for s in ("all", *self.token_sets))
                 raise InputError(f"unknown token set {token_set!r}: this batch has {known}, or give a mask")
             return self.token_sets[token_set]
+        if token_set is None:
+            raise InputError("others is the name of a token set or a mask, got None")
         mask = torch.as_tensor(token_set)
         if mask.dtype != torch.bool or tuple(mask.shape) not in ((self.d_vocab,), (len(self), self.d_vocab)):
             raise InputError(

@@ -20,7 +20,7 @@ def check_head(result: AttributionResult, head: Head | None) -> None:
     if head is None:
         return
     n_layers, n_heads = result.heads.shape[1:]
-    inside = len(head) == 2 and 0 <= head[0] < n_layers and 0 <= head[1] < n_heads
+    inside = isinstance(head, tuple | list) and len(head) == 2 and 0 <= head[0] < n_layers and 0 <= head[1] < n_heads
     if not inside:
         raise InputError(
             f"head is (layer, head), counted from 0, in a model of {n_layers} layers with {n_heads} heads each, "

@@ -29,7 +29,7 @@ def fact_table(result: AttributionResult) -> list[tuple[str, str]]:
 
 def part_text(part: RankedPart) -> str:
     """A contribution with its interval."""
-    return f"{part.mean:+.3f} [{part.low:+.3f}, {part.high:+.3f}] logits"
+    return f"{str(part).removeprefix(part.name).strip()} logits"
 
 
 def completeness_text(result: AttributionResult) -> str:

@@ -46,7 +46,7 @@ def draw_pictures(result: AttributionResult, own: LensResult, example: Example, 
             plots.layers(result),
             folder / "layers.png",
             "Which layers write it?",
-            "What the embeddings, attention layers, MLPs and the constant add to the metric. The bars sum to it.",
+            "What embeddings, attention layers, MLPs and the constant contribute. The bars sum to the metric.",
         ),
         _save(
             plots.heads(result),
@@ -68,7 +68,12 @@ def draw_pictures(result: AttributionResult, own: LensResult, example: Example, 
     if strongest is not None:
         place = (strongest.layer, strongest.number)
         drawn.append(
-            _draw_maze(example, place, folder / "maze_strongest_head.png", f"the strongest head, {strongest.name}")
+            _draw_maze(
+                example,
+                place,
+                folder / "maze_strongest_head.png",
+                f"{strongest.name}, the strongest head on average over all prompts",
+            )
         )
     return drawn
 

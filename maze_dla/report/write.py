@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -81,6 +83,22 @@ def writable_folder(out: str | Path) -> Path:
     except OSError as problem:
         raise InputError(f"{folder}: cannot be written as a folder ({problem.strerror or problem})") from problem
     return folder
+
+
+@contextmanager
+def report_folder(out: str | Path) -> Iterator[Path]:
+    """A folder for a report, known to be writable; removed again if it was made here and nothing came of it.
+
+    Raises:
+        InputError: as `writable_folder`.
+    """
+    made = not Path(out).exists()
+    folder = writable_folder(out)
+    try:
+        yield folder
+    finally:
+        if made and not any(folder.iterdir()):
+            folder.rmdir()
 
 
 def _example(maze: MazeModel, batch: MazePromptBatch, metric: LinearMetric, result: AttributionResult) -> Example:

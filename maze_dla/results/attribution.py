@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -28,8 +29,13 @@ class RankedPart(NamedTuple):
     high: float
     name: str
 
+    def __repr__(self) -> str:
+        """As "L5H3 +0.350 [+0.199, +0.500]"; without an interval where there was one prompt."""
+        interval = "" if math.isnan(self.low) else f" [{self.low:+.3f}, {self.high:+.3f}]"
+        return f"{self.name} {self.mean:+.3f}{interval}"
 
-@dataclass(frozen=True, repr=False)
+
+@dataclass(frozen=True, eq=False, repr=False)
 class AttributionResult(PromptResult):
     """Contributions to the metric at the frozen scale of the final norm, all in logits.
 
@@ -125,6 +131,8 @@ class AttributionResult(PromptResult):
 
 
 def _strongest(summary: Summary, k: int, letter: str) -> list[RankedPart]:
+    if k < 0:
+        raise InputError(f"k is at least 0, got {k}")
     width = summary.mean.shape[1]
     order = summary.mean.abs().flatten().argsort(descending=True, stable=True)[:k].tolist()
     ranked = []

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 CAN_DO_THE_TASK = 0.5  # below this accuracy a result says that the model cannot do its task
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class PromptResult:
     """A result over prompts.
 
@@ -98,4 +98,4 @@ class PromptResult:
 def format_mean(summary: Summary, index: tuple[int, ...] = ()) -> str:
     """A mean with its interval, "3.55 [3.12, 3.98]"."""
     mean, low, high = (float(t[index]) for t in (summary.mean, summary.low, summary.high))
-    return f"{mean:.3f} [{low:.3f}, {high:.3f}]"
+    return f"{mean:.3f} [{low:.3f}, {high:.3f}]" if summary.n > 1 else f"{mean:.3f} (one prompt, no interval)"

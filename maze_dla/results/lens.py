@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Scale = Literal["final", "own"]
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class LensResult(PromptResult):
     """The metric as it can be read from the residual stream at every depth, in logits.
 
@@ -52,7 +52,7 @@ class LensResult(PromptResult):
         return [*super()._facts(), ("scale", self.scale), ("half of the metric at", half)]
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class TokenLensResult(PromptResult):
     """The model's next-token distribution as read at every depth.
 

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Summary:
     """Mean over prompts with its standard error and 95% confidence interval, in the units of the values.
 

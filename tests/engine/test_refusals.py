@@ -69,3 +69,28 @@ def test_a_sequence_that_no_prompt_reads_is_not_run():
     plans = list(two.plans(8))
     assert [plan.tokens[:, 0].tolist() for plan in plans] == [[6, 1]]
     assert sorted(torch.cat([plan.prompts for plan in plans]).tolist()) == [0, 1, 2]
+
+
+def test_a_metric_of_another_batch_of_the_same_size():
+    model = make_model()
+    batch, other = (
+        PromptBatch.from_tokens([[1, 2, 3], [4, 5]], targets, d_vocab=model.cfg.d_vocab) for targets in ([6, 7], [7, 6])
+    )
+    with pytest.raises(InputError, match="made for another batch"):
+        attribute(model, batch, logit(other))
+    assert len(attribute(model, batch.select([1]), logit(batch).select([1]))) == 1
+
+
+def test_what_is_no_batch_and_no_metric():
+    model = make_model()
+    batch = PromptBatch.from_tokens([[1, 2, 3]], [6], d_vocab=model.cfg.d_vocab)
+    with pytest.raises(Exception, match="PromptBatch"):
+        attribute(model, [1], logit(batch))
+    with pytest.raises(Exception, match="LinearMetric"):
+        attribute(model, batch, "neighbors")
+
+
+@pytest.mark.parametrize(("tokens", "targets"), [([[0.5, 1.9]], [1]), ([[1, 2]], [1.7]), ([["ab"]], [1])])
+def test_token_ids_that_are_no_whole_numbers(tokens, targets):
+    with pytest.raises(Exception, match=r"whole numbers|violates|type|dtype"):
+        PromptBatch.from_tokens(tokens, targets, d_vocab=9)

@@ -146,7 +146,9 @@ def _check_weights(spec: DecoderSpec, state: dict[str, Tensor], file: Path) -> N
             f"{file}: state_dict lacks {', '.join(missing[:4])}{' and more' if len(missing) > 4 else ''}"
         )
     if unknown := [name for name in state if name not in shapes]:
-        raise CheckpointError(f"{file}: state_dict holds {', '.join(unknown[:4])}, which this architecture has not")
+        raise CheckpointError(
+            f"{file}: state_dict holds {', '.join(unknown[:4])}, which this architecture does not have"
+        )
     for name, shape in shapes.items():
         if tuple(state[name].shape) != shape:
             raise CheckpointError(f"{file}: state_dict {name} has shape {tuple(state[name].shape)}, expected {shape}")

@@ -56,7 +56,10 @@ def read_dataset(path: str | Path) -> list[Any]:
     if "cfg" not in content or not ({"mazes", "maze_connection_lists"} & set(content)):
         raise DatasetError(f"{path}: no saved data set of mazes, it holds {', '.join(content)}")
     try:
-        return list(import_maze_dataset().MazeDataset.load(content).mazes)
+        library = import_maze_dataset()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about a seed of the data set's own
+            return list(library.MazeDataset.load(content).mazes)
     except Exception as problem:  # maze-dataset raises whatever a damaged field leads to
         raise DatasetError(f"{path}: maze-dataset cannot load it ({type(problem).__name__}: {problem})") from problem
 
@@ -100,6 +103,8 @@ def _first(mazes: list[Any], n_mazes: int | None) -> list[Any]:
 
 def _token_lists(source: Any) -> TokenLists:
     items = [source] if isinstance(source, str) else source
+    if isinstance(items, Sequence) and len(items) > 1 and all(isinstance(i, str) and " " not in i for i in items):
+        raise InputError("a list of single tokens is one maze: wrap it in a list, or join the tokens with spaces")
     if not isinstance(items, Sequence):
         raise InputError(f"mazes come from a data set, its file or token lists, got {type(source).__name__}")
     if strange := [i for i, item in enumerate(items) if not isinstance(item, Sequence)]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -65,8 +66,8 @@ class MazeModel:
             PromptError: naming the prompt, and the token where one is at fault.
         """
         name, function = find_task(task)
-        if seed < 0:
-            raise InputError(f"seed is at least 0, got {seed}")
+        seed = _whole("seed", seed, 0, 2**32 - 1)
+        n_mazes = None if n_mazes is None else _whole("n_mazes", n_mazes, 1)
         tokens, origin = maze_tokens(mazes, self.vocabulary, self.dataset_config, n_mazes, seed)
         bos = self.prepend_bos if prepend_bos is None else prepend_bos
         return MazePromptBatch.build(
@@ -85,6 +86,21 @@ class MazeModel:
             f"MazeModel({self.info.get('model')!r}: {cfg.n_layers} layers, {cfg.n_heads} heads, d_model {cfg.d_model}, "
             f"{len(self.vocabulary.tokens)} tokens, {self.grid_n}x{self.grid_n} mazes)"
         )
+
+
+def _whole(name: str, value: Any, least: int, largest: float = float("inf")) -> int:
+    """A whole number from outside, numpy's as well.
+
+    Raises:
+        InputError: it is none, or too small or large.
+    """
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise InputError(f"{name} is a whole number, got {value!r}") from None
+    if not least <= number <= largest:
+        raise InputError(f"{name} is {f'at least {least}' if number < least else f'at most {largest}'}, got {number}")
+    return number
 
 
 def load_maze_model(

@@ -20,7 +20,7 @@ from maze_dla.errors import InputError, PromptError
 from maze_dla.results.geometry import MazeGeometry
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class MazePromptBatch(PromptBatch):
     """Prompts about mazes.
 
@@ -41,7 +41,13 @@ class MazePromptBatch(PromptBatch):
         return MazeText(self.sequence_labels[int(self.sequence_of[prompt])][self.n_extra :])
 
     def geometry(self, prompt: int) -> MazeGeometry:
-        """A prompt's maze as a picture needs it."""
+        """A prompt's maze as a picture needs it.
+
+        Raises:
+            InputError: no prompt of that number.
+        """
+        if not 0 <= prompt < len(self):
+            raise InputError(f"prompt is a number from 0 to {len(self) - 1}, got {prompt}")
         return self.text(prompt).geometry(int(self.lengths[prompt]), self.grid_n, self.n_extra)
 
     @classmethod
@@ -65,6 +71,10 @@ class MazePromptBatch(PromptBatch):
         bos = [ADJLIST_START] if prepend_bos else []
         sequences, reads, targets, currents = [], [], [], []
         for i, tokens in enumerate(mazes):
+            if bos and tokens[:2] == 2 * bos and tokens.count(ADJLIST_START) == 2:
+                raise PromptError(
+                    f"prompt {i} begins with the extra BOS already: leave it out, or pass prepend_bos=False"
+                )
             position = _target_position(i, tokens, task, rng)
             sequences.append(vocabulary.encode([*bos, *tokens], f"prompt {i}"))
             reads.append(len(bos) + position - 1)
@@ -95,6 +105,8 @@ def _target_position(prompt: int, tokens: list[str], task: Task, rng: np.random.
         position = task(list(tokens), rng)
     except PromptError as problem:
         raise PromptError(f"prompt {prompt}: {problem}") from problem
+    except (ValueError, LookupError, TypeError) as problem:  # a task of the user's own
+        raise PromptError(f"prompt {prompt}: the task failed ({type(problem).__name__}: {problem})") from problem
     if not isinstance(position, int | np.integer) or isinstance(position, bool):
         raise InputError(f"a task returns the position of the token to predict, got {position!r}")
     if not 1 <= position < len(tokens):

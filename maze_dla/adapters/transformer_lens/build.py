@@ -34,9 +34,11 @@ def build_decoder(
     """A TransformerLens model with these weights, exactly as given: nothing is folded, centred or refactored.
 
     Raises:
-        InputError: a device that cannot be used here.
+        InputError: a device that cannot be used here, or a dtype that is not floating.
     """
     check_device(device)
+    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+        raise InputError(f"dtype is a floating dtype of torch, got {dtype!r}")
     try:
         from transformer_lens.model_bridge import TransformerBridge
         from transformer_lens.utilities.tl_checkpoint_conversion import convert_tl_checkpoint

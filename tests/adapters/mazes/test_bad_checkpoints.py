@@ -102,7 +102,10 @@ CONFIGS: dict[str, tuple[dict[str, Any], str]] = {
         r"unknown activation 'tanhh', expected one of gelu, gelu_new, relu, silu, solu_ln",
     ),
     "positions": ({"model_cfg__positional_embedding_type": "rotary"}, r"positional_embedding_type 'rotary', expected"),
-    "fewer layers": ({"model_cfg__n_layers": 1}, r"state_dict holds blocks\.1\..*, which this architecture has not"),
+    "fewer layers": (
+        {"model_cfg__n_layers": 1},
+        r"state_dict holds blocks\.1\..*, which this architecture does not have",
+    ),
     "more layers": ({"model_cfg__n_layers": 3}, r"state_dict lacks blocks\.2\..* and more"),
     "longer context": (
         {"dataset_cfg__seq_len_max": 73},

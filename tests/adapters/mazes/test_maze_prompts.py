@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -14,7 +15,7 @@ from maze_dla.adapters.mazes.model import MazeModel, load_maze_model
 from maze_dla.adapters.mazes.prompts import MazePromptBatch
 from maze_dla.analysis import attribute
 from maze_dla.engine.metrics import correct_vs_other
-from maze_dla.errors import InputError
+from maze_dla.errors import InputError, PromptError
 
 from .small_files import CELLS
 from .texts import LONG, SHORT, TEXT
@@ -168,3 +169,47 @@ def test_sources_lie_on_the_tokens_that_geometry_names(small_model: MazeModel) -
 
 def test_a_batch_says_what_it_is(small_model: MazeModel) -> None:
     assert repr(small_model.prompts(TEXTS)).startswith("MazePromptBatch(task 'first_path_choice', 3 prompts of ")
+
+
+def test_an_extra_bos_that_is_there_already_is_not_doubled(bundled: MazeModel) -> None:
+    batch = bundled.prompts(n_mazes=2)
+    with_bos = [list(tokens) for tokens in batch.sequence_labels]
+    with pytest.raises(PromptError, match="prompt 0 begins with the extra BOS already"):
+        bundled.prompts(with_bos)
+    assert bundled.prompts(with_bos, prepend_bos=False, task="origin_after_path_start").tokens.shape[0] == 2
+
+
+@pytest.mark.parametrize("task", [lambda tokens, rng: tokens.index("nowhere"), lambda tokens: 3, lambda t, r: t[10**6]])
+def test_a_task_that_fails_names_the_prompt(bundled: MazeModel, task: object) -> None:
+    with pytest.raises(PromptError, match="prompt 0: the task failed"):
+        bundled.prompts(n_mazes=2, task=task)
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"seed": -1}, "seed is at least 0, got -1"),
+        ({"seed": 2**40}, "seed is at most"),
+        ({"seed": 1.5}, "seed is a whole number, got 1.5"),
+        ({"seed": None}, "seed is a whole number, got None"),
+        ({"n_mazes": "3"}, "n_mazes is a whole number, got '3'"),
+        ({"n_mazes": 0}, "n_mazes is at least 1, got 0"),
+    ],
+)
+def test_numbers_that_cannot_be(bundled: MazeModel, option: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        bundled.prompts(**option)
+
+
+def test_numbers_of_numpy(bundled: MazeModel) -> None:
+    assert len(bundled.prompts(n_mazes=np.int64(2), seed=np.int64(3))) == 2
+
+
+def test_one_maze_as_a_flat_list(bundled: MazeModel) -> None:
+    with pytest.raises(InputError, match="wrap it in a list"):
+        bundled.prompts(list(bundled.prompts(n_mazes=1).text(0).tokens))
+
+
+@pytest.fixture(scope="module")
+def bundled() -> MazeModel:
+    return load_maze_model()
