@@ -28,6 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
     _add_report(commands)
+    _add_train(commands)
     try:
         chosen = parser.parse_args(arguments)
     except SystemExit as stop:  # argparse leaves by itself after --help and after an error
@@ -90,6 +91,33 @@ def _write_report(chosen: argparse.Namespace) -> int:
     if report.result.caution:
         print(report.result.caution)
     print(f"written: {report.page}, {report.result_file} and {len(report.pictures)} pictures beside them")
+    return DONE
+
+
+def _add_train(commands: argparse._SubParsersAction[_Parser]) -> None:
+    text = "Train the bundled checkpoint again, or go on where a run in the folder stopped."
+    train = commands.add_parser("train", help=text, description=text)
+    train.add_argument("--out", required=True, metavar="DIR", help="where checkpoints and the state to resume from go")
+    train.add_argument("--steps", type=int, default=9500, metavar="N", help="how long (default: %(default)s)")
+    train.set_defaults(run=_train)
+
+
+def _train(chosen: argparse.Namespace) -> int:
+    from maze_dla.adapters.mazes.training.held_out import held_out_accuracy
+    from maze_dla.adapters.mazes.training.loop import TrainingPlan
+    from maze_dla.adapters.mazes.training.run import checkpoint_file, train_bundled
+    from maze_dla.errors import InputError
+    from maze_dla.report.write import writable_folder
+
+    if chosen.steps < 1:
+        raise InputError(f"steps is at least 1, got {chosen.steps}")
+    out = writable_folder(chosen.out)
+    for measured in train_bundled(out, TrainingPlan(steps=chosen.steps)):
+        print("  ".join(f"{name} {value:.4g}" for name, value in measured.items()), flush=True)
+    last = checkpoint_file(out, chosen.steps)
+    for task, share in held_out_accuracy(last).items():
+        print(f"{task:<30}{share}")
+    print(f"written: {last}")
     return DONE
 
 

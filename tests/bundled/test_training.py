@@ -19,8 +19,10 @@ from maze_dla.adapters.mazes.training.corridors import (
 from maze_dla.adapters.mazes.training.decoder import Decoder, DecoderConfig
 from maze_dla.adapters.mazes.training.held_out import held_out_mazes
 from maze_dla.adapters.mazes.training.loop import TrainingPlan, TrainingState, batch_loss, train
+from maze_dla.adapters.mazes.training.run import train_bundled
 from maze_dla.adapters.mazes.training.save import save_checkpoint
 from maze_dla.adapters.mazes.vocabulary import legacy_tokenizer
+from maze_dla.cli import main
 
 GRID_N = 5
 PLAN = TrainingPlan(steps=4, mazes=4, whole_paths=1, first_steps=2, measure_every=2, warm_up=2)
@@ -145,3 +147,17 @@ def test_a_saved_checkpoint_is_the_trained_model(tokens, tmp_path):
     ids = torch.randint(len(tokens), (3, 40), generator=torch.Generator().manual_seed(0))
     expected = model(ids, torch.arange(40), torch.ones(40, 40, dtype=torch.bool).tril())
     torch.testing.assert_close(loaded.model(ids), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_the_whole_run_in_a_folder(tmp_path):
+    plan = TrainingPlan(steps=3, mazes=2, first_steps=1, measure_every=2, warm_up=1, keep_at=(2,))
+    measured = list(train_bundled(tmp_path, plan, n_corridors=150))
+    assert [m["step"] for m in measured] == [2, 3]
+    assert {p.name for p in tmp_path.glob("*.zanj")} == {"step_00002.zanj", "step_00003.zanj"}
+    assert dla.load_maze_model(tmp_path / "step_00003.zanj").model.cfg.n_layers == 6
+    assert list(train_bundled(tmp_path, plan, n_corridors=150)) == []  # it goes on where it stopped: at the end
+
+
+def test_the_command_refuses_what_cannot_be(tmp_path, capsys):
+    assert main(["train", "--out", str(tmp_path), "--steps", "0"]) == 2
+    assert capsys.readouterr().err == "maze-dla: error: steps is at least 1, got 0\n"

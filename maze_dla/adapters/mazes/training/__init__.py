@@ -1,1 +1,1 @@
-"""Training the checkpoint that comes with maze_dla: `python -m maze_dla.adapters.mazes.training`."""
+"""Training the checkpoint that comes with maze_dla: `maze-dla train --out DIR`."""

@@ -1,0 +1,57 @@
+"""The training run that makes the bundled checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from maze_dla.adapters.mazes.training.batches import Vocabulary
+from maze_dla.adapters.mazes.training.corridors import CorridorPool, generate_corridors, is_held_out, symmetries
+from maze_dla.adapters.mazes.training.decoder import Decoder, DecoderConfig
+from maze_dla.adapters.mazes.training.loop import TrainingPlan, TrainingState, train
+from maze_dla.adapters.mazes.training.save import save_checkpoint
+from maze_dla.adapters.mazes.vocabulary import legacy_tokenizer
+
+GRID_N, N_CTX, N_CORRIDORS = 5, 256, 60_000
+LAYERS, D_MODEL, D_HEAD = 6, 64, 16
+
+
+def train_bundled(out: Path, plan: TrainingPlan, n_corridors: int = N_CORRIDORS) -> Iterator[dict[str, float]]:
+    """Train in a folder, or go on where a run in that folder stopped; yield each measurement as it is made.
+
+    The folder gets `state.pt`, to resume from, and the checkpoints that the plan keeps, as `step_00250.zanj`.
+    """
+    tokens = list(legacy_tokenizer("AOTP_UT_uniform", GRID_N).token_arr)
+    vocabulary = Vocabulary.from_tokens(tokens, GRID_N)
+    state = _start(plan, len(tokens))
+    resume = out / "state.pt"
+    if resume.exists():
+        state.restore(resume)
+    for measured in train(state, plan, _pools(n_corridors, plan.seed), vocabulary, GRID_N):
+        state.save(resume)
+        if state.step in plan.keep_at or state.step == plan.steps:
+            save_checkpoint(state.model, tokens, GRID_N, plan, measured, checkpoint_file(out, state.step))
+        yield measured
+
+
+def checkpoint_file(out: Path, step: int) -> Path:
+    """Where the checkpoint of a step is kept."""
+    return out / f"step_{step:05d}.zanj"
+
+
+def _start(plan: TrainingPlan, d_vocab: int) -> TrainingState:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(plan.seed)
+        return TrainingState.start(Decoder(DecoderConfig(LAYERS, D_MODEL, D_HEAD, d_vocab, N_CTX)), plan)
+
+
+def _pools(n_corridors: int, seed: int) -> tuple[CorridorPool, CorridorPool]:
+    """The corridors to train on, and the tenth that is held out."""
+    tables = symmetries(GRID_N)
+    corridors = generate_corridors(n_corridors, GRID_N, seed=seed)
+    held_out = [is_held_out(c, tables) for c in corridors]
+    seen = [c for c, held in zip(corridors, held_out, strict=True) if not held]
+    unseen = [c for c, held in zip(corridors, held_out, strict=True) if held]
+    return CorridorPool.group(seen), CorridorPool.group(unseen)
