@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from maze_dla import plots
+    from maze_dla.adapters.ioi.load import load_gpt2
+    from maze_dla.adapters.ioi.prompts import IOIPromptBatch, ioi_prompts
     from maze_dla.adapters.mazes.model import MazeModel, load_maze_model
     from maze_dla.adapters.mazes.tasks import TASKS
     from maze_dla.analysis import attribute, logit_lens, token_lens
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
     from maze_dla.errors import CompletenessError, MazeDlaError
     from maze_dla.report import write_report
     from maze_dla.results.attribution import AttributionResult
+    from maze_dla.results.comparison import Comparison, compare
     from maze_dla.results.lens import LensResult, TokenLensResult
     from maze_dla.results.loading import load_result
 
@@ -21,7 +24,9 @@ __version__ = "0.1.0"
 _HOME = {
     "TASKS": "adapters.mazes.tasks",
     "AttributionResult": "results.attribution",
+    "Comparison": "results.comparison",
     "CompletenessError": "errors",
+    "IOIPromptBatch": "adapters.ioi.prompts",
     "LensResult": "results.lens",
     "LinearMetric": "engine.metrics",
     "MazeDlaError": "errors",
@@ -29,8 +34,11 @@ _HOME = {
     "PromptBatch": "engine.prompts",
     "TokenLensResult": "results.lens",
     "attribute": "analysis",
+    "compare": "results.comparison",
     "correct_vs_other": "engine.metrics",
+    "ioi_prompts": "adapters.ioi.prompts",
     "linear_metric": "engine.metrics",
+    "load_gpt2": "adapters.ioi.load",
     "load_maze_model": "adapters.mazes.model",
     "load_result": "results.loading",
     "logit": "engine.metrics",
@@ -44,7 +52,9 @@ _HOME = {
 __all__ = [
     "TASKS",
     "AttributionResult",
+    "Comparison",
     "CompletenessError",
+    "IOIPromptBatch",
     "LensResult",
     "LinearMetric",
     "MazeDlaError",
@@ -52,8 +62,11 @@ __all__ = [
     "PromptBatch",
     "TokenLensResult",
     "attribute",
+    "compare",
     "correct_vs_other",
+    "ioi_prompts",
     "linear_metric",
+    "load_gpt2",
     "load_maze_model",
     "load_result",
     "logit",

@@ -10,7 +10,7 @@ from collections import defaultdict
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from maze_dla.engine.completeness import check_sums
@@ -23,6 +23,10 @@ from maze_dla.errors import InputError
 from maze_dla.results.attribution import AttributionResult
 
 Parts = dict[str, Tensor]
+ALWAYS_KEPT = (
+    *("metric", "correct", "constant", "gap", "final_scale"),
+    *("layers", "heads", "attn_bias", "mlp_bias"),
+)
 
 
 def attribute(
@@ -31,7 +35,7 @@ def attribute(
     metric: LinearMetric,
     *,
     neurons: bool | Literal["mean"] = False,
-    sources: bool = False,
+    sources: bool | Literal["kinds"] = False,
     sequences_at_once: int = SEQUENCES_AT_ONCE,
 ) -> AttributionResult:
     """Split the metric of every prompt over layers, heads and, on request, neurons and source positions.
@@ -44,46 +48,63 @@ def attribute(
         metric: a linear functional of the logits, made for this batch.
         neurons: True for [prompt, layer, neuron]; "mean" for mean and variance over prompts alone, which holds no
             array with a prompt axis.
-        sources: also split every head over the positions that it attends to.
+        sources: also split every head over the positions that it attends to; "kinds" keeps only the sums over the
+            tokens of each kind that the batch names (a maze's adjacency list, origin, ...).
         sequences_at_once: how many sequences go through the model together; changes speed, not numbers.
 
     Raises:
-        InputError: batch or metric do not fit the model, or an unknown value of `neurons`.
+        InputError: batch or metric do not fit the model, an unknown value of `neurons` or `sources`, or kinds asked of
+            a batch that names none.
         CompletenessError: parts do not add up, at 1e-4 of the largest part in float32, 1e-10 in float64 and 5e-2 in
             half precision, of whatever the model computes its logits in (`model.precision`).
     """
-    if not (isinstance(neurons, bool) or neurons == "mean"):
-        raise InputError(f"neurons is False, True or 'mean', got {neurons!r}")
+    keep = _kept_parts(batch, neurons, sources)
     check_fit(model, batch, metric)
-    wanted = Wanted(components=True, neurons=True, sources=sources)
+    wanted = Wanted(components=True, neurons=True, sources=bool(sources))
     moments = _Moments()
     collected: dict[str, list[Tensor]] = defaultdict(list)
     order: list[Tensor] = []
     labels: tuple[str, ...] = ()
     for plan, reads in run(model, batch, wanted, what="attributing", sequences_at_once=sequences_at_once):
-        parts, labels = _contributions(model, reads, plan, metric.select(plan.prompts), sources)
+        parts, labels = _contributions(model, reads, plan, metric.select(plan.prompts), bool(sources))
+        if sources and plan.kinds is not None:
+            parts["sources_by_kind"] = _by_kind(parts["sources"], plan.kinds[plan.rows], len(batch.kinds))
         parts["correct"] = hits(reads, batch, plan)
         parts |= _checked(parts, model, plan.prompts)
-        if neurons == "mean" and "neurons" in parts:
+        if neurons and "neurons" in parts:
             moments.add(parts["neurons"])
-        if neurons is not True:
-            parts.pop("neurons", None)
         order.append(plan.prompts)
-        for name, values in parts.items():
-            collected[name].append(values)
-    if sources:
-        for name in ("sources", "patterns"):
-            collected[name] = _same_width(collected[name], int(batch.lengths.max()))
+        for name in parts.keys() & keep:
+            collected[name].append(parts[name])
+    for name in collected.keys() & {"sources", "patterns"}:
+        collected[name] = _same_width(collected[name], int(batch.lengths.max()))
     joined = {name: in_batch_order(order, pieces) for name, pieces in collected.items()}
-    if neurons is True and "neurons" in joined:
-        moments.add(joined["neurons"])
     return AttributionResult(
         **describe(model, batch, metric),
         layer_labels=labels,
         neuron_mean=moments.mean,
         neuron_variance=moments.variance,
+        kinds=batch.kinds if "sources_by_kind" in joined else (),
         **joined,  # pyright: ignore[reportArgumentType]
     )
+
+
+def _kept_parts(batch: PromptBatch, neurons: bool | str, sources: bool | str) -> set[str]:
+    """The arrays with a prompt axis that are kept for what was asked.
+
+    Raises:
+        InputError: an unknown value, or kinds asked of a batch that names none.
+    """
+    if not (isinstance(neurons, bool) or neurons == "mean"):
+        raise InputError(f"neurons is False, True or 'mean', got {neurons!r}")
+    if not (isinstance(sources, bool) or sources == "kinds"):
+        raise InputError(f"sources is False, True or 'kinds', got {sources!r}")
+    if sources == "kinds" and batch.sequence_kinds is None:
+        raise InputError("this batch does not say of which kind its tokens are: sources is False or True")
+    keep = {*ALWAYS_KEPT, "sources_by_kind"}
+    if neurons is True:
+        keep |= {"neurons"}
+    return keep | {"sources", "patterns"} if sources is True else keep
 
 
 class _Moments:
@@ -154,6 +175,14 @@ def _contributions(
     return parts, tuple(layers)
 
 
+def _by_kind(
+    sources: Float[Tensor, "prompt layer head position"], kinds: Int[Tensor, "prompt position"], n_kinds: int
+) -> Float[Tensor, "prompt layer head kind"]:
+    """What heads moved from the tokens of each kind."""
+    of_kind = torch.nn.functional.one_hot(kinds[:, : sources.shape[-1]], n_kinds).to(sources)
+    return torch.einsum("plhs,psk->plhk", sources, of_kind)
+
+
 def _along(direction: Float[Tensor, "prompt d_model"], bias: Float[Tensor, "d_model"] | None) -> Tensor:
     return direction.new_zeros(len(direction)) if bias is None else direction @ bias
 
@@ -175,4 +204,6 @@ def _checked(parts: Parts, model: ResidualModel, prompts: Tensor) -> Parts:
         check_sums(written[:, 1::2], neurons, size, dtype, "MLP = neurons + b_out", prompts)
     if "sources" in parts:
         check_sums(parts["heads"], parts["sources"], size, dtype, "head = sources", prompts)
+    if "sources_by_kind" in parts:
+        check_sums(parts["heads"], parts["sources_by_kind"], size, dtype, "head = sources by kind", prompts)
     return {"gap": gap}

@@ -90,13 +90,17 @@ def logit_diff(batch: PromptBatch, incorrect: Tensor | Sequence[int] | str | Non
     Args:
         batch: the prompts; the correct token is the target.
         incorrect: the other token's id for each prompt, or the name of a token set that holds, beside the target,
-            exactly one token for each prompt. Default: the batch's token set "foil".
+            exactly one token for each prompt. Default: the batch's own `incorrect`.
 
     Raises:
-        InputError: as many foils as prompts are missing, a foil outside the vocabulary or equal to its target.
+        InputError: a batch without incorrect tokens, another number of them than of prompts, one outside the
+            vocabulary or equal to its target.
     """
-    if incorrect is None or isinstance(incorrect, str):
-        others = batch.others(incorrect or "foil")
+    incorrect = batch.incorrect if incorrect is None else incorrect
+    if incorrect is None:
+        raise InputError("this batch names no incorrect tokens: give one for each prompt, or a token set's name")
+    if isinstance(incorrect, str):
+        others = batch.others(incorrect)
         if (counts := others.sum(1)).ne(1).any():
             i = int(torch.nonzero(counts != 1)[0])
             raise InputError(f"prompt {i}: a logit difference needs one incorrect token, got {int(counts[i])}")

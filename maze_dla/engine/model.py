@@ -93,7 +93,6 @@ class Reads:
     """
 
     logits: Float[Tensor, "prompt vocab"]
-    final_residual: Float[Tensor, "prompt d_model"]
     final_scale: Float[Tensor, "prompt"]
     embeddings: dict[str, Float[Tensor, "prompt d_model"]]
     attn_out: list[Float[Tensor, "prompt d_model"]]

@@ -67,8 +67,12 @@ def in_batch_order(plans: list[Tensor], pieces: list[Tensor]) -> Tensor:
 
 
 def hits(reads: Reads, batch: PromptBatch, plan: ReadPlan) -> Bool[Tensor, "prompt"]:
-    """Whether the most likely token is the target."""
-    return reads.logits.argmax(-1) == batch.targets[plan.prompts].to(reads.logits.device)
+    """Whether the most likely token is the target, or, where the batch names an incorrect one, likelier than that."""
+    targets = batch.targets[plan.prompts].to(reads.logits.device)
+    if batch.incorrect is None:
+        return reads.logits.argmax(-1) == targets
+    incorrect = batch.incorrect[plan.prompts].to(targets)
+    return (reads.logits.gather(1, targets[:, None]) > reads.logits.gather(1, incorrect[:, None]))[:, 0]
 
 
 class Described(TypedDict):

@@ -26,6 +26,7 @@ class ReadPlan:
     prompts: Int[Tensor, "prompt"]
     rows: Int[Tensor, "prompt"]
     positions: Int[Tensor, "prompt"]
+    kinds: Int[Tensor, "sequence position"] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +38,8 @@ class PromptBatch:
     model never looks behind the read position: a prompt's numbers do not depend on the padding or on its neighbours.
 
     `token_sets` names sets of tokens that a metric can compare the target with, one for all prompts ([vocab]) or one
-    for each ([prompt, vocab]).
+    for each ([prompt, vocab]). `incorrect` holds, where there is one, the token that a logit difference sets against
+    each target. `sequence_kinds` sorts the tokens of every sequence: the number stands for an entry of `kinds`.
     """
 
     sequences: Int[Tensor, "sequence position"]
@@ -50,14 +52,17 @@ class PromptBatch:
     vocabulary: Sequence[str] | None = None
     token_sets: Mapping[str, TokenSet] = field(default_factory=dict)
     info: Mapping[str, Any] = field(default_factory=dict)
+    incorrect: Int[Tensor, "prompt"] | None = None
+    kinds: tuple[str, ...] = ()
+    sequence_kinds: Int[Tensor, "sequence position"] | None = None
 
     def __post_init__(self) -> None:
         n = len(self.targets)
         if n == 0:
             raise InputError("a batch needs at least one prompt, got none")
-        for name in ("sequence_of", "read_positions"):
-            if len(getattr(self, name)) != n:
-                raise InputError(f"{name} has {len(getattr(self, name))} entries, targets has {n}")
+        for name in ("sequence_of", "read_positions", "incorrect"):
+            if (given := getattr(self, name)) is not None and len(given) != n:
+                raise InputError(f"{name} has {len(given)} entries, targets has {n}")
         self._check_sequences()
         ends = self.sequence_lengths[self.sequence_of]
         if bad := torch.nonzero((self.read_positions >= ends) | (self.read_positions < 0)).flatten().tolist():
@@ -77,6 +82,13 @@ class PromptBatch:
             raise InputError(f"a sequence of {int(self.sequence_lengths.max())} tokens in an array {width} wide")
         if int(self.sequence_of.min()) < 0 or int(self.sequence_of.max()) >= n_sequences:
             raise InputError(f"sequence_of names sequences outside the {n_sequences} that are there")
+        if (kinds := self.sequence_kinds) is not None and (
+            kinds.shape != self.sequences.shape or int(kinds.min()) < 0 or int(kinds.max()) >= len(self.kinds)
+        ):
+            raise InputError(
+                f"sequence_kinds has shape {tuple(kinds.shape)} and numbers up to {int(kinds.max())}, expected "
+                f"{tuple(self.sequences.shape)} and numbers of the {len(self.kinds)} kinds"
+            )
         for name, mask in self.token_sets.items():
             if tuple(mask.shape) not in ((self.d_vocab,), (len(self), self.d_vocab)):
                 raise InputError(
@@ -176,6 +188,8 @@ class PromptBatch:
             read_positions=self.read_positions[chosen],
             targets=self.targets[chosen],
             token_sets=sets,
+            incorrect=None if self.incorrect is None else self.incorrect[chosen],
+            sequence_kinds=None if self.sequence_kinds is None else self.sequence_kinds[used],
         )
 
     def having(self: Batch, token_set: str) -> Batch:
@@ -244,7 +258,8 @@ class PromptBatch:
         tokens = self.sequences[chosen, :width].clamp(0, self.d_vocab - 1)  # what pads may be no token at all
         rows = torch.repeat_interleave(torch.arange(len(chosen)), torch.tensor([len(p) for p in prompts]))
         together = torch.cat(prompts)
-        return ReadPlan(tokens, together, rows, self.read_positions[together])
+        kinds = None if self.sequence_kinds is None else self.sequence_kinds[chosen, :width]
+        return ReadPlan(tokens, together, rows, self.read_positions[together], kinds)
 
 
 def chosen_prompts(prompts: Sequence[int] | Tensor, n: int) -> Int[Tensor, "chosen"]:

@@ -127,6 +127,7 @@ def _at_all_positions(batch: PromptBatch) -> PromptBatch:
         read_positions=positions,
         targets=torch.where(last, batch.targets[prompts], targets),
         token_sets={},
+        incorrect=None,
     )
 
 

@@ -47,7 +47,8 @@ class AttributionResult(PromptResult):
 
     `neurons` is [prompt, layer, neuron] where each prompt's were asked for; `neuron_mean` and `neuron_variance`
     (over prompts, unbiased) are there whenever neurons were asked for. `sources` and `patterns`, [prompt, layer,
-    head, position], hold what each head moved from each position and the attention it paid there.
+    head, position], hold what each head moved from each position and the attention it paid there;
+    `sources_by_kind`, [prompt, layer, head, kind], sums the sources over the tokens of each of `kinds`.
 
     Elhage et al. 2021, "A Mathematical Framework for Transformer Circuits"; nostalgebraist 2020, "interpreting GPT:
     the logit lens"; Wang et al. 2022 (arXiv 2211.00593), section 3.
@@ -66,6 +67,8 @@ class AttributionResult(PromptResult):
     neuron_variance: Float[Tensor, "layer neuron"] | None = None
     sources: Float[Tensor, "prompt layer head position"] | None = None
     patterns: Float[Tensor, "prompt layer head position"] | None = None
+    kinds: tuple[str, ...] = ()
+    sources_by_kind: Float[Tensor, "prompt layer head kind"] | None = None
 
     def top_heads(self, k: int = 5) -> list[RankedPart]:
         """The `k` heads with the largest mean contribution by size, in either direction, strongest first."""

@@ -24,8 +24,10 @@ class PromptResult:
     """A result over prompts.
 
     `metric` is the metric of each prompt, computed from the model's own logits, in logits. `correct` says for which
-    prompts the most likely token is the target. `prompt_tokens` are the prompts' tokens as strings, `targets` what
-    should follow. `info` names the model, its checkpoint's hash, the task, the seed and the metric.
+    prompts the most likely token is the target; where the batch sets one incorrect token against each target, as IOI
+    does, for which prompts the target is the more likely of the two. `prompt_tokens` are the prompts' tokens as
+    strings, `targets` what should follow. `info` names the model, its checkpoint's hash, the task, the
+    seed and the metric.
     """
 
     metric: Float[Tensor, "prompt"]
@@ -39,7 +41,7 @@ class PromptResult:
 
     @cached_property
     def accuracy(self) -> Proportion:
-        """The share of prompts whose most likely next token is the target."""
+        """The share of prompts that the model answers correctly."""
         return Proportion(int(self.correct.sum()), len(self))
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ def load_result(path: str | Path) -> AttributionResult | LensResult | TokenLensR
         raise ResultFileError(f"{path}: no saved result, it holds {', '.join(content)}")
     if content.get("format_version") != FORMAT_VERSION:
         raise ResultFileError(f"{path}: format version {content.get('format_version')}, expected {FORMAT_VERSION}")
-    names = [f.name for f in fields(KINDS[kind])]
+    names = [f.name for f in fields(KINDS[kind]) if f.name in saved or f.default is MISSING]
     if missing := [n for n in names if n not in saved]:
         raise ResultFileError(f"{path}: the {kind} lacks {', '.join(missing)}")
     try:

@@ -196,7 +196,7 @@ def test_the_message_names_prompt_gap_and_tolerance(prompt: int) -> None:
             lens()
 
 
-FIELDS = ["logits", "final_scale", "final_residual", "embeddings", "attn_out", "mlp_out", "z", "neurons", "patterns"]
+FIELDS = ["logits", "final_scale", "embeddings", "attn_out", "mlp_out", "z", "neurons", "patterns"]
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
@@ -211,9 +211,6 @@ def test_a_number_that_is_not_finite_is_refused(name: str, bad: float) -> None:
         return replace(reads, **{name: raised(old, rows, bad)})
 
     batch, view = make_batch(), only_for(4, shared_model(), spoil)
-    if name == "final_residual":  # which no contribution is computed from
-        attribute(view, batch, random_metric(batch), sources=True)
-        return
     with pytest.raises(CompletenessError, match=r"^prompt 4: "):
         attribute(view, batch, random_metric(batch), sources=True)
 

@@ -31,11 +31,12 @@ def make_batch(**more: Any) -> PromptBatch:
     sets = {
         "cells": mask_of(COMMON)[0],
         "neighbors": mask_of(*OWN),
-        "foil": mask_of(*([t, f] for t, f in zip(TARGETS, FOILS, strict=True))),
+        "foils": mask_of(*([t, f] for t, f in zip(TARGETS, FOILS, strict=True))),
         "only target": mask_of(*([t] for t in TARGETS)),
         "token 10": mask_of([10])[0],
     }
-    return PromptBatch.from_tokens([[1, 2]] * N, TARGETS, d_vocab=D_VOCAB, **{"token_sets": sets, **more})
+    more = {"token_sets": sets, "incorrect": torch.tensor(FOILS), **more}
+    return PromptBatch.from_tokens([[1, 2]] * N, TARGETS, d_vocab=D_VOCAB, **more)
 
 
 def random_logits(seed: int = 0) -> Tensor:
@@ -93,7 +94,7 @@ def test_logit() -> None:
 
 
 @pytest.mark.parametrize(
-    "incorrect", [None, "foil", FOILS, torch.tensor(FOILS)], ids=["default", "name", "list", "ids"]
+    "incorrect", [None, "foils", FOILS, torch.tensor(FOILS)], ids=["default", "name", "list", "ids"]
 )
 def test_logit_diff(incorrect: Any) -> None:
     logits = random_logits()
@@ -193,13 +194,13 @@ ERRORS = {
         lambda b: logit_diff(b, "neighbors"),
         "prompt 1: a logit difference needs one incorrect token, got 3",
     ),
-    "no foil set": (
+    "no incorrect tokens": (
         lambda b: logit_diff(PromptBatch.from_tokens([[1]], [2], d_vocab=4)),
-        "unknown token set 'foil': this batch has 'all', or give a mask",
+        "this batch names no incorrect tokens: give one for each prompt, or a token set's name",
     ),
     "unknown set": (
         lambda b: correct_vs_other(b, "walls"),
-        "unknown token set 'walls': this batch has 'all', 'cells', 'neighbors', 'foil', 'only target', 'token 10', "
+        "unknown token set 'walls': this batch has 'all', 'cells', 'neighbors', 'foils', 'only target', 'token 10', "
         "or give a mask",
     ),
     "unknown reduce": (lambda b: correct_vs_other(b, reduce="max"), "reduce is 'mean' or 'sum', got 'max'"),

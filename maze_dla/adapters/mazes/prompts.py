@@ -8,16 +8,27 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Int
 from torch import Tensor
 from typing_extensions import Self
 
-from maze_dla.adapters.mazes.lattice import ADJLIST_START, PADDING, MazeText, cell_of, cell_token
+from maze_dla.adapters.mazes.lattice import (
+    ADJLIST_START,
+    ORIGIN_START,
+    PADDING,
+    PATH_START,
+    TARGET_START,
+    MazeText,
+    cell_of,
+    cell_token,
+)
 from maze_dla.adapters.mazes.tasks import Task
 from maze_dla.adapters.mazes.vocabulary import MazeVocabulary
 from maze_dla.engine.prompts import PromptBatch
 from maze_dla.errors import InputError, PromptError
 from maze_dla.results.geometry import MazeGeometry
+
+PARTS = {"adjacency list": ADJLIST_START, "origin": ORIGIN_START, "target": TARGET_START, "path": PATH_START}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -27,6 +38,7 @@ class MazePromptBatch(PromptBatch):
     Token sets: "cells", the cells of the lattice (that of training, or of larger mazes); "neighbors", the legal moves
     from the current cell. The target never counts as one of the others, so that "neighbors" leaves the legal wrong
     moves. Where the read position's token is no cell of the path there is no current cell, and "neighbors" is empty.
+    Kinds of tokens: the parts of a maze's text, its own start and end tokens with each; BOS goes with the first.
     """
 
     grid_n: int = 0
@@ -97,7 +109,20 @@ class MazePromptBatch(PromptBatch):
             token_sets={"cells": vocabulary.cell_mask(size), "neighbors": _mask(currents, len(vocabulary.tokens))},
             info={**info, "prepend_bos": prepend_bos},
             grid_n=size,
+            kinds=tuple(PARTS),
+            sequence_kinds=_kinds(padded, vocabulary),
         )
+
+
+def _kinds(sequences: Int[Tensor, "sequence position"], vocabulary: MazeVocabulary) -> Int[Tensor, "sequence position"]:
+    """The part of the text that each token stands in: that of the last start token in front of it."""
+    started = torch.full_like(sequences, -1)
+    for number, token in enumerate(PARTS.values()):
+        if token in vocabulary.ids:
+            started[sequences == vocabulary.ids[token]] = number
+    positions = torch.arange(sequences.shape[1]).expand_as(sequences)
+    last_start = torch.where(started >= 0, positions, 0).cummax(1).values
+    return started.gather(1, last_start).clamp_min(0)
 
 
 def _target_position(prompt: int, tokens: list[str], task: Task, rng: np.random.Generator) -> int:

@@ -36,9 +36,7 @@ def build_decoder(
     Raises:
         InputError: a device that cannot be used here, or a dtype that is not floating.
     """
-    check_device(device)
-    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
-        raise InputError(f"dtype is a floating dtype of torch, got {dtype!r}")
+    check_placement(device, dtype)
     try:
         from transformer_lens.model_bridge import TransformerBridge
         from transformer_lens.utilities.tl_checkpoint_conversion import convert_tl_checkpoint
@@ -52,12 +50,14 @@ def build_decoder(
     return model.eval()
 
 
-def check_device(device: Any) -> None:
-    """Refuse a device on which nothing can be put.
+def check_placement(device: Any, dtype: Any) -> None:
+    """Refuse a device on which nothing can be put, and a dtype that is not floating.
 
     Raises:
-        InputError: naming the device and the reason.
+        InputError: naming the device and the reason, or the dtype.
     """
+    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+        raise InputError(f"dtype is a floating dtype of torch, got {dtype!r}")
     if device is None:
         return
     try:

@@ -94,7 +94,6 @@ class TransformerLensModel:
         depths["final_post"] = final
         return Reads(
             logits=logits,
-            final_residual=final,
             final_scale=scale.to(final.dtype),  # some norms answer in float32 inside a half-precision model
             embeddings={label: caught[name] for label, name in embeddings.items() if name in caught},
             attn_out=each("hook_attn_out"),

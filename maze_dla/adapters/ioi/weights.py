@@ -1,0 +1,145 @@
+"""The weights of a GPT-2 model from its files: tensors alone, never code."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from maze_dla.errors import CheckpointError
+
+State = dict[str, Tensor]
+
+STATE_KEYS = ("model_state_dict", "state_dict", "model")
+WRAPPERS = ("_orig_mod.", "module.")  # of torch.compile, and of parallel training
+BUFFERS = (".attn.bias", ".attn.masked_bias")  # the causal mask, which older versions saved
+HEAD, EMBEDDING = "lm_head.weight", "transformer.wte.weight"
+
+
+def read_weights(file: Path) -> State:
+    """The tensors of a `.safetensors` file or torch checkpoint under the names of Hugging Face's `GPT2LMHeadModel`.
+
+    Raises:
+        CheckpointError: damaged, not a checkpoint, or one that holds more than plain data (nothing of it is run).
+    """
+    if file.stat().st_size == 0:
+        raise CheckpointError(f"{file}: the file is empty")
+    return _renamed(_read_safetensors(file) if file.suffix == ".safetensors" else _read_torch(file), file)
+
+
+def read_folder(folder: Path) -> State:
+    """The tensors of a Hugging Face folder, in one file or in shards.
+
+    Raises:
+        CheckpointError: no weights in it, or as `read_weights`.
+    """
+    for name in ("model.safetensors", "pytorch_model.bin"):
+        if (folder / name).is_file():
+            return read_weights(folder / name)
+        index = folder / f"{name}.index.json"
+        if index.is_file():
+            shards = sorted(set(read_json(index).get("weight_map", {}).values()))
+            return {key: tensor for shard in shards for key, tensor in read_weights(_existing(folder, shard)).items()}
+    inside = ", ".join(sorted(p.name for p in folder.iterdir())[:6]) or "nothing"
+    raise CheckpointError(f"{folder}: a folder without model.safetensors or pytorch_model.bin; it holds {inside}")
+
+
+def check_weights(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], file: Path) -> None:
+    """Refuse weights that are not exactly those that the architecture has.
+
+    Raises:
+        CheckpointError: naming every key that is missing or unexpected, or every shape that differs.
+    """
+    problems = []
+    if missing := [key for key in expected if key not in state]:
+        problems.append(f"{len(missing)} missing: {', '.join(missing)}")
+    if unexpected := [key for key in state if key not in expected]:
+        problems.append(f"{len(unexpected)} unexpected: {', '.join(unexpected)}")
+    shared = [key for key in expected if key in state]
+    if wrong := [
+        f"{key} is {_shape(state[key])}, expected {_shape(expected[key])}"
+        for key in shared
+        if state[key].shape != expected[key].shape
+    ]:
+        problems.append("; ".join(wrong))
+    if problems:
+        raise CheckpointError(f"{file}: the weights do not fit the architecture: {'; '.join(problems)}")
+    if broken := [key for key in shared if not state[key].isfinite().all()]:
+        raise CheckpointError(f"{file}: {', '.join(broken)}: not all numbers are finite")
+
+
+def _read_safetensors(file: Path) -> State:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(file)
+    except (SafetensorError, OSError, ValueError) as problem:
+        raise CheckpointError(f"{file}: not a safetensors file, or cut off ({problem})") from problem
+
+
+def _read_torch(file: Path) -> State:
+    try:
+        content: Any = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as problem:  # torch raises half a dozen kinds for files that it cannot read
+        reason = str(problem).strip().splitlines()[-1] if str(problem).strip() else type(problem).__name__
+        if "weights_only" in str(problem) or "Unsupported" in str(problem):
+            named = [line for line in str(problem).splitlines() if "GLOBAL" in line or "global" in line]
+            reason = (named or [reason])[-1].strip()
+            raise CheckpointError(
+                f"{file}: holds more than tensors and plain data, and nothing of it was run ({reason})"
+            ) from problem
+        raise CheckpointError(f"{file}: not a torch checkpoint, or cut off ({reason})") from problem
+    if not isinstance(content, Mapping):
+        raise CheckpointError(f"{file}: holds a {type(content).__name__}, expected a dict with model_state_dict")
+    state = next((content[key] for key in STATE_KEYS if isinstance(content.get(key), Mapping)), content)
+    if not state or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
+        raise CheckpointError(f"{file}: no model_state_dict; it holds {', '.join(map(str, list(content)[:8]))}")
+    return dict(state)
+
+
+def _renamed(state: State, file: Path) -> State:
+    """Keys without the wrappers' prefixes, with that of the language model, and without what is no weight."""
+    renamed: State = {}
+    for key, tensor in state.items():
+        name = key
+        while wrapper := next((w for w in WRAPPERS if name.startswith(w)), None):
+            name = name.removeprefix(wrapper)
+        if name.startswith(("wte.", "wpe.", "h.", "ln_f.")):
+            name = f"transformer.{name}"
+        if name.endswith(BUFFERS):
+            continue
+        if name in renamed:
+            raise CheckpointError(f"{file}: {name} is there twice, the second time as {key}")
+        renamed[name] = tensor
+    return renamed
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """A JSON object from a file.
+
+    Raises:
+        CheckpointError: missing, or not a JSON object.
+    """
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as problem:
+        raise CheckpointError(f"{file}: cannot be read as JSON ({problem})") from problem
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{file}: holds a {type(content).__name__}, expected an object")
+    return content
+
+
+def _existing(folder: Path, shard: str) -> Path:
+    file = folder / shard
+    if not file.is_file() or file.parent != folder:
+        raise CheckpointError(f"{folder}: the shard {shard}, which the index names, is missing")
+    return file
+
+
+def _shape(tensor: Tensor) -> str:
+    return "x".join(map(str, tensor.shape)) or "a single number"
