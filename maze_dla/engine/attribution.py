@@ -89,7 +89,7 @@ def attribute(
     )
 
 
-def _kept_parts(batch: PromptBatch, neurons: bool | str, sources: bool | str) -> set[str]:
+def _kept_parts(batch: PromptBatch, neurons: object, sources: object) -> set[str]:
     """The arrays with a prompt axis that are kept for what was asked.
 
     Raises:

@@ -86,6 +86,7 @@ class Described(TypedDict):
 def describe(model: ResidualModel, batch: PromptBatch, metric: LinearMetric) -> Described:
     """What every result says of its prompts, its model and its metric."""
     facts = {"metric": metric.name, "shift_invariant": metric.shift_invariant}
+    facts |= {} if batch.incorrect is None else {"forced_choice": True}
     return {
         "prompt_tokens": batch.labels,
         "targets": tuple(batch.token_name(t) for t in batch.targets.tolist()),

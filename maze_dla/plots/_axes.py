@@ -16,10 +16,15 @@ def axes_or_new(ax: Axes | None, size: tuple[float, float] = NOTEBOOK_SIZE) -> A
 
 def new_axes(columns: int, size: tuple[float, float]) -> tuple[Axes, ...]:
     """Axes side by side in a new figure, which notebooks show at the end of a cell."""
+    return new_grid(1, columns, size)[0]
+
+
+def new_grid(rows: int, columns: int, size: tuple[float, float]) -> tuple[tuple[Axes, ...], ...]:
+    """Axes in rows and columns of a new figure, [row][column]."""
     from matplotlib import pyplot as plt  # here, since importing it chooses a backend
 
-    _, axes = plt.subplots(1, columns, figsize=size, layout="constrained", squeeze=False)
-    return tuple(axes[0])
+    _, axes = plt.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False)
+    return tuple(tuple(row) for row in axes)
 
 
 def cell_size(ax: Axes, rows: int, columns: int) -> tuple[float, float]:

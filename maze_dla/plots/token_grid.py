@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import PowerNorm
 from matplotlib.image import AxesImage
 
 from maze_dla.errors import InputError
@@ -18,6 +19,7 @@ from maze_dla.results.lens import TokenLensResult
 from maze_dla.results.words import depth_names
 
 LAST_POSITIONS = 12
+LEAST_DIVERGENCE = 0.01  # nats, below which all looks alike
 CHARACTER = 0.66  # about the width of a character, in font sizes
 SMALLEST, LARGEST = 5.6, 8.5  # font sizes
 
@@ -55,7 +57,9 @@ def token_lens(
     depths, columns = grid.divergence.shape
     wide, high = (0.8, 0.27) if result.all_positions else (1.15, 0.27)
     ax = axes_or_new(ax, (min(max(6.4, 2 + wide * columns), 11.5), max(4.2, 1.2 + high * depths)))
-    image = ax.imshow(grid.divergence, cmap=DIVERGENCE, vmin=0, aspect="auto", origin="lower")
+    # square roots, so that one far-away depth does not make all others look alike
+    norm = PowerNorm(0.5, vmin=0, vmax=max(float(grid.divergence.max()), LEAST_DIVERGENCE))
+    image = ax.imshow(grid.divergence, cmap=DIVERGENCE, norm=norm, aspect="auto", origin="lower")
     _write(ax, image, grid)
     ax.set_yticks(range(depths), depth_names(result.labels), fontsize=8)
     ax.set_ylabel("residual stream read after")
@@ -122,12 +126,13 @@ def _write(ax: Axes, image: AxesImage, grid: _Grid) -> None:
 
 
 def _describe_columns(ax: Axes, result: TokenLensResult, prompt: int, grid: _Grid) -> None:
+    which = f"Prompt {prompt}: likeliest" if len(result) > 1 else "Likeliest"
     if result.all_positions:
         name_ticks(ax, grid.columns)
         ax.set_xlabel("token of the prompt at this position")
-        ax.set_title(f"Prompt {prompt}: likeliest next token at every depth (bold: the true one)", fontsize=10)
+        ax.set_title(f"{which} next token at every depth (bold: the true one)", fontsize=10)
         return
     ax.set_xticks(range(len(grid.columns)), grid.columns)
     ax.set_xlabel("rank of the token, with its probability")
     target = shown_token(result.targets[prompt], 20)
-    ax.set_title(f"Prompt {prompt}: likeliest next tokens at every depth (bold: target {target})", fontsize=10)
+    ax.set_title(f"{which} next tokens at every depth (bold: target {target})", fontsize=10)

@@ -18,13 +18,18 @@ def fact_table(result: AttributionResult) -> list[tuple[str, str]]:
         ("model", str(result.info.get("model"))),
         ("checkpoint", str(result.info.get("checkpoint"))),
         ("task", str(result.info.get("task"))),
-        ("prompts", f"{len(result)} ({result.info.get('mazes')})"),
-        ("accuracy", f"{result.accuracy}, 95% intervals in brackets"),
+        ("prompts", f"{len(result)} ({result.info.get('mazes', result.info.get('prompts', 'no origin given'))})"),
+        (accuracy_name(result), f"{result.accuracy}, 95% intervals in brackets"),
         (f"metric: {result.info.get('metric')}", f"{format_mean(result.metric_summary())} logits"),
         *((f"head {part.name}", part_text(part)) for part in result.top_heads(5)),
         ("half of the metric from depth", depth),
         ("completeness gap", completeness_text(result)),
     ]
+
+
+def accuracy_name(result: AttributionResult) -> str:
+    """What counts as correct: the most likely token, or the likelier of two."""
+    return "correct likelier than incorrect" if result.info.get("forced_choice") else "accuracy"
 
 
 def part_text(part: RankedPart) -> str:

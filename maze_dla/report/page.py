@@ -10,6 +10,7 @@ from maze_dla.report.pictures import Picture
 from maze_dla.results.attribution import AttributionResult, RankedPart
 from maze_dla.results.storage import installed_versions
 
+PROVENANCE = ("checkpoint", "sha256", "seed", "prepend_bos", "mazes", "prompts")
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #1b1f24; }
 h1 { margin-bottom: 0; } .lead { color: #57606a; margin-top: .2rem; }
@@ -32,7 +33,7 @@ def render_page(result: AttributionResult, pictures: list[Picture]) -> str:
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>maze_dla: {task}</title>
 <style>{STYLE}</style></head><body>
-<h1>Who writes the next step?</h1>
+<h1>Who writes the next {"step" if "mazes" in result.info else "token"}?</h1>
 <p class="lead">Direct logit attribution of {name} on {task}</p>
 {caution}
 {_table(fact_table(result))}
@@ -74,6 +75,6 @@ def _table(rows: list[tuple[str, str]]) -> str:
 
 
 def _provenance(result: AttributionResult) -> str:
-    shown = {k: v for k, v in result.info.items() if k in ("checkpoint", "sha256", "seed", "prepend_bos", "mazes")}
+    shown = {k: v for k, v in result.info.items() if k in PROVENANCE}
     facts = ", ".join(f"{k} {v}" for k, v in {**shown, **installed_versions()}.items())
     return escape(facts)

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from maze_dla import plots
+from maze_dla.report.close_up import CloseUp
 from maze_dla.results.attribution import AttributionResult
 from maze_dla.results.geometry import MazeGeometry
-from maze_dla.results.lens import LensResult, TokenLensResult
+from maze_dla.results.lens import LensResult
 
 
 @dataclass(frozen=True)
@@ -21,19 +22,12 @@ class Picture:
     caption: str
 
 
-@dataclass(frozen=True)
-class Example:
-    """One prompt looked at closely: its sources, its token lens, its maze."""
-
-    result: AttributionResult
-    tokens: TokenLensResult
-    maze: MazeGeometry
-    number: int
-
-
-def draw_pictures(result: AttributionResult, own: LensResult, example: Example, folder: Path) -> list[Picture]:
+def draw_pictures(result: AttributionResult, own: LensResult, close_up: CloseUp, folder: Path) -> list[Picture]:
     """Draw all pictures of a report into a folder."""
-    strongest = result.top_heads(1)[0] if result.heads.numel() else None
+    return [*_over_all_prompts(result, own, folder), *_of_one_prompt(result, close_up, folder)]
+
+
+def _over_all_prompts(result: AttributionResult, own: LensResult, folder: Path) -> list[Picture]:
     drawn = [
         _save(
             plots.lens(result.lens(), own, labels=("final norm's scale", "own scale")),
@@ -58,39 +52,66 @@ def draw_pictures(result: AttributionResult, own: LensResult, example: Example, 
     if result.neuron_mean is not None:
         caption = "The neurons with the largest mean contributions, with 95% intervals."
         drawn.append(_save(plots.neurons(result), folder / "neurons.png", "Which neurons write it?", caption))
-    title = f"What the model would say at every depth, prompt {example.number}"
-    caption = (
-        f"The most likely next tokens at each depth (each depth's own scale); the next token is "
-        f"{example.result.targets[0]}. Darker cells are further from the final distribution."
-    )
-    drawn.append(_save(plots.token_lens(example.tokens), folder / "token_lens.png", title, caption))
-    drawn.append(_draw_maze(example, None, folder / "maze_all_heads.png", "all heads together"))
-    if strongest is not None:
-        place = (strongest.layer, strongest.number)
+    if result.sources_by_kind is not None and result.heads.numel():
         drawn.append(
-            _draw_maze(
-                example,
-                place,
-                folder / "maze_strongest_head.png",
-                f"{strongest.name}, the strongest head on average over all prompts",
+            _save(
+                plots.source_kinds(result),
+                folder / "source_kinds.png",
+                "From which tokens do heads move it?",
+                "What heads moved to the prediction from each kind of token: the sum over heads that add, the sum over "
+                "those that take away, and both together with the 95% interval over prompts.",
             )
         )
     return drawn
 
 
-def _draw_maze(example: Example, head: tuple[int, int] | None, file: Path, who: str) -> Picture:
-    axes = plots.maze_sources_and_attention(example.result, example.maze, head=head)
+def _of_one_prompt(result: AttributionResult, close_up: CloseUp, folder: Path) -> list[Picture]:
+    drawn = [
+        _save(
+            plots.token_lens(close_up.tokens),
+            folder / "token_lens.png",
+            f"What the model would say at every depth, prompt {close_up.number}",
+            f"The most likely next tokens at each depth (each depth's own scale); the next token is "
+            f"{close_up.result.targets[0].strip()}. Darker cells are further from the final distribution.",
+        )
+    ]
+    if close_up.maze is None:
+        return [*drawn, _draw_tokens(close_up, folder)]
+    drawn.append(_draw_maze(close_up, close_up.maze, None, folder / "maze_all_heads.png", "all heads together"))
+    for part in result.top_heads(1):
+        who = f"{part.name}, the strongest head on average over all prompts"
+        place, file = (part.layer, part.number), folder / "maze_strongest_head.png"
+        drawn.append(_draw_maze(close_up, close_up.maze, place, file, who))
+    return drawn
+
+
+def _draw_tokens(close_up: CloseUp, folder: Path) -> Picture:
+    caption = (
+        "What the strongest heads on this prompt, and all heads together, moved from each token to the prediction, "
+        "in logits."
+    )
+    title = f"From which tokens, prompt {close_up.number}"
+    return _save(plots.token_sources(close_up.result), folder / "token_sources.png", title, caption)
+
+
+def _draw_maze(close_up: CloseUp, maze: MazeGeometry, head: tuple[int, int] | None, file: Path, who: str) -> Picture:
+    axes = plots.maze_sources_and_attention(close_up.result, maze, head=head)
     caption = (
         "Left: what was moved to the prediction from the tokens that name each cell, in logits; the bars between cells "
         "show what came from the <--> and ; of their passage in the adjacency list. Right: the attention paid to the "
         "same tokens. Grey cells lie outside the maze."
     )
-    return _save(axes[0], file, f"From which cells, by {who}, prompt {example.number}", caption)
+    return _save(axes[0], file, f"From which cells, by {who}, prompt {close_up.number}", caption)
 
 
-def _save(axes: Any, file: Path, title: str, caption: str) -> Picture:
+def save_figure(axes: Any, file: Path) -> None:
+    """Write the figure that some axes belong to, and close it."""
     from matplotlib import pyplot as plt
 
     axes.figure.savefig(file, dpi=110, bbox_inches="tight")
     plt.close(axes.figure)
+
+
+def _save(axes: Any, file: Path, title: str, caption: str) -> Picture:
+    save_figure(axes, file)
     return Picture(file, title, caption)

@@ -15,7 +15,7 @@ from torch import Tensor
 from maze_dla.errors import ResultFileError
 
 FORMAT_VERSION = 1
-PACKAGES = ("maze_dla", "torch", "transformer-lens", "maze-dataset", "muutils", "zanj", "numpy")
+PACKAGES = ("maze_dla", "torch", "transformer-lens", "transformers", "maze-dataset", "muutils", "zanj", "numpy")
 
 
 def save_result(result: Any, path: str | Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from inspect import unwrap
 
 import numpy as np
@@ -10,8 +11,10 @@ import torch
 from scipy import stats
 
 from maze_dla.adapters.transformer_lens import residual_model
-from maze_dla.analysis import attribute
+from maze_dla.analysis import attribute, token_lens
 from maze_dla.engine import attribution
+from maze_dla.engine.metrics import logit_diff
+from maze_dla.engine.prompts import PromptBatch
 from maze_dla.errors import InputError
 
 from .small_models import MODERN, make_batch, random_metric, shared_model
@@ -91,3 +94,66 @@ def test_sources_end_at_the_read_position_and_sum_to_their_head() -> None:
         assert torch.allclose(result.patterns[p].sum(-1), torch.ones(2, 3), atol=1e-5)
     one_short = torch.stack([s[..., : n - 1].sum(-1) for s, n in zip(result.sources, batch.lengths, strict=True)])
     assert not torch.allclose(one_short, result.heads, atol=1e-2)
+
+
+KINDS = ("start", "middle", "rest")
+
+
+def with_kinds() -> PromptBatch:
+    """Prompts whose tokens are of random kinds; what pads them is of a kind too."""
+    batch = make_batch()
+    kinds = torch.randint(3, batch.sequences.shape, generator=torch.Generator().manual_seed(2))
+    return replace(batch, kinds=KINDS, sequence_kinds=kinds)
+
+
+@pytest.mark.parametrize("at_once", [1, 3, 16])
+@pytest.mark.parametrize("settings", [{}, MODERN], ids=str)
+def test_sources_by_kind_are_sums_of_sources(settings: dict, at_once: int) -> None:
+    model, batch = shared_model(**settings), with_kinds()
+    how = {"metric": random_metric(batch), "sequences_at_once": at_once}
+    full, brief = attribute(model, batch, sources=True, **how), attribute(model, batch, sources="kinds", **how)
+    assert full.sources is not None
+    for p, n in enumerate(batch.lengths.tolist()):
+        for k in range(3):
+            own = [s for s in range(n) if int(batch.sequence_kinds[p, s]) == k]  # pyright: ignore
+            expected = full.sources[p][..., own].sum(-1)
+            for result in (full, brief):
+                assert torch.allclose(result.sources_by_kind[p, ..., k], expected, atol=1e-5)  # pyright: ignore
+    assert (full.kinds, brief.kinds) == (KINDS, KINDS)
+    assert brief.sources is brief.patterns is None
+    assert torch.equal(brief.heads, full.heads)
+
+
+def test_selected_prompts_keep_their_kinds() -> None:
+    batch = with_kinds()
+    whole = attribute(shared_model(), batch, random_metric(batch), sources="kinds").sources_by_kind
+    part = attribute(shared_model(), batch.select([5, 2]), random_metric(batch).select([5, 2]), sources="kinds")
+    assert torch.allclose(part.sources_by_kind, whole[[5, 2]], atol=1e-5)  # pyright: ignore
+
+
+def test_kinds_that_a_batch_does_not_name() -> None:
+    batch = make_batch()
+    assert attribute(shared_model(), batch, random_metric(batch), sources=True).sources_by_kind is None
+    with pytest.raises(InputError, match=r"^this batch does not say of which kind its tokens are: sources is"):
+        attribute(shared_model(), batch, random_metric(batch), sources="kinds")
+
+
+@pytest.mark.parametrize("sources", ["all", None, 2])
+def test_an_unknown_value_of_sources_is_refused(sources: object) -> None:
+    batch = with_kinds()
+    with pytest.raises(InputError, match=f"^sources is False, True or 'kinds', got {sources!r}$"):
+        unwrap(attribution.attribute)(residual_model(shared_model()), batch, random_metric(batch), sources=sources)
+
+
+def test_with_an_incorrect_token_correct_means_likelier_than_that() -> None:
+    batch = make_batch()
+    plain = attribute(shared_model(), batch, random_metric(batch))
+    likeliest = token_lens(shared_model(), batch, k=1).top_ids[:, -1, 0]
+    rivals = replace(batch, incorrect=torch.where(likeliest == batch.targets, 0, likeliest))
+    result = attribute(shared_model(), rivals, random_metric(rivals))
+    assert torch.equal(result.correct, plain.correct)  # nothing is likelier than the likeliest
+    diff = logit_diff(rivals)
+    easy = attribute(shared_model(), rivals, diff)
+    assert torch.equal(easy.correct, easy.metric > 0)
+    turned = replace(rivals, targets=rivals.incorrect, incorrect=rivals.targets)
+    assert torch.equal(attribute(shared_model(), turned, logit_diff(turned)).correct, ~easy.correct)

@@ -275,6 +275,21 @@ ERRORS: dict[str, tuple[Any, type[Exception], str]] = {
         InputError,
         "sequence_of has 1 entries, targets has 2",
     ),
+    "incorrect tokens missing": (
+        lambda: unseen(incorrect=torch.tensor([2])),
+        InputError,
+        "incorrect has 1 entries, targets has 2",
+    ),
+    "kinds of another shape": (
+        lambda: unseen(kinds=("a", "b"), sequence_kinds=torch.zeros(1, 3, dtype=torch.long)),
+        InputError,
+        "sequence_kinds has shape (1, 3) and numbers up to 0, expected (1, 4) and numbers of the 2 kinds",
+    ),
+    "kinds without a name": (
+        lambda: lone(kinds=("a", "b"), sequence_kinds=torch.full((1, 4), 2)),
+        InputError,
+        "sequence_kinds has shape (1, 4) and numbers up to 2, expected (1, 4) and numbers of the 2 kinds",
+    ),
     "mask of another shape": (
         lambda: lone().others(torch.ones(3, 5, dtype=torch.bool)),
         InputError,

@@ -25,7 +25,8 @@ from maze_dla.report.write import report_folder
 from maze_dla.results.attribution import AttributionResult
 from maze_dla.results.loading import load_result
 
-PICTURES = {"lens", "layers", "heads", "neurons", "token_lens", "maze_all_heads", "maze_strongest_head"}
+COMMON = {"lens", "layers", "heads", "neurons", "source_kinds", "token_lens"}
+PICTURES = {*COMMON, "maze_all_heads", "maze_strongest_head"}
 
 
 class Page(HTMLParser):

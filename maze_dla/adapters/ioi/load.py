@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from maze_dla.adapters.ioi.sources import GPT2Source, find_gpt2
+from maze_dla.adapters.ioi.sources import BUNDLED, GPT2_SMALL, GPT2Source, find_gpt2
 from maze_dla.adapters.ioi.weights import EMBEDDING, HEAD, State, check_weights, read_folder, read_json, read_weights
 from maze_dla.adapters.transformer_lens.build import check_placement
 from maze_dla.adapters.transformer_lens.hugging_face import bridge_hugging_face
@@ -53,13 +54,15 @@ def load_gpt2(
     config_folder = _config_folder(found, architecture)
     state = read_folder(found.path) if found.is_folder else read_weights(found.path)
     config = _config(config_folder, state, found.path)
-    model = _model(config, state, found.path)
-    expected = self_check_logits(model)
     tokenizer = _tokenizer(config_folder or _folder_of_gpt2(config))
-    bridge = bridge_hugging_face(model, tokenizer, found.name)
+    with torch.random.fork_rng(devices=[]):  # the first weights are random, and at once replaced
+        model = _model(config, state, found.path)
+        expected = self_check_logits(model)
+        bridge = bridge_hugging_face(model, tokenizer, found.name)
     if device is not None:
         bridge = bridge.to(device)
     check_logits(bridge, expected)
+    bridge.provenance = {"checkpoint": _file_name(found), "sha256": _sha256(found.weights)}  # for results to carry
     return bridge if dtype is None else bridge.to(dtype)
 
 
@@ -143,8 +146,7 @@ def _model(config: Any, state: State, file: Path) -> Any:
         torch.equal(head, state[EMBEDDING]) if head is not None and EMBEDDING in state else config.tie_word_embeddings
     )
     config.tie_word_embeddings = tied
-    with torch.random.fork_rng(devices=[]):  # its first weights are random, and at once replaced
-        model = GPT2LMHeadModel(config).float()
+    model = GPT2LMHeadModel(config).float()
     if head is not None or tied:
         state[HEAD] = state.get(EMBEDDING, torch.empty(0)) if head is None else head
     check_weights(state, model.state_dict(), file)
@@ -152,10 +154,22 @@ def _model(config: Any, state: State, file: Path) -> Any:
     return model.eval()
 
 
+def _file_name(found: GPT2Source) -> str:
+    return found.weights.name if found.path == BUNDLED else f"{found.weights.parent.name}/{found.weights.name}"
+
+
+def _sha256(file: Path) -> str:
+    digest = hashlib.sha256()
+    with file.open("rb") as content:
+        while piece := content.read(1 << 22):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
 def _folder_of_gpt2(config: Any) -> Path | None:
     """Where GPT-2's tokenizer is, for a checkpoint that has none beside it."""
     found = find_gpt2(None)
-    return found.path if config.vocab_size == 50257 and found.name == "gpt2-small" else None
+    return found.path if config.vocab_size == 50257 and found.name == GPT2_SMALL else None
 
 
 def _tokenizer(folder: Path | None) -> Any:

@@ -11,7 +11,7 @@ from pathlib import Path
 from maze_dla.errors import CheckpointError, InputError
 
 BUNDLED = Path(__file__).parent / "bundled"
-BUNDLED_NAME = "tiny IOI model that comes with maze_dla (not gpt2-small)"
+BUNDLED_NAME = "tiny-ioi (bundled with maze_dla, not gpt2-small)"
 FOLDER_VARIABLE = "MAZE_DLA_GPT2"
 GPT2_SMALL = "gpt2-small"
 
@@ -37,6 +37,13 @@ class GPT2Source:
 
     path: Path
     name: str
+
+    @property
+    def weights(self) -> Path:
+        """The file that holds the weights, or names those that hold them."""
+        if not self.is_folder:
+            return self.path
+        return next((self.path / file for file in WEIGHT_FILES if (self.path / file).exists()), self.path)
 
     @property
     def is_folder(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -86,14 +87,15 @@ def _read_torch(file: Path) -> State:
     try:
         content: Any = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as problem:  # torch raises half a dozen kinds for files that it cannot read
-        reason = str(problem).strip().splitlines()[-1] if str(problem).strip() else type(problem).__name__
-        if "weights_only" in str(problem) or "Unsupported" in str(problem):
-            named = [line for line in str(problem).splitlines() if "GLOBAL" in line or "global" in line]
-            reason = (named or [reason])[-1].strip()
+        if named := re.search(r"Unsupported (?:global: GLOBAL|class) ([\w.]+)", str(problem)):
             raise CheckpointError(
-                f"{file}: holds more than tensors and plain data, and nothing of it was run ({reason})"
+                f"{file}: holds more than tensors and plain data ({named[1]}), and nothing of it was run"
             ) from problem
-        raise CheckpointError(f"{file}: not a torch checkpoint, or cut off ({reason})") from problem
+        found = re.search(r"Unsupported operand \d+|PytorchStreamReader [^.]*", str(problem))
+        reason = found[0] if found else type(problem).__name__
+        raise CheckpointError(
+            f"{file}: not a torch checkpoint, or cut off ({reason}); nothing of it was run"
+        ) from problem
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{file}: holds a {type(content).__name__}, expected a dict with model_state_dict")
     state = next((content[key] for key in STATE_KEYS if isinstance(content.get(key), Mapping)), content)

@@ -41,9 +41,15 @@ class MazeVocabulary:
             if token not in self.ids:
                 raise PromptError(
                     f"{what}, position {position}: token {token!r} is not in the vocabulary of {len(self.tokens)}"
+                    + (self._its_cells() if cell_of(token) else "")
                 )
             ids.append(self.ids[token])
         return ids
+
+    def _its_cells(self) -> str:
+        """What cells it has, for a maze that is too large for it."""
+        size = 1 + max((max(c) for token in self.tokens if (c := cell_of(token))), default=-1)
+        return f" tokens, whose cells are those of a {size}x{size} maze"
 
     def cell_mask(self, grid_n: int) -> Bool[Tensor, "vocab"]:
         """Which tokens name a cell of a lattice of this size."""

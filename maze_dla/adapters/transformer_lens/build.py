@@ -37,13 +37,8 @@ def build_decoder(
         InputError: a device that cannot be used here, or a dtype that is not floating.
     """
     check_placement(device, dtype)
-    try:
-        from transformer_lens.model_bridge import TransformerBridge
-        from transformer_lens.utilities.tl_checkpoint_conversion import convert_tl_checkpoint
-    except ImportError:
-        model = _hooked_transformer(spec, state)
-    else:
-        model = _bridge(TransformerBridge, convert_tl_checkpoint, spec, state)
+    with torch.random.fork_rng(devices=[]):  # the first weights are random, and at once replaced
+        model = _newest_class(spec, state)
     for place_or_precision in (device, dtype):
         if place_or_precision is not None:
             model = model.to(place_or_precision, print_details=False)
@@ -65,6 +60,15 @@ def check_placement(device: Any, dtype: Any) -> None:
     except (RuntimeError, AssertionError, TypeError) as problem:
         reason = str(problem).splitlines()[0]
         raise InputError(f"device {device!r} cannot be used here ({reason})") from problem
+
+
+def _newest_class(spec: DecoderSpec, state: dict[str, Tensor]) -> Any:
+    try:
+        from transformer_lens.model_bridge import TransformerBridge
+        from transformer_lens.utilities.tl_checkpoint_conversion import convert_tl_checkpoint
+    except ImportError:
+        return _hooked_transformer(spec, state)
+    return _bridge(TransformerBridge, convert_tl_checkpoint, spec, state)
 
 
 def _bridge(bridge: Any, convert: Any, spec: DecoderSpec, state: dict[str, Tensor]) -> Any:

@@ -58,7 +58,7 @@ class TransformerLensModel:
             cfg.n_layers, cfg.n_heads, cfg.d_model, cfg.d_head, d_mlp, W_U.shape[1], cfg.n_ctx
         )  # fmt: skip
         norm = _final_norm(model)
-        info = {"model": getattr(cfg, "model_name", None) or "unnamed"}
+        info = {"model": getattr(cfg, "model_name", None) or "unnamed", **getattr(model, "provenance", {})}
         return cls(model, shape, _precision(model, norm, W_U), norm, blocks, W_U, b_U, info)
 
     def read(

@@ -213,3 +213,27 @@ def test_one_maze_as_a_flat_list(bundled: MazeModel) -> None:
 @pytest.fixture(scope="module")
 def bundled() -> MazeModel:
     return load_maze_model()
+
+
+def test_kinds_are_the_parts_of_the_text(small_model: MazeModel) -> None:
+    batch = small_model.prompts(TEXTS, task="path_end")
+    part = "adjacency list"
+    for p, labels in enumerate(batch.labels):
+        for position, token in enumerate(labels):
+            for name in ("ORIGIN", "TARGET", "PATH"):
+                part = name.lower() if token == f"<{name}_START>" else part
+            part = "adjacency list" if token == "<ADJLIST_START>" else part
+            assert batch.kinds[int(batch.sequence_kinds[p, position])] == part  # pyright: ignore
+
+
+def test_a_batch_of_mazes_says_from_which_part_heads_move(small_model: MazeModel) -> None:
+    batch = small_model.prompts(TEXTS)
+    result = attribute(small_model.model, batch, correct_vs_other(batch), sources="kinds")
+    assert result.kinds == ("adjacency list", "origin", "target", "path")
+    assert torch.allclose(result.sources_by_kind.sum(-1), result.heads, atol=1e-5)  # pyright: ignore
+
+
+def test_loading_leaves_the_random_generator_alone(small_file: Path) -> None:
+    before = torch.get_rng_state()
+    load_maze_model(small_file)
+    assert torch.equal(torch.get_rng_state(), before)

@@ -26,7 +26,7 @@ LAYERS, HEADS, D_MODEL, D_MLP, N_CTX = 3, 4, 128, 64, 64
 class TrainingPlan:
     """How long and how hard; the learning rate warms up, then falls on a straight line to zero."""
 
-    steps: int = 4_000
+    steps: int = 6_000
     sentences: int = 64
     learning_rate: float = 2e-3
     weight_decay: float = 0.1
@@ -58,7 +58,7 @@ def train_bundled(out: Path, plan: TrainingPlan) -> Iterator[dict[str, float]]:
         optimizer.step()
         losses.append(loss.item())
         if step % plan.measure_every == 0 or step == plan.steps:
-            share, mean = held_out_logit_diff(model, tokenizer, 512, seed=1)
+            share, mean = measured_logit_diff(model, tokenizer, 512, seed=1)
             yield {"step": step, "loss": math.fsum(losses) / len(losses), "positive": share, "logit_diff": mean}
             losses.clear()
     save_folder(model, out)
@@ -96,7 +96,7 @@ def language_loss(
 
 
 @torch.no_grad()
-def held_out_logit_diff(model: Any, tokenizer: Any, n: int, seed: int) -> tuple[float, float]:
+def measured_logit_diff(model: Any, tokenizer: Any, n: int, seed: int) -> tuple[float, float]:
     """Share of positive logit differences and their mean, over names and templates that training never pairs."""
     rng = np.random.default_rng(seed)
     pairs = [ioi_sentence(rng, HELD_OUT_NAMES, HELD_OUT_TEMPLATES) for _ in range(n)]

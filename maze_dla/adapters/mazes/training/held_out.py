@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,8 @@ def held_out_mazes(maze: MazeModel, n_mazes: int, seed: int) -> list[list[str]]:
     library = import_maze_dataset()
     tables = symmetries(maze.grid_n)
     config = library.MazeDatasetConfig.load({**maze.dataset_config, "n_mazes": 12 * n_mazes + 200, "seed": seed})
-    with seeded(seed):
+    with seeded(seed), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about a seed of our own
         made: Any = library.MazeDataset.generate(config, gen_parallel=False)
         kept = [m for m in made.mazes if is_held_out(corridor_cells(m), tables)][:n_mazes]
         return [list(m.as_tokens(maze.vocabulary.tokenizer)) for m in kept]

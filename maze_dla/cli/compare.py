@@ -1,0 +1,47 @@
+"""`maze-dla compare`: results side by side."""
+
+from __future__ import annotations
+
+import argparse
+
+from maze_dla.cli.parser import DONE, Commands, add_out, add_seed
+
+
+def add_compare(commands: Commands) -> None:
+    """Describe the command's arguments."""
+    text = "Set results side by side on scale-free measures: a table, a picture and the numbers as CSV."
+    compare = commands.add_parser("compare", help=text, description=text)
+    compare.add_argument(
+        "results",
+        nargs="*",
+        metavar="RESULT",
+        help="results that `report` or `ioi` wrote (default: the bundled maze model beside IOI)",
+    )
+    compare.add_argument(
+        "--model", metavar="NAME|FOLDER|FILE", help="without results: the model for IOI, as for `maze-dla ioi`"
+    )
+    compare.add_argument(
+        "--n-prompts",
+        type=int,
+        default=200,
+        metavar="N",
+        help="without results: prompts of each (default: %(default)s)",
+    )
+    add_seed(compare)
+    add_out(compare, "maze_dla_comparison")
+    compare.set_defaults(run=_compare)
+
+
+def _compare(chosen: argparse.Namespace) -> int:
+    from maze_dla.report.compare import attribute_both, read_results, write_comparison
+    from maze_dla.report.write import report_folder
+
+    with report_folder(chosen.out):
+        if chosen.results:
+            results = read_results(chosen.results)
+        else:
+            results = attribute_both(chosen.model, chosen.n_prompts, chosen.seed, chosen.device)
+        comparison, files = write_comparison(results, chosen.out)
+    print(comparison)
+    print(f"written: {', '.join(str(file) for file in files)}")
+    return DONE

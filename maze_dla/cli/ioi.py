@@ -1,0 +1,48 @@
+"""`maze-dla ioi`: Indirect Object Identification on GPT-2."""
+
+from __future__ import annotations
+
+import argparse
+
+from maze_dla.cli.parser import DONE, Commands, add_out, add_seed, print_report
+
+
+def add_ioi(commands: Commands) -> None:
+    """Describe the command's arguments."""
+    text = "Attribute a GPT-2 model's indirect object to its parts: the same report, on IOI prompts."
+    ioi = commands.add_parser("ioi", help=text, description=text)
+    ioi.add_argument(
+        "--model",
+        metavar="NAME|FOLDER|FILE",
+        help="gpt2-small or another GPT-2 by name, a Hugging Face folder, a checkpoint, or bundled "
+        "(default: gpt2-small where it is on this machine, else the bundled tiny model)",
+    )
+    ioi.add_argument(
+        "--n-prompts", type=int, metavar="N", help="how many to sample (default: the eight standard prompts)"
+    )
+    add_seed(ioi)
+    add_out(ioi, "maze_dla_ioi_report")
+    ioi.set_defaults(run=_ioi)
+
+
+def _ioi(chosen: argparse.Namespace) -> int:
+    from maze_dla.report.write import report_folder
+
+    with report_folder(chosen.out):
+        return _write_report(chosen)
+
+
+def _write_report(chosen: argparse.Namespace) -> int:
+    from maze_dla.adapters.ioi.load import load_gpt2
+    from maze_dla.adapters.ioi.prompts import ioi_prompts
+    from maze_dla.adapters.ioi.sources import BUNDLED_NAME
+    from maze_dla.engine.metrics import logit_diff
+    from maze_dla.report.write import write_report
+
+    model = load_gpt2(chosen.model, device=chosen.device)
+    batch = ioi_prompts(model, chosen.n_prompts, seed=chosen.seed)
+    report = write_report(model, batch, logit_diff(batch), chosen.out)
+    is_bundled = model.cfg.model_name == BUNDLED_NAME
+    note = "This is the bundled tiny model; for gpt2-small's figures give --model, or set MAZE_DLA_GPT2 to its folder."
+    print_report(report, note if is_bundled else "")
+    return DONE

@@ -1,0 +1,42 @@
+"""What the commands share: a parser whose errors are one line, and words for the terminal."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from maze_dla.report import Report
+
+DONE, BAD_INPUT, INTERRUPTED = 0, 2, 130
+Commands = argparse._SubParsersAction
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Refuse the arguments."""
+        self.exit(BAD_INPUT, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+
+def add_seed(parser: argparse.ArgumentParser) -> None:
+    """`--seed`, for whatever a command samples."""
+    parser.add_argument("--seed", type=int, default=0, help="seed of everything that is random (default: %(default)s)")
+
+
+def add_out(parser: argparse.ArgumentParser, default: str) -> None:
+    """`--out` and `--device`, which all reports have."""
+    parser.add_argument("--device", help="cpu, cuda or mps (default: cpu)")
+    parser.add_argument("--out", default=default, metavar="DIR", help="where to write (default: %(default)s)")
+
+
+def print_report(report: Report, *notes: str) -> None:
+    """The facts of a report, what is to be said of it, and where it is."""
+    width = max(len(name) for name, _ in report.facts)
+    for name, value in report.facts:
+        print(f"{name:<{width}}  {value}")
+    for note in (*notes, report.result.caution):
+        if note:
+            print(note)
+    print(f"written: {report.page}, {report.result_file} and {len(report.pictures)} pictures beside them")

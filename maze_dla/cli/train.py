@@ -1,0 +1,60 @@
+"""`maze-dla train`: the bundled models again."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from maze_dla.cli.parser import DONE, Commands
+
+
+def add_train(commands: Commands) -> None:
+    """Describe the command's arguments."""
+    text = "Train a bundled model again; the maze model goes on where a run in the folder stopped."
+    train = commands.add_parser("train", help=text, description=text)
+    train.add_argument("model", nargs="?", default="maze", help="maze or ioi (default: %(default)s)")
+    train.add_argument("--out", required=True, metavar="DIR", help="where checkpoints and the state to resume from go")
+    train.add_argument("--steps", type=int, metavar="N", help="how long (default: as the bundled model)")
+    train.set_defaults(run=_train)
+
+
+def _train(chosen: argparse.Namespace) -> int:
+    from maze_dla.errors import InputError
+    from maze_dla.report.write import writable_folder
+
+    runs = {"maze": _train_maze, "ioi": _train_ioi}
+    if chosen.model not in runs:
+        raise InputError(f"unknown model {chosen.model!r}, expected one of {', '.join(runs)}")
+    if chosen.steps is not None and chosen.steps < 1:
+        raise InputError(f"steps is at least 1, got {chosen.steps}")
+    runs[chosen.model](writable_folder(chosen.out), chosen.steps)
+    return DONE
+
+
+def _train_maze(out: Path, steps: int | None) -> None:
+    from maze_dla.adapters.mazes.training.held_out import held_out_accuracy
+    from maze_dla.adapters.mazes.training.loop import TrainingPlan
+    from maze_dla.adapters.mazes.training.run import checkpoint_file, train_bundled
+
+    plan = TrainingPlan(steps=steps or TrainingPlan.steps)
+    _print_measured(train_bundled(out, plan))
+    last = checkpoint_file(out, plan.steps)
+    for task, share in held_out_accuracy(last).items():
+        print(f"{task:<30}{share}")
+    print(f"written: {last}")
+
+
+def _train_ioi(out: Path, steps: int | None) -> None:
+    from maze_dla.adapters.ioi.training.held_out import held_out_logit_diff
+    from maze_dla.adapters.ioi.training.run import TrainingPlan, train_bundled
+
+    _print_measured(train_bundled(out, TrainingPlan(steps=steps or TrainingPlan.steps)))
+    positive, mean = held_out_logit_diff(out)
+    print(f"held-out logit difference: {mean} logits, positive on {positive}")
+    print(f"written: {out}")
+
+
+def _print_measured(measurements: Iterable[Mapping[str, float]]) -> None:
+    for measured in measurements:
+        print("  ".join(f"{name} {value:.4g}" for name, value in measured.items()), flush=True)

@@ -1,0 +1,60 @@
+"""What heads moved from each token of a prompt."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from maze_dla.errors import InputError
+from maze_dla.plots._axes import axes_or_new
+from maze_dla.plots._checks import check_count, check_prompt
+from maze_dla.plots._colours import SIGNED, symmetric_limit, text_colour
+from maze_dla.plots._words import head_name, in_lines, metric_name, shown_token
+from maze_dla.results.attribution import AttributionResult
+
+WRITTEN_SHARE = 0.04  # of the largest size: smaller numbers are left to their colour
+
+
+def token_sources(result: AttributionResult, prompt: int = 0, ax: Axes | None = None, k: int = 8) -> Axes:
+    """What the `k` strongest heads on a prompt, and all heads together, moved from each of its tokens, in logits.
+
+    Args:
+        result: from `attribute(..., sources=True)`.
+        prompt: which prompt.
+        ax: where to draw; a new figure by default.
+        k: how many heads, those whose contribution to this prompt is largest by size.
+
+    Raises:
+        InputError: a result without sources, no such prompt, or k below 1.
+    """
+    if result.sources is None:
+        raise InputError("this result has no sources to draw: ask with attribute(..., sources=True)")
+    check_prompt(result, prompt)
+    check_count(k, "k")
+    tokens = [shown_token(token, 14) for token in result.prompt_tokens[prompt]]
+    of_heads = result.sources[prompt].double().flatten(0, 1)[:, : len(tokens)].numpy()
+    strongest = np.argsort(-np.abs(result.heads[prompt].flatten().numpy()), kind="stable")[:k]
+    values = np.vstack([of_heads[strongest], of_heads.sum(0)])
+    names = [head_name(*divmod(int(i), result.heads.shape[2])) for i in strongest] + ["all heads"]
+    ax = axes_or_new(ax, (max(6.4, 1.8 + 0.56 * len(tokens)), 1.6 + 0.3 * len(names)))
+    limit = symmetric_limit(values)
+    image = ax.imshow(values, cmap=SIGNED, vmin=-limit, vmax=limit, aspect="auto")
+    _write(ax, values, image.to_rgba(values), WRITTEN_SHARE * limit)
+    ax.axhline(len(strongest) - 0.5, color="white", linewidth=3)
+    ax.set_yticks(range(len(names)), names, fontsize=8)
+    ax.set_xticks(range(len(tokens)), tokens, fontsize=8, rotation=45, ha="right", rotation_mode="anchor")
+    ax.tick_params(length=0)
+    ax.figure.colorbar(image, ax=ax, label="contribution (logits)")
+    target = shown_token(result.targets[prompt], 20)
+    ax.set_title(in_lines(f"Moved from each token, {metric_name(result)} (target {target})", 70), fontsize=10)
+    return ax
+
+
+def _write(ax: Axes, values: np.ndarray, colours: np.ndarray, least: float) -> None:
+    """The larger numbers in their cells, where there is room for them."""
+    if values.shape[1] > 40:
+        return
+    for (row, column), value in np.ndenumerate(values):
+        if abs(value) >= least:
+            colour = text_colour(colours[row, column])
+            ax.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=6.5, color=colour)

@@ -1,0 +1,42 @@
+"""One prompt of a report, looked at closely."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from maze_dla.adapters.mazes.prompts import MazePromptBatch
+from maze_dla.analysis import attribute, token_lens
+from maze_dla.engine.metrics import LinearMetric
+from maze_dla.engine.prompts import PromptBatch
+from maze_dla.results.attribution import AttributionResult
+from maze_dla.results.geometry import MazeGeometry
+from maze_dla.results.lens import TokenLensResult
+
+
+@dataclass(frozen=True)
+class CloseUp:
+    """One prompt: its sources, its token lens and, where it is about a maze, that maze."""
+
+    result: AttributionResult
+    tokens: TokenLensResult
+    maze: MazeGeometry | None
+    number: int
+
+
+def look_closely(model: Any, batch: PromptBatch, metric: LinearMetric, result: AttributionResult) -> CloseUp:
+    """A close look at one prompt, among those that the model gets right where there are any.
+
+    Of mazes the one with the longest path, of other prompts the one whose metric is nearest to the mean.
+    """
+    if isinstance(batch, MazePromptBatch):
+        worth = torch.tensor([float(len(batch.text(i).path)) for i in range(len(batch))])
+    else:
+        worth = -(result.metric - result.metric.mean()).abs().double()
+    number = int(torch.where(result.correct, worth, worth - worth.max() + worth.min() - 1).argmax())
+    alone = batch.select([number])
+    closely = attribute(model, alone, metric.select([number]), sources=True)
+    maze = alone.geometry(0) if isinstance(alone, MazePromptBatch) else None
+    return CloseUp(closely, token_lens(model, alone, k=5), maze, number)
