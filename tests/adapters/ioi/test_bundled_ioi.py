@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from maze_dla.adapters.ioi.training.run import TrainingPlan, train_bundled
 from maze_dla.adapters.ioi.words import HELD_OUT_NAMES, HELD_OUT_TEMPLATES, TRAINING_NAMES, TRAINING_TEMPLATES
 
 MIB = 2**20
+SIZES = ("n_layer", "n_head", "n_embd", "n_inner", "n_positions", "vocab_size", "activation_function", "model_type")
 
 
 def test_it_is_small() -> None:
@@ -62,8 +64,10 @@ def test_the_script_writes_a_folder_that_loads(tmp_path: Path) -> None:
     measured = list(train_bundled(tmp_path, TrainingPlan(steps=4, sentences=4, measure_every=2)))
     assert [m["step"] for m in measured] == [2, 4]
     assert {f.name for f in tmp_path.iterdir()} == {f.name for f in BUNDLED.iterdir()}
-    for name in ("vocab.json", "merges.txt", "tokenizer_config.json", "config.json"):
+    for name in ("vocab.json", "merges.txt", "tokenizer_config.json"):
         assert (tmp_path / name).read_text() == (BUNDLED / name).read_text()
+    made, kept = (json.loads((folder / "config.json").read_text()) for folder in (tmp_path, BUNDLED))
+    assert {k: v for k, v in made.items() if k in SIZES} == {k: kept[k] for k in SIZES}
     first = dla.load_gpt2(tmp_path)
     list(train_bundled(tmp_path, TrainingPlan(steps=4, sentences=4, measure_every=2)))
     assert torch.equal(dla.load_gpt2(tmp_path).W_E, first.W_E)

@@ -136,7 +136,8 @@ ERRORS: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "token outside": (
         {"mazes": [TEXT, LONG.replace("(2,1)", "(7,1)")]},
         PromptError,
-        "prompt 1, position 28: token '(7,1)' is not in the vocabulary of 20 tokens, whose cells are those of a 3x3 maze",
+        "prompt 1, position 28: token '(7,1)' is not in the vocabulary of 20 tokens, whose cells are those of a 3x3 "
+        "maze",
     ),
     "behind the end": (
         {"mazes": ["<PATH_START> (0,0)"]},
