@@ -48,9 +48,14 @@ def counted(n: int, noun: str) -> str:
 
 def shown_token(token: str, most: int | None = None) -> str:
     """A token on one line, its leading space as a dot, cut to at most `most` characters; "$" starts no formula."""
-    token = token.replace("\n", "\\n")
+    token = token.replace("\n", "\\n").replace("\r", "\\r")
     if token.startswith(" "):
         token = "·" + token[1:]
     if most is not None and len(token) > most:
         token = token[: max(most - 1, 1)] + "…"
-    return token.replace("$", r"\$")
+    return plain(token)
+
+
+def plain(text: str) -> str:
+    """Text in which "$" starts no formula."""
+    return text.replace("$", r"\$")

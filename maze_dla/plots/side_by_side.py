@@ -5,7 +5,7 @@ from __future__ import annotations
 from matplotlib.axes import Axes
 
 from maze_dla.plots._axes import new_grid
-from maze_dla.plots._words import in_lines
+from maze_dla.plots._words import in_lines, plain
 from maze_dla.plots.head_grid import heads
 from maze_dla.plots.layer_bars import layers
 from maze_dla.plots.lens_curves import lens
@@ -33,5 +33,5 @@ def comparison(compared: Comparison) -> tuple[tuple[Axes, ...], ...]:
         elif rows == 4:
             axes[3][column].set_axis_off()
         top = axes[0][column]
-        top.set_title(f"{in_lines(name, 60)}\n\n{top.get_title()}", fontsize=10)
+        top.set_title(f"{in_lines(plain(name), 60)}\n\n{top.get_title()}", fontsize=10)
     return axes

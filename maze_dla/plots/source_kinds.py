@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from maze_dla.errors import InputError
 from maze_dla.plots._axes import axes_or_new, quiet_frame
 from maze_dla.plots._colours import INK, NEGATIVE, POSITIVE
-from maze_dla.plots._words import counted, in_lines, metric_name
+from maze_dla.plots._words import counted, in_lines, metric_name, plain
 from maze_dla.results.attribution import AttributionResult
 from maze_dla.results.statistics import summarize
 
@@ -27,12 +27,12 @@ def source_kinds(result: AttributionResult, ax: Axes | None = None) -> Axes:
     net = summarize(result.sources_by_kind.double().sum((1, 2)))
     rows = range(len(result.kinds))
     ax = axes_or_new(ax)
-    ax.barh(rows, of_heads.clamp_min(0).sum(0), color=POSITIVE, height=0.6, label="heads that add")
-    ax.barh(rows, of_heads.clamp_max(0).sum(0), color=NEGATIVE, height=0.6, label="heads that take away")
+    ax.barh(rows, of_heads.clamp_min(0).sum(0).numpy(), color=POSITIVE, height=0.6, label="heads that add")
+    ax.barh(rows, of_heads.clamp_max(0).sum(0).numpy(), color=NEGATIVE, height=0.6, label="heads that take away")
     reach = (net.high - net.mean).numpy()
     ax.errorbar(net.mean.numpy(), rows, xerr=reach, fmt="o", color=INK, capsize=3, markersize=4, label="all heads")
     ax.axvline(0, color=INK, linewidth=0.8)
-    ax.set_yticks(rows, list(result.kinds))
+    ax.set_yticks(rows, [plain(kind) for kind in result.kinds])
     ax.invert_yaxis()
     ax.margins(y=0.1)
     ax.set_xlabel("mean contribution (logits)")

@@ -33,7 +33,7 @@ def token_sources(result: AttributionResult, prompt: int = 0, ax: Axes | None = 
     check_count(k, "k")
     tokens = [shown_token(token, 14) for token in result.prompt_tokens[prompt]]
     of_heads = result.sources[prompt].double().flatten(0, 1)[:, : len(tokens)].numpy()
-    strongest = np.argsort(-np.abs(result.heads[prompt].flatten().numpy()), kind="stable")[:k]
+    strongest = np.argsort(-np.abs(result.heads[prompt].double().flatten().numpy()), kind="stable")[:k]
     values = np.vstack([of_heads[strongest], of_heads.sum(0)])
     names = [head_name(*divmod(int(i), result.heads.shape[2])) for i in strongest] + ["all heads"]
     ax = axes_or_new(ax, (max(6.4, 1.8 + 0.56 * len(tokens)), 1.6 + 0.3 * len(names)))

@@ -86,7 +86,7 @@ class AttributionResult(PromptResult):
         n_embeddings = sum(label in ("embed", "pos_embed") for label in self.layer_labels)
         written = self.layer_labels[n_embeddings:]
         labels = ["0_pre" if written else "final_post"]
-        for label, following in zip(written, [*written[1:], None], strict=True):
+        for label, following in zip(written, [*written[1:], None], strict=False):
             if following is None:
                 labels.append("final_post")
             elif label.endswith("_attn_out") and following == label.replace("_attn_out", "_mlp_out"):

@@ -12,12 +12,13 @@ from torch import Tensor
 
 from maze_dla.errors import InputError
 from maze_dla.results.attribution import AttributionResult
-from maze_dla.results.measures import COUNTS, means, measures_of, resampled_means
+from maze_dla.results.measures import COUNTS, drawn_weights, measures_of, quantities
 
 if TYPE_CHECKING:
     import pandas as pd
 
 N_SAMPLES = 1000
+OUTSIDE = 0.025  # of the samples, at either end of an interval
 NOTHING = "-"
 
 
@@ -58,9 +59,9 @@ class Comparison:
         value, low, high = (float(t[measure, result]) for t in (self.values, self.low, self.high))
         if math.isnan(value):
             return NOTHING
-        form = "{:.0f}" if self.measures[measure] in COUNTS else "{:.1%}"
-        interval = "" if math.isnan(low) else f" [{form.format(low)}, {form.format(high)}]"
-        return form.format(value) + interval
+        written = _count if self.measures[measure] in COUNTS else _percent
+        interval = "" if math.isnan(low) else f" [{written(low)}, {written(high)}]"
+        return written(value) + interval
 
     def __repr__(self) -> str:
         rows = self.table()
@@ -79,6 +80,14 @@ class Comparison:
         return f"<table><tr>{top}</tr>{body}</table>"
 
 
+def _count(value: float) -> str:
+    return f"{value:.0f}"
+
+
+def _percent(value: float) -> str:
+    return f"{value:.1%}".replace("-0.0%", "0.0%")
+
+
 def compare(*results: AttributionResult, seed: int = 0) -> Comparison:
     """Set results beside each other on scale-free measures, a maze model beside GPT-2 on IOI for one.
 
@@ -86,6 +95,9 @@ def compare(*results: AttributionResult, seed: int = 0) -> Comparison:
     negative heads take away; the depth at which the lens reaches half; and, for results with `sources="kinds"` (or
     True), from which kind of token heads move what they move. Each is defined in `maze_dla.results.measures`. Where
     the mean metric is not positive there is no share of it, and no depth of half of it.
+
+    The intervals are over prompts, with the signs of heads as they were found. Where most heads do nothing, those of
+    the last two are too narrow: in simulations with 140 idle heads they held the truth in 77 to 92% of cases.
 
     Args:
         *results: of `attribute`, one for each column.
@@ -107,18 +119,25 @@ def compare(*results: AttributionResult, seed: int = 0) -> Comparison:
 
 
 def _measured(result: AttributionResult, seed: int) -> dict[str, tuple[float, float, float]]:
-    """Value, low and high of each measure of a result; a single prompt has no interval."""
-    measures, n = measures_of(result), len(result)
-    whole = means(result, torch.full((1, n), 1 / n, dtype=torch.float64))
-    drawn = list(resampled_means(result, N_SAMPLES, seed)) if n > 1 else []
-    ends = torch.tensor([0.025, 0.975], dtype=torch.float64)
+    """Value, low and high of each measure of a result."""
+    measures, of_prompts, n = measures_of(result), quantities(result), len(result)
+    whole = of_prompts.means(torch.full((1, n), 1 / n, dtype=torch.float64))
+    drawn = [of_prompts.means(w) for w in drawn_weights(n, N_SAMPLES, seed)] if n > 1 else []
     measured = {}
     for name, measure in measures.items():
-        value, low, high = float(measure(whole)[0]), math.nan, math.nan
-        if drawn and not math.isnan(value):
-            low, high = torch.cat([measure(m).double() for m in drawn]).nanquantile(ends).tolist()
-        measured[name] = (value, low, high)
+        value = float(measure(whole)[0])
+        samples = torch.cat([measure(m).double() for m in drawn]) if drawn else torch.empty(0)
+        measured[name] = (value, *_interval(samples)) if not math.isnan(value) else (math.nan,) * 3
     return measured
+
+
+def _interval(samples: Float[Tensor, "sample"]) -> tuple[float, float]:
+    """The middle 95% of the samples; NaN where there are none, or too many in which there is no such measure."""
+    missing = samples.isnan().double().mean() if len(samples) else 1.0
+    if missing > OUTSIDE:
+        return math.nan, math.nan
+    low, high = samples.nanquantile(torch.tensor([OUTSIDE, 1 - OUTSIDE], dtype=torch.float64)).tolist()
+    return low, high
 
 
 def _names(results: tuple[AttributionResult, ...]) -> tuple[str, ...]:

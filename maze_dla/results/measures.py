@@ -7,7 +7,7 @@ prompts drawn again (percentile bootstrap: Efron and Tibshirani 1993, chapter 13
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from jaxtyping import Float
@@ -17,11 +17,18 @@ from maze_dla.results.attribution import AttributionResult
 
 Values = Float[Tensor, "sample"]
 MOST = 0.9  # of the positive part
+N_HALVES = 32
+ROUNDING = 1e-6  # of float32 sums
 
 
 @dataclass(frozen=True, eq=False)
-class Means:
-    """Means over prompts in logits, one row for each sample of prompts."""
+class Quantities:
+    """What the measures are made of, in logits: means over prompts, one row for each sample of prompts.
+
+    Sums over heads that add, or over sizes, grow with noise if each mean's sign is taken from the same numbers as its
+    size: many heads that do nothing would seem to do much. So a head's sign for a prompt comes from the half of the
+    prompts that it is not in, averaged over random halves; what is noise then cancels in the sum.
+    """
 
     metric: Float[Tensor, "sample"]
     attention: Float[Tensor, "sample"]
@@ -29,77 +36,102 @@ class Means:
     embeddings: Float[Tensor, "sample"]
     constant: Float[Tensor, "sample"]
     lens: Float[Tensor, "sample depth"]
-    heads: Float[Tensor, "sample head"]
-    by_kind: Float[Tensor, "sample head kind"] | None
+    added: Float[Tensor, "sample head"]
+    taken: Float[Tensor, "sample head"]
+    moved: Float[Tensor, "sample kind"]
+
+    def means(self, weights: Float[Tensor, "drawn sample"]) -> Quantities:
+        """The means under each row's weights of the samples."""
+        return Quantities(**{f.name: weights @ getattr(self, f.name) for f in fields(self)})
 
 
-def means(result: AttributionResult, weights: Float[Tensor, "sample prompt"]) -> Means:
-    """The means of a result under each sample's weights of the prompts."""
-
-    def mean(values: Float[Tensor, "prompt ..."]) -> Float[Tensor, "sample ..."]:
-        return torch.einsum("sp,p...->s...", weights, values.double())
-
-    layers = mean(result.layers)
+def quantities(result: AttributionResult) -> Quantities:
+    """The quantities of each prompt; heads in the order of their means, the largest first."""
+    layers, heads = result.layers.double(), result.heads.double().flatten(1)
+    heads = heads[:, heads.mean(0).argsort(descending=True, stable=True)]
+    above, below = _signs_elsewhere(heads)
+    by_kind = heads.new_zeros(len(result), 0, 0)
+    if result.sources_by_kind is not None:
+        by_kind = result.sources_by_kind.double().flatten(1, 2)
+    kinds_above, kinds_below = _signs_elsewhere(by_kind)
 
     def written(*ends: str) -> Values:
         return layers[:, [label.endswith(ends) for label in result.layer_labels]].sum(1)
 
-    by_kind = None if result.sources_by_kind is None else mean(result.sources_by_kind).flatten(1, 2)
-    return Means(
-        metric=mean(result.metric),
+    return Quantities(
+        metric=result.metric.double(),
         attention=written("attn_out"),
         mlps=written("mlp_out"),
         embeddings=written("embed"),
-        constant=mean(result.constant),
-        lens=mean(result.lens().values),
-        heads=mean(result.heads).flatten(1),
-        by_kind=by_kind,
+        constant=result.constant.double(),
+        lens=result.lens().values.double(),
+        added=heads * above,
+        taken=-heads * below,
+        moved=(by_kind * (kinds_above - kinds_below)).sum(1),
     )
 
 
-def _share(part: Values, m: Means) -> Values:
+def _signs_elsewhere(values: Float[Tensor, "prompt ..."]) -> tuple[Tensor, Tensor]:
+    """For each prompt how often, over random halves, the mean of the half without it is above and below zero."""
+    n = len(values)
+    if n == 1:
+        return (values > 0).double(), (values < 0).double()
+    generator = torch.Generator().manual_seed(0)
+    above, below = torch.zeros_like(values), torch.zeros_like(values)
+    for _ in range(N_HALVES):
+        first, second = torch.randperm(n, generator=generator).tensor_split(2)
+        for half, other in ((first, second), (second, first)):
+            mean = values[other].mean(0)
+            above[half] += mean > 0
+            below[half] += mean < 0
+    return above / N_HALVES, below / N_HALVES
+
+
+def _share(part: Values, m: Quantities) -> Values:
     return torch.where(m.metric > 0, part / m.metric, torch.nan)
 
 
-def attention_share(m: Means) -> Values:
+def attention_share(m: Quantities) -> Values:
     """Share of the metric that attention layers write, biases included; needs a metric that is positive on average."""
     return _share(m.attention, m)
 
 
-def mlp_share(m: Means) -> Values:
+def mlp_share(m: Quantities) -> Values:
     """Share of the metric that MLPs write; needs a metric that is positive on average."""
     return _share(m.mlps, m)
 
 
-def embedding_share(m: Means) -> Values:
+def embedding_share(m: Quantities) -> Values:
     """Share of the metric that token and position embeddings write; needs a metric that is positive on average."""
     return _share(m.embeddings, m)
 
 
-def constant_share(m: Means) -> Values:
+def constant_share(m: Quantities) -> Values:
     """Share of the metric in the biases of final norm and unembedding; the four shares sum to one."""
     return _share(m.constant, m)
 
 
-def heads_for_most(m: Means) -> Values:
+def heads_for_most(m: Quantities) -> Values:
     """The least number of heads that together write 90% of what all heads with a positive mean write."""
-    positive = m.heads.clamp_min(0).sort(1, descending=True).values
-    total = positive.sum(1, keepdim=True)
-    needed = 1 + (positive.cumsum(1) < MOST * total * (1 - 1e-12)).sum(1)
-    return torch.where(total[:, 0] > 0, needed.double(), torch.nan)
+    total = m.added.sum(1)
+    if not m.added.shape[1]:
+        return torch.full_like(total, torch.nan)
+    enough = m.added.cumsum(1) >= MOST * total[:, None] * (1 - ROUNDING)
+    return torch.where(total > 0, 1.0 + enough.int().argmax(1), torch.nan)
 
 
-def heads_for_most_share(m: Means) -> Values:
+def heads_for_most_share(m: Quantities) -> Values:
     """The number of heads that carry 90% of the positive part, as a share of all heads."""
-    return heads_for_most(m) / m.heads.shape[1] if m.heads.shape[1] else torch.full_like(m.metric, torch.nan)
+    return heads_for_most(m) / m.added.shape[1]
 
 
-def taken_away(m: Means) -> Values:
+def taken_away(m: Quantities) -> Values:
     """What heads with a negative mean take away, as a share of what heads with a positive mean add."""
-    return -m.heads.clamp_max(0).sum(1) / m.heads.clamp_min(0).sum(1)
+    added = m.added.sum(1)
+    return torch.where(added > 0, m.taken.sum(1) / added, torch.nan)
 
 
-def half_depth(m: Means) -> Values:
+def half_depth(m: Quantities) -> Values:
     """The first depth at which the lens, at the final norm's scale, reaches half of the metric.
 
     As a share of the way: 0 behind the embeddings, 1 at the end; needs a metric that is positive on average.
@@ -108,18 +140,17 @@ def half_depth(m: Means) -> Values:
     return torch.where(m.metric > 0, reached / max(m.lens.shape[1] - 1, 1), torch.nan)
 
 
-def moved_from(m: Means, kind: int) -> Values:
+def moved_from(m: Quantities, kind: int) -> Values:
     """Share of what heads move that comes from tokens of one kind.
 
     Of each head the size of its mean contribution from that kind, whichever its sign, summed over heads; the shares
     of all kinds sum to one.
     """
-    assert m.by_kind is not None
-    sizes = m.by_kind.abs().sum(1)
-    return sizes[:, kind] / sizes.sum(1)
+    total = m.moved.sum(1)
+    return torch.where(total > 0, m.moved[:, kind] / total, torch.nan)
 
 
-MEASURES: dict[str, Callable[[Means], Values]] = {
+MEASURES: dict[str, Callable[[Quantities], Values]] = {
     "written by attention": attention_share,
     "written by MLPs": mlp_share,
     "written by embeddings": embedding_share,
@@ -133,7 +164,7 @@ COUNTS = ("heads that carry 90% of the positive part",)
 MOVED = "moved by heads from: "
 
 
-def measures_of(result: AttributionResult) -> dict[str, Callable[[Means], Values]]:
+def measures_of(result: AttributionResult) -> dict[str, Callable[[Quantities], Values]]:
     """The measures that a result has, by name: those of the sources where they were asked for by kind."""
     from functools import partial
 
@@ -141,12 +172,10 @@ def measures_of(result: AttributionResult) -> dict[str, Callable[[Means], Values
     return {**MEASURES, **{f"{MOVED}{kind}": partial(moved_from, kind=i) for i, kind in enumerate(kinds)}}
 
 
-def resampled_means(result: AttributionResult, n_samples: int, seed: int, at_once: int = 100) -> Iterator[Means]:
-    """The means over prompts drawn with replacement, some samples at a time."""
+def drawn_weights(n: int, n_samples: int, seed: int, at_once: int = 100) -> Iterator[Float[Tensor, "drawn prompt"]]:
+    """The weights of `n` prompts in samples drawn with replacement, some samples at a time."""
     generator = torch.Generator().manual_seed(seed)
-    n = len(result)
     for start in range(0, n_samples, at_once):
         drawn = torch.randint(n, (min(at_once, n_samples - start), n), generator=generator)
         weights = torch.zeros(len(drawn), n, dtype=torch.float64)
-        weights.scatter_add_(1, drawn, torch.full_like(drawn, 1, dtype=torch.float64))
-        yield means(result, weights / n)
+        yield weights.scatter_add_(1, drawn, torch.full_like(drawn, 1, dtype=torch.float64)) / n

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import ast
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from maze_dla import plots
+
+
+def with_kinds(result):
+    by_kind = torch.stack([result.heads, 0 * result.heads], -1)
+    return replace(result, kinds=("words", "rest"), sources_by_kind=by_kind)
 
 
 @pytest.fixture
@@ -22,11 +29,13 @@ def every(attribution, depths, tokens, maze):
         "token_lens": lambda ax: plots.token_lens(tokens(), ax=ax),
         "maze_sources": lambda ax: plots.maze_sources(result, maze, ax=ax),
         "maze_attention": lambda ax: plots.maze_attention(result, maze, ax=ax),
+        "token_sources": lambda ax: plots.token_sources(result, ax=ax),
+        "source_kinds": lambda ax: plots.source_kinds(with_kinds(result), ax=ax),
     }
 
 
 def test_all_are_tried(every):
-    assert {*every, "maze_sources_and_attention"} == set(plots.__all__)
+    assert {*every, "maze_sources_and_attention", "comparison"} == set(plots.__all__)
 
 
 def test_a_call_with_axes_draws_there_and_opens_no_figure(every):
