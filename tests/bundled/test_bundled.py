@@ -49,12 +49,17 @@ def test_figures_have_not_changed(maze):
 
 
 def swap_heads(model):
-    weight = model.state_dict()["blocks.5.attn.o.weight"].unflatten(1, (-1, model.cfg.d_head))
+    state = model.state_dict()
+    if "blocks.5.attn.W_O" in state:  # TransformerLens 2 and 3
+        weight = state["blocks.5.attn.W_O"].transpose(0, 1)
+    else:
+        weight = state["blocks.5.attn.o.weight"].unflatten(1, (-1, model.cfg.d_head))
     weight.copy_(weight[:, [1, 0, 2, 3]].clone())
 
 
 def drop_bias(model):
-    model.state_dict()["blocks.2.mlp.out.bias"].zero_()
+    state = model.state_dict()
+    state["blocks.2.mlp.b_out" if "blocks.2.mlp.b_out" in state else "blocks.2.mlp.out.bias"].zero_()
 
 
 @pytest.mark.parametrize("damage", [swap_heads, drop_bias])

@@ -8,6 +8,7 @@ import torch
 
 import maze_dla as dla
 from maze_dla.adapters.mazes.lattice import MazeText
+from maze_dla.adapters.mazes.library import legacy_tokenizer
 from maze_dla.adapters.mazes.training.batches import Vocabulary, make_batch
 from maze_dla.adapters.mazes.training.corridors import (
     CorridorPool,
@@ -21,7 +22,6 @@ from maze_dla.adapters.mazes.training.held_out import held_out_mazes
 from maze_dla.adapters.mazes.training.loop import TrainingPlan, TrainingState, batch_loss, train
 from maze_dla.adapters.mazes.training.run import train_bundled
 from maze_dla.adapters.mazes.training.save import save_checkpoint
-from maze_dla.adapters.mazes.vocabulary import legacy_tokenizer
 from maze_dla.cli import main
 
 GRID_N = 5

@@ -36,11 +36,11 @@ class Run:
         return self.logits_at(self.final, self.scale_of(self.final))
 
     def scale_of(self, residual: Tensor) -> Tensor:
-        return norm_scale(self.model.ln_final, residual, self.model.cfg)
+        return norm_scale(final_norm(self.model), residual, self.model.cfg)
 
     def logits_at(self, residual: Tensor, scale: Tensor) -> Tensor:
         """The logits of a residual [position, d_model] whose norm divides by the given scale [position]."""
-        normed = normalize(self.model.ln_final, residual, scale, self.model.cfg)
+        normed = normalize(final_norm(self.model), residual, scale, self.model.cfg)
         return normed @ self.model.W_U.detach().double() + self.model.b_U.detach().double()
 
     def contribution(self, vector: Tensor, coefficients: Tensor, position: int) -> Tensor:
@@ -48,7 +48,7 @@ class Run:
         kind = str(self.model.cfg.normalization_type).upper()
         if kind.startswith("LN"):
             vector = vector - vector.mean(-1, keepdim=True)
-        weight = parameter(self.model.ln_final, "w")
+        weight = parameter(final_norm(self.model), "w")
         vector = vector if weight is None or kind.endswith("PRE") or kind == "NONE" else vector * weight
         logits = vector / self.scale_of(self.final)[position] @ self.model.W_U.detach().double()
         return logits @ coefficients
@@ -64,11 +64,11 @@ def run(model: Any, ids: list[int]) -> Run:
         residual = residual + out.layers["pos_embed"]
     for i, block in enumerate(model.blocks):
         out.depths[f"{i}_pre"] = residual
-        out.layers[f"{i}_attn_out"] = attention(out, block, own_norm(block.ln1, residual, model.cfg))
+        out.layers[f"{i}_attn_out"] = attention(out, block, own_norm(getattr(block, "ln1", None), residual, model.cfg))
         residual = residual + out.layers[f"{i}_attn_out"]
         if not model.cfg.attn_only:
             out.depths[f"{i}_mid"] = residual
-            out.layers[f"{i}_mlp_out"] = mlp(out, block, own_norm(block.ln2, residual, model.cfg))
+            out.layers[f"{i}_mlp_out"] = mlp(out, block, own_norm(getattr(block, "ln2", None), residual, model.cfg))
             residual = residual + out.layers[f"{i}_mlp_out"]
     out.depths["final_post"] = residual
     return out
@@ -81,8 +81,9 @@ def attention(out: Run, block: Any, x: Tensor) -> Tensor:
     heads, sources, patterns = [], [], []
     for h in range(cfg.n_heads):
         q = x @ parameter(attn, "W_Q")[h] + parameter(attn, "b_Q")[h]
-        k = x @ parameter(attn, "W_K")[h // group] + parameter(attn, "b_K")[h // group]
-        v = x @ parameter(attn, "W_V")[h // group] + parameter(attn, "b_V")[h // group]
+        own = h // group if len(attn.W_K) < cfg.n_heads else h  # some classes repeat grouped weights
+        k = x @ parameter(attn, "W_K")[own] + parameter(attn, "b_K")[own]
+        v = x @ parameter(attn, "W_V")[own] + parameter(attn, "b_V")[own]
         if cfg.positional_embedding_type == "rotary":
             q, k = rotate(q, cfg.rotary_base), rotate(k, cfg.rotary_base)
         scores = q @ k.T / cfg.d_head**0.5
@@ -106,7 +107,7 @@ def mlp(out: Run, block: Any, x: Tensor) -> Tensor:
     b_in, b_out = parameter(block.mlp, "b_in"), parameter(block.mlp, "b_out")
     if W_gate is not None:
         gate = x @ W_gate
-        post = gate / (1 + (-gate).exp()) * (x @ W_in)
+        post = gate / (1 + (-gate).exp()) * (x @ W_in) + (0 if b_in is None else b_in)
     else:
         pre = x @ W_in + b_in
         post = pre * 0.5 * (1 + torch.erf(pre / 2**0.5))
@@ -121,6 +122,11 @@ def rotate(x: Tensor, base: float) -> Tensor:
     speed = base ** (-torch.arange(0, x.shape[-1], 2).double() / x.shape[-1])
     angle = torch.arange(len(x)).double()[:, None] * speed
     return torch.view_as_real(pairs * torch.polar(torch.ones_like(angle), angle)).flatten(-2)
+
+
+def final_norm(model: Any) -> Any:
+    """Some classes have none where none is asked for."""
+    return getattr(model, "ln_final", None)
 
 
 def own_norm(norm: Any, x: Tensor, cfg: Any) -> Tensor:

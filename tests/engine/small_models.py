@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from functools import cache
@@ -9,13 +10,18 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformer_lens.config.transformer_bridge_config import TransformerBridgeConfig
-from transformer_lens.model_bridge import TransformerBridge
 
 from maze_dla.adapters.transformer_lens import TransformerLensModel, residual_model
 from maze_dla.engine.metrics import LinearMetric, correct_vs_other
 from maze_dla.engine.model import Reads
 from maze_dla.engine.prompts import PromptBatch
+
+try:
+    import transformer_lens.model_bridge.sources.native  # noqa: F401
+
+    HOOKED = os.environ.get("MAZE_DLA_TEST_CLASS") == "HookedTransformer"
+except ImportError:
+    HOOKED = True
 
 D_VOCAB = 23
 SIZES = {"d_model": 24, "d_head": 8, "n_heads": 3, "n_layers": 2, "n_ctx": 48, "d_vocab": D_VOCAB, "d_mlp": 40}
@@ -33,14 +39,43 @@ LENGTHS = (5, 31, 17, 9, 40, 12, 26)
 def make_model(dtype: torch.dtype = torch.float32, seed: int = 1, **settings: Any) -> Any:
     """A random model in which every parameter matters, biases and norm weights too."""
     chosen = {"normalization_type": "LN", "act_fn": "gelu", **SIZES, **settings}
-    cfg = TransformerBridgeConfig(architecture="TransformerLensNative", seed=0, **chosen)
-    model = TransformerBridge.boot_native(cfg, dtype=dtype)
+    model = new_hooked_transformer(chosen, dtype) if HOOKED else new_bridge(chosen, dtype)
     generator = torch.Generator().manual_seed(seed)
-    bias = model.unembed.original_component.bias  # a buffer of zeros: the native model has no b_U of its own
+    # the native bridge's b_U is a buffer of zeros
+    extra = [] if HOOKED else [model.unembed.original_component.bias]
     with torch.no_grad():
-        for tensor in (*model.parameters(), bias):
+        for tensor in (*model.parameters(), *extra):
             tensor.add_(0.3 * torch.randn(tensor.shape, generator=generator, dtype=torch.float64).to(dtype))
     return model
+
+
+def new_bridge(settings: dict[str, Any], dtype: torch.dtype) -> Any:
+    """The newest TransformerLens's own model class."""
+    from transformer_lens.config.transformer_bridge_config import TransformerBridgeConfig
+    from transformer_lens.model_bridge import TransformerBridge
+
+    cfg = TransformerBridgeConfig(architecture="TransformerLensNative", seed=0, **settings)
+    return TransformerBridge.boot_native(cfg, dtype=dtype)
+
+
+def new_hooked_transformer(settings: dict[str, Any], dtype: torch.dtype) -> Any:
+    """The model class of TransformerLens 2 and 3."""
+    from transformer_lens import HookedTransformer, HookedTransformerConfig
+
+    rotary = {"rotary_dim": settings["d_head"], "rotary_adjacent_pairs": True, "rotary_base": 10000.0}
+    more = rotary if settings.get("positional_embedding_type") == "rotary" else {}
+    with torch.random.fork_rng(devices=[]):
+        return HookedTransformer(HookedTransformerConfig(**settings, **more, dtype=dtype, device="cpu", seed=0)).eval()
+
+
+def inner(component: Any) -> Any:
+    """What computes inside a component: a bridge wraps it."""
+    return getattr(component, "original_component", component)
+
+
+def b_in(mlp: Any) -> Tensor:
+    """The bias of an MLP's first layer."""
+    return mlp.b_in if HOOKED else mlp.original_component.fc_in.original_component.bias
 
 
 @cache

@@ -15,7 +15,7 @@ from maze_dla.engine.model import Wanted
 from maze_dla.engine.passes import run
 from maze_dla.errors import CompletenessError
 
-from .small_models import make_batch, random_metric, with_block
+from .small_models import inner, make_batch, random_metric, with_block
 from .small_models import make_model as fresh_model
 
 METHODS: dict[str, Callable[..., Any]] = {
@@ -83,7 +83,7 @@ def test_an_error_inside_the_forward_pass_leaves_no_trace(name: str, monkeypatch
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(model.blocks[1].attn.original_component, "forward", fail)
+        patch.setattr(inner(model.blocks[1].attn), "forward", fail)
         with pytest.raises(KeyboardInterrupt):
             METHODS[name](model, batch)
     assert state_of(model) == state
@@ -102,7 +102,7 @@ def test_the_state_would_show_a_trace() -> None:
     """What the tests above compare does change when something is left behind."""
     model = make_model()
     state = state_of(model)
-    handle = model.blocks[0].attn.original_component.register_forward_hook(lambda *_: None)
+    handle = inner(model.blocks[0].attn).register_forward_hook(lambda *_: None)
     assert state_of(model)["hooks"] == state["hooks"] + 1
     handle.remove()
     with torch.no_grad():

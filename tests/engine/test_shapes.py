@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import beartype
 import jaxtyping
 import pytest
 import torch
@@ -34,6 +35,8 @@ REFUSED: dict[str, Any] = {
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_wrong_shape_is_refused(name: str) -> None:
+    if name == "weights for other prompts" and beartype.__version_info__ < (0, 15):
+        pytest.skip(f"beartype {beartype.__version__} does not look at the fields of a dataclass")
     with pytest.raises(jaxtyping.TypeCheckError):
         REFUSED[name]()
 

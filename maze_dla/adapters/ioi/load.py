@@ -13,7 +13,7 @@ from torch import Tensor
 from maze_dla.adapters.ioi.sources import BUNDLED, GPT2_SMALL, GPT2Source, find_gpt2
 from maze_dla.adapters.ioi.weights import EMBEDDING, HEAD, State, check_weights, read_folder, read_json, read_weights
 from maze_dla.adapters.transformer_lens.build import check_placement
-from maze_dla.adapters.transformer_lens.hugging_face import bridge_hugging_face
+from maze_dla.adapters.transformer_lens.hugging_face import from_hugging_face
 from maze_dla.errors import CheckpointError, ModelError
 
 HEADS = {768: 12, 1024: 16, 1280: 20, 1600: 25}  # of each of GPT-2's widths
@@ -29,7 +29,9 @@ def load_gpt2(
     *,
     architecture: str | Path | None = None,
 ) -> Any:
-    """Load a GPT-2 model as a `TransformerBridge`, weights as stored.
+    """Load a GPT-2 model as a model of TransformerLens (a `TransformerBridge`, before version 3 a `HookedTransformer`).
+
+    Weights are as stored: nothing is folded or centred.
 
     Before it is returned its logits on one prompt are compared with those of Hugging Face's model on the CPU, in
     float32: on some devices (mps) they are known to come out wrong.
@@ -58,7 +60,7 @@ def load_gpt2(
     with torch.random.fork_rng(devices=[]):  # the first weights are random, and at once replaced
         model = _model(config, state, found.path)
         expected = self_check_logits(model)
-        bridge = bridge_hugging_face(model, tokenizer, found.name)
+        bridge = from_hugging_face(model, tokenizer, found.name)
     if device is not None:
         bridge = bridge.to(device)
     check_logits(bridge, expected)

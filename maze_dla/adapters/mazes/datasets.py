@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from maze_dla.adapters.mazes.randomness import seeded
-from maze_dla.adapters.mazes.vocabulary import MazeVocabulary, import_maze_dataset
+from maze_dla.adapters.mazes.library import import_maze_dataset, with_its_format_key
+from maze_dla.adapters.mazes.randomness import global_state_kept, seeded
+from maze_dla.adapters.mazes.vocabulary import MazeVocabulary
 from maze_dla.container import read_container
 from maze_dla.errors import DatasetError, InputError
 
@@ -57,9 +58,9 @@ def read_dataset(path: str | Path) -> list[Any]:
         raise DatasetError(f"{path}: no saved data set of mazes, it holds {', '.join(content)}")
     try:
         library = import_maze_dataset()
-        with warnings.catch_warnings():
+        with global_state_kept(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about a seed of the data set's own
-            return list(library.MazeDataset.load(content).mazes)
+            return list(library.MazeDataset.load(with_its_format_key(content)).mazes)
     except Exception as problem:  # maze-dataset raises whatever a damaged field leads to
         raise DatasetError(f"{path}: maze-dataset cannot load it ({type(problem).__name__}: {problem})") from problem
 
@@ -75,7 +76,9 @@ def _generate(config: Mapping[str, Any], n_mazes: int, seed: int) -> list[Any]:
         for _ in range(GENERATION_ROUNDS):
             with seeded(seed), warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # about a seed of our own
-                cfg = library.MazeDatasetConfig.load({**base, "applied_filters": kept, "n_mazes": wanted, "seed": seed})
+                cfg = library.MazeDatasetConfig.load(
+                    with_its_format_key({**base, "applied_filters": kept, "n_mazes": wanted, "seed": seed})
+                )
                 made = library.MazeDataset.from_config(
                     cfg, load_local=False, save_local=False, do_download=False, do_generate=True, verbose=False
                 )
@@ -89,6 +92,11 @@ def _generate(config: Mapping[str, Any], n_mazes: int, seed: int) -> list[Any]:
 
 
 def _written(mazes: Sequence[Any], vocabulary: MazeVocabulary, seed: int) -> TokenLists:
+    if vocabulary.tokenizer is None:
+        raise DatasetError(
+            "this version of maze-dataset does not know the checkpoint's tokenizer and cannot write mazes with it: "
+            "give token lists, or install maze-dataset 1.0 or later"
+        )
     with seeded(seed):  # the order of an adjacency list is random
         return [list(maze.as_tokens(vocabulary.tokenizer)) for maze in mazes]
 

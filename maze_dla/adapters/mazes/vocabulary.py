@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,6 +13,8 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from maze_dla.adapters.mazes.lattice import cell_of
+from maze_dla.adapters.mazes.library import has_modular_tokenizers, import_maze_dataset, legacy_tokenizer
+from maze_dla.adapters.mazes.modular import modular_tokens, writes_as_before
 from maze_dla.container import NEW_KEY
 from maze_dla.errors import CheckpointError, MazeDlaError, PromptError
 
@@ -57,15 +58,6 @@ class MazeVocabulary:
         return torch.tensor([c is not None and max(c) < grid_n for c in cells])
 
 
-def import_maze_dataset() -> Any:
-    """maze-dataset, without its warning about a part that is not used here."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import maze_dataset
-        import maze_dataset.tokenization
-    return maze_dataset
-
-
 def vocabulary_of(config: Mapping[str, Any], file: Path) -> MazeVocabulary:
     """The vocabulary from a checkpoint's config: a tokenizer's, or the list of tokens of the 2023 files.
 
@@ -73,6 +65,9 @@ def vocabulary_of(config: Mapping[str, Any], file: Path) -> MazeVocabulary:
         CheckpointError: neither is there, or the tokenizer is unknown.
     """
     saved = config.get("maze_tokenizer")
+    if isinstance(saved, dict) and _kind(saved) == "MazeTokenizerModular" and not has_modular_tokenizers():
+        writer = legacy_tokenizer("AOTP_UT_uniform", None) if writes_as_before(saved) else None
+        return MazeVocabulary(modular_tokens(), writer)
     if isinstance(saved, dict):
         tokenizer = _load_tokenizer(saved, config, file)
         return MazeVocabulary(tuple(tokenizer.token_arr), tokenizer)
@@ -87,8 +82,12 @@ def vocabulary_of(config: Mapping[str, Any], file: Path) -> MazeVocabulary:
     return MazeVocabulary(tuple(listed), legacy_tokenizer("AOTP_UT_uniform", None))
 
 
+def _kind(saved: Mapping[str, Any]) -> str:
+    return str(saved.get(NEW_KEY, "")).split("(")[0]
+
+
 def _load_tokenizer(saved: Mapping[str, Any], config: Mapping[str, Any], file: Path) -> Any:
-    kind = str(saved.get(NEW_KEY, "")).split("(")[0]
+    kind = _kind(saved)
     tokenization = import_maze_dataset().tokenization
     try:
         if kind == "MazeTokenizer":
@@ -116,11 +115,3 @@ def _without_types(saved: Any) -> Any:
     if isinstance(saved, Mapping):
         return {k: _without_types(v) for k, v in saved.items() if k != "_type_"}
     return [_without_types(v) for v in saved] if isinstance(saved, list) else saved
-
-
-def legacy_tokenizer(mode: str, max_grid_size: int | None) -> Any:
-    """maze-dataset's tokenizer of a mode, for lattices up to a size."""
-    tokenization = import_maze_dataset().tokenization
-    return tokenization.MazeTokenizer(
-        tokenization_mode=tokenization.TokenizationMode[mode], max_grid_size=max_grid_size
-    )  # fmt: skip

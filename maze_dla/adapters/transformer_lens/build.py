@@ -26,6 +26,7 @@ class DecoderSpec:
     normalization_type: str
     positional_embedding_type: str
     name: str
+    eps: float = 1e-5
 
 
 def build_decoder(
@@ -67,7 +68,7 @@ def _newest_class(spec: DecoderSpec, state: dict[str, Tensor]) -> Any:
         from transformer_lens.model_bridge import TransformerBridge
         from transformer_lens.utilities.tl_checkpoint_conversion import convert_tl_checkpoint
     except ImportError:
-        return _hooked_transformer(spec, state)
+        return hooked_transformer(spec, state)
     return _bridge(TransformerBridge, convert_tl_checkpoint, spec, state)
 
 
@@ -80,7 +81,8 @@ def _bridge(bridge: Any, convert: Any, spec: DecoderSpec, state: dict[str, Tenso
     return model
 
 
-def _hooked_transformer(spec: DecoderSpec, state: dict[str, Tensor]) -> Any:
+def hooked_transformer(spec: DecoderSpec, state: dict[str, Tensor]) -> Any:
+    """The model class of TransformerLens 2 and 3 with these weights."""
     import transformer_lens as older  # TransformerLens 2 and 3
 
     cfg: Any = getattr(older, "HookedTransformerConfig")  # noqa: B009 (gone in TransformerLens 4)
@@ -104,4 +106,5 @@ def _sizes(spec: DecoderSpec) -> dict[str, Any]:
         "act_fn": spec.act_fn,
         "normalization_type": spec.normalization_type,
         "positional_embedding_type": spec.positional_embedding_type,
+        "eps": spec.eps,
     }

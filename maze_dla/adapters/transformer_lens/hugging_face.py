@@ -1,21 +1,51 @@
-"""Hugging Face models in memory as models of TransformerLens."""
+"""Hugging Face models in memory as models of TransformerLens, with the newest class that is installed."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from maze_dla.adapters.transformer_lens.build import DecoderSpec, hooked_transformer
 
-def bridge_hugging_face(hf_model: Any, tokenizer: Any, name: str) -> Any:
-    """A `TransformerBridge` around a causal language model of transformers, with its weights as they are.
 
-    The Hugging Face model becomes part of the bridge and should not be used by itself afterwards. Nothing is looked
-    up outside: without a tokenizer the bridge has none.
+def from_hugging_face(hf_model: Any, tokenizer: Any, name: str) -> Any:
+    """A TransformerLens model with the weights of a GPT-2 of transformers, as they are.
+
+    A `TransformerBridge` where TransformerLens has it: the Hugging Face model then becomes part of the bridge and
+    should not be used by itself afterwards. Before version 3 a `HookedTransformer`. Nothing is looked up outside:
+    without a tokenizer the model has none.
     """
-    from transformer_lens.model_bridge.sources import build_bridge_from_module
-
     hf_model.set_attn_implementation("eager")  # the only one that shows attention patterns
+    try:
+        from transformer_lens.model_bridge.sources import build_bridge_from_module
+    except ImportError:
+        return _hooked_gpt2(hf_model, tokenizer, name).eval()
     architecture = type(hf_model).__name__
-    bridge = build_bridge_from_module(
+    return build_bridge_from_module(
         hf_model, architecture, hf_config=hf_model.config, tokenizer=tokenizer, model_name=name
+    ).eval()
+
+
+def _hooked_gpt2(hf_model: Any, tokenizer: Any, name: str) -> Any:
+    from transformer_lens.pretrained.weight_conversions.gpt2 import convert_gpt2_weights
+
+    config = hf_model.config
+    spec = DecoderSpec(
+        n_layers=config.n_layer,
+        n_heads=config.n_head,
+        d_model=config.n_embd,
+        d_head=config.n_embd // config.n_head,
+        d_mlp=config.n_inner or 4 * config.n_embd,
+        d_vocab=config.vocab_size,
+        n_ctx=config.n_positions,
+        act_fn=config.activation_function,
+        normalization_type="LN",
+        positional_embedding_type="standard",
+        name=name,
+        eps=config.layer_norm_epsilon,
     )
-    return bridge.eval()
+    state = convert_gpt2_weights(hf_model, spec)
+    state["unembed.b_U"] = state["unembed.W_U"].new_zeros(config.vocab_size)
+    model = hooked_transformer(spec, {key: tensor.detach().clone() for key, tensor in state.items()})
+    if tokenizer is not None:
+        model.set_tokenizer(tokenizer)
+    return model

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
+from maze_dla.adapters.mazes.library import import_maze_dataset
 from maze_dla.adapters.mazes.model import MazeModel, load_maze_model
-from maze_dla.adapters.mazes.vocabulary import import_maze_dataset
 from maze_dla.analysis import attribute
 from maze_dla.container import read_container
 from maze_dla.engine.metrics import correct_vs_other, logit

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import re
 import zipfile
@@ -16,9 +17,9 @@ import torch
 from zanj import ZANJ
 
 from maze_dla.adapters.mazes import datasets
+from maze_dla.adapters.mazes.library import import_maze_dataset
 from maze_dla.adapters.mazes.model import MazeModel, load_maze_model
 from maze_dla.adapters.mazes.prompts import MazePromptBatch
-from maze_dla.adapters.mazes.vocabulary import import_maze_dataset
 from maze_dla.errors import DatasetError, InputError, MazeDlaError
 
 from .small_files import GRID, OLD, damaged
@@ -134,13 +135,17 @@ def test_real_checkpoints_generate_their_kind(real_model: Callable[[str], MazeMo
         assert {len(text.passages) for text in map(one.text, range(3))} == {35}  # a spanning tree of 6x6
 
 
-@pytest.mark.parametrize("source", [None, "memory", TEXT], ids=["generated", "memory", "text"])
+@pytest.mark.parametrize("source", [None, "memory", "file", TEXT], ids=["generated", "memory", "file", "text"])
 @pytest.mark.parametrize("task", ["first_path_choice", "rand_path_token"])
-def test_global_generators_are_left_as_found(source: Any, task: str, small_model: MazeModel) -> None:
+def test_global_state_is_left_as_found(source: Any, task: str, small_model: MazeModel, tmp_path: Path) -> None:
+    if source == "file":
+        source = tmp_path / "saved.zanj"
+        ZANJ().save(new_dataset().serialize(), str(source))
     source = new_dataset() if source == "memory" else source
 
     def states() -> tuple[Any, ...]:
-        return random.getstate(), str(np.random.get_state()), torch.get_rng_state().tolist()  # noqa: NPY002
+        generators = random.getstate(), str(np.random.get_state()), torch.get_rng_state().tolist()  # noqa: NPY002
+        return *generators, torch.are_deterministic_algorithms_enabled(), dict(os.environ)
 
     before = states()
     small_model.prompts(source, task=task, seed=7)

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import torch
 
+from maze_dla.adapters.mazes.library import legacy_tokenizer
 from maze_dla.adapters.mazes.training.batches import Vocabulary
 from maze_dla.adapters.mazes.training.corridors import CorridorPool, generate_corridors, is_held_out, symmetries
 from maze_dla.adapters.mazes.training.decoder import Decoder, DecoderConfig
 from maze_dla.adapters.mazes.training.loop import TrainingPlan, TrainingState, train
 from maze_dla.adapters.mazes.training.save import save_checkpoint
-from maze_dla.adapters.mazes.vocabulary import legacy_tokenizer
 
 GRID_N, N_CTX, N_CORRIDORS = 5, 256, 60_000
 LAYERS, D_MODEL, D_HEAD = 6, 64, 16

@@ -1,0 +1,44 @@
+"""The installed maze-dataset: what differs between its versions is known here and nowhere else."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+from maze_dla.container import NEW_KEY, OLD_KEY
+
+
+def import_maze_dataset() -> Any:
+    """maze-dataset, without its warning about a part that is not used here."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import maze_dataset
+        import maze_dataset.tokenization
+    return maze_dataset
+
+
+def has_modular_tokenizers() -> bool:
+    """Whether it knows the tokenizers of 2024; before 1.0 it does not."""
+    return hasattr(import_maze_dataset().tokenization, "MazeTokenizerModular")
+
+
+def legacy_tokenizer(mode: str, max_grid_size: int | None) -> Any:
+    """Its tokenizer of a mode, for lattices up to a size."""
+    tokenization = import_maze_dataset().tokenization
+    return tokenization.MazeTokenizer(
+        tokenization_mode=tokenization.TokenizationMode[mode], max_grid_size=max_grid_size
+    )  # fmt: skip
+
+
+def with_its_format_key(item: Any) -> Any:
+    """JSON from a `.zanj` file with the format key under the name that the installed libraries look for."""
+    from muutils.json_serialize import util
+
+    key = getattr(util, "_FORMAT_KEY", OLD_KEY)  # muutils before 0.8 has no name for it
+    return _renamed(item, key) if key != NEW_KEY else item
+
+
+def _renamed(item: Any, key: str) -> Any:
+    if isinstance(item, dict):
+        return {key if k == NEW_KEY else k: _renamed(v, key) for k, v in item.items()}
+    return [_renamed(v, key) for v in item] if isinstance(item, list) else item
