@@ -20,28 +20,28 @@ def add_compare(commands: Commands) -> None:
     compare.add_argument(
         "--model", metavar="NAME|FOLDER|FILE", help="without results: the model for IOI, as for `maze-dla ioi`"
     )
-    compare.add_argument(
-        "--n-prompts",
-        type=int,
-        default=200,
-        metavar="N",
-        help="without results: prompts of each (default: %(default)s)",
-    )
+    compare.add_argument("--n-prompts", type=int, metavar="N", help="without results: prompts of each (default: 200)")
     add_seed(compare)
     add_out(compare, "maze_dla_comparison")
     compare.set_defaults(run=_compare)
 
 
 def _compare(chosen: argparse.Namespace) -> int:
+    from maze_dla.errors import InputError
     from maze_dla.report.compare import attribute_both, read_results, write_comparison
     from maze_dla.report.write import report_folder
 
+    if chosen.results and (chosen.model is not None or chosen.n_prompts is not None):
+        raise InputError("--model and --n-prompts are for a comparison without saved results")
     with report_folder(chosen.out):
         if chosen.results:
             results = read_results(chosen.results)
         else:
-            results = attribute_both(chosen.model, chosen.n_prompts, chosen.seed, chosen.device)
+            results = attribute_both(
+                chosen.model, 200 if chosen.n_prompts is None else chosen.n_prompts, chosen.seed, chosen.device
+            )
         comparison, files = write_comparison(results, chosen.out)
     print(comparison)
+    print("Shares are of means over prompts, with 95% intervals; by chance a small one can come out below zero.")
     print(f"written: {', '.join(str(file) for file in files)}")
     return DONE

@@ -266,9 +266,9 @@ def chosen_prompts(prompts: Sequence[int] | Tensor, n: int) -> Int[Tensor, "chos
     """Prompt numbers, or the numbers where a mask [prompt] holds.
 
     Raises:
-        InputError: a mask of another length than the batch, or a number outside it.
+        InputError: no list of numbers or mask, a mask of another length than the batch, or a number outside it.
     """
-    chosen = torch.as_tensor(prompts)
+    chosen = _as_indices(prompts)
     if chosen.dtype == torch.bool:
         if tuple(chosen.shape) != (n,):
             raise InputError(f"a mask of prompts has shape ({n},), got {tuple(chosen.shape)}")
@@ -276,6 +276,18 @@ def chosen_prompts(prompts: Sequence[int] | Tensor, n: int) -> Int[Tensor, "chos
     if (outside := (chosen < -n) | (chosen >= n)).any():
         raise InputError(f"prompt {int(chosen[outside][0])} outside the {n} prompts")
     return chosen.long() % n
+
+
+def _as_indices(prompts: object) -> Tensor:
+    try:
+        chosen = torch.as_tensor(prompts)
+    except (TypeError, ValueError, RuntimeError):
+        chosen = torch.tensor(0.5)
+    if chosen.numel() == 0:
+        return torch.empty(0, dtype=torch.long)
+    if chosen.ndim != 1 or chosen.dtype not in (*INTEGERS, torch.bool):
+        raise InputError(f"prompts are chosen by a list of their numbers or by a mask, got {str(prompts)[:60]}")
+    return chosen
 
 
 def _check_ids(ids: Tensor, d_vocab: int, what: str, lengths: Tensor | None = None) -> None:

@@ -53,6 +53,7 @@ BAD = {
     "a model that is not here": (["--model", "gpt2-large"], "gpt2-large is not on this machine"),
     "an empty folder": (["--model", "{empty}"], "a model's folder has config.json, this one holds nothing"),
     "no prompts": (["--n-prompts", "0"], "n_prompts is a whole number of at least 1, got 0"),
+    "a seed that is none": (["--n-prompts", "3", "--seed", "-1"], "seed is a whole number of at least 0, got -1"),
     "a file that is not there": (["--model", "nothing.pth"], "nothing.pth: no such file or folder"),
 }
 
@@ -95,6 +96,8 @@ def test_compare_saved_results(capsys: pytest.CaptureFixture[str], tmp_path: Pat
     assert "IOI, sampled prompts" in head
     assert main(["compare", files[0], str(tmp_path / "nothing.zanj"), "--out", str(tmp_path / "c")]) == 2
     assert "nothing.zanj: no such file" in capsys.readouterr().err
+    assert main(["compare", files[0], "--n-prompts", "5", "--out", str(tmp_path / "c")]) == 2
+    assert "are for a comparison without saved results" in capsys.readouterr().err
 
 
 def test_training_the_ioi_model(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -306,6 +306,16 @@ ERRORS: dict[str, tuple[Any, type[Exception], str]] = {
         "none of the 1 prompts has a token in 'own' beside its target",
     ),
     "selected outside": (lambda: lone().select([0, 2]), InputError, "prompt 2 outside the 2 prompts"),
+    "chosen by halves": (
+        lambda: lone().select(torch.tensor([0.5])),
+        InputError,
+        "prompts are chosen by a list of their numbers or by a mask, got tensor([0.5000])",
+    ),
+    "chosen by one number": (
+        lambda: lone().select(torch.tensor(-1)),
+        InputError,
+        "prompts are chosen by a list of their numbers or by a mask, got tensor(-1)",
+    ),
     "mask of other prompts": (
         lambda: lone().select([True, False, True]),
         InputError,

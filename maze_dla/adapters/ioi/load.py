@@ -10,16 +10,22 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from maze_dla.adapters.ioi.sources import BUNDLED, GPT2_SMALL, GPT2Source, find_gpt2
-from maze_dla.adapters.ioi.weights import EMBEDDING, HEAD, State, check_weights, read_folder, read_json, read_weights
+from maze_dla.adapters.ioi.architecture import build_gpt2, config_of_shapes, read_config
+from maze_dla.adapters.ioi.sources import BUNDLED, GPT2_SMALL, TOKENIZER_FILES, GPT2Source, find_gpt2
+from maze_dla.adapters.ioi.weights import read_folder, read_weights, weight_files
 from maze_dla.adapters.transformer_lens.build import check_placement
 from maze_dla.adapters.transformer_lens.hugging_face import from_hugging_face
 from maze_dla.errors import CheckpointError, ModelError
 
-HEADS = {768: 12, 1024: 16, 1280: 20, 1600: 25}  # of each of GPT-2's widths
-TOKENIZER_FILES = ("tokenizer.json", "vocab.json")
 LARGEST_DIFFERENCE = 1e-2  # logits, between Hugging Face's model on the CPU and what is returned
 SELF_CHECK_TOKENS = 12
+GPT2_SIZES = {  # layers and width of each name
+    GPT2_SMALL: (12, 768),
+    "gpt2-medium": (24, 1024),
+    "gpt2-large": (36, 1280),
+    "gpt2-xl": (48, 1600),
+    "distilgpt2": (6, 768),
+}
 
 
 def load_gpt2(
@@ -31,10 +37,9 @@ def load_gpt2(
 ) -> Any:
     """Load a GPT-2 model as a model of TransformerLens (a `TransformerBridge`, before version 3 a `HookedTransformer`).
 
-    Weights are as stored: nothing is folded or centred.
-
-    Before it is returned its logits on one prompt are compared with those of Hugging Face's model on the CPU, in
-    float32: on some devices (mps) they are known to come out wrong.
+    Weights are as stored: nothing is folded or centred. Before the model is returned its logits on one prompt are
+    compared with those of Hugging Face's model on the CPU, in float32: on some devices (mps) they are known to come
+    out wrong.
 
     Args:
         source: a name (`gpt2-small`, `gpt2`, `gpt2-medium`, `gpt2-large`, `gpt2-xl`, `distilgpt2`, or a hub repository
@@ -49,23 +54,28 @@ def load_gpt2(
     Raises:
         InputError: no model's name, or a device or dtype that cannot be used.
         CheckpointError: files that are missing, damaged or of another architecture; every key at fault is named.
-        ModelError: logits that differ from those on the CPU by more than 1e-2.
+        ModelError: logits that differ from Hugging Face's own by more than 1e-2.
     """
     check_placement(device, dtype)
     found = find_gpt2(source)
-    config_folder = _config_folder(found, architecture)
-    state = read_folder(found.path) if found.is_folder else read_weights(found.path)
-    config = _config(config_folder, state, found.path)
-    tokenizer = _tokenizer(config_folder or _folder_of_gpt2(config))
+    try:
+        config_folder = _config_folder(found, architecture)
+        state = read_folder(found.path) if found.is_folder else read_weights(found.path)
+        config = config_of_shapes(state, found.path) if config_folder is None else read_config(config_folder)
+        tokenizer = _tokenizer(config_folder or _folder_of_gpt2(config))
+        provenance = {"checkpoint": _file_name(found), "sha256": _sha256(found)}
+    except OSError as problem:
+        raise CheckpointError(f"{found.path}: cannot be read ({problem.strerror or problem})") from problem
     with torch.random.fork_rng(devices=[]):  # the first weights are random, and at once replaced
-        model = _model(config, state, found.path)
+        model = build_gpt2(config, state, found.path)
         expected = self_check_logits(model)
-        bridge = from_hugging_face(model, tokenizer, found.name)
+        model = from_hugging_face(model, tokenizer, _name(found, config))
+    check_logits(model, expected, "this version of TransformerLens does not compute what the architecture asks for")
     if device is not None:
-        bridge = bridge.to(device)
-    check_logits(bridge, expected)
-    bridge.provenance = {"checkpoint": _file_name(found), "sha256": _sha256(found.weights)}  # for results to carry
-    return bridge if dtype is None else bridge.to(dtype)
+        model = model.to(device)
+        check_logits(model, expected, "this device cannot be trusted with it, load the model on another")
+    model.provenance = provenance  # for results to carry
+    return model if dtype is None else model.to(dtype)
 
 
 def self_check_logits(model: Any) -> Float[Tensor, "position vocab"]:
@@ -75,26 +85,34 @@ def self_check_logits(model: Any) -> Float[Tensor, "position vocab"]:
     return logits[0].float().cpu()
 
 
-def check_logits(bridge: Any, expected: Float[Tensor, "position vocab"]) -> None:
+def check_logits(model: Any, expected: Float[Tensor, "position vocab"], conclusion: str) -> None:
     """Refuse a model whose logits are not those expected.
 
     Raises:
-        ModelError: naming the device and the largest difference.
+        ModelError: naming the device, the largest difference and what to conclude.
     """
-    tokens = _self_check_tokens(len(expected), expected.shape[1]).to(bridge.W_U.device)
+    tokens = _self_check_tokens(len(expected), expected.shape[1]).to(model.W_U.device)
     with torch.no_grad():
-        logits = bridge(tokens)[0].float().cpu()
+        logits = model(tokens)[0].float().cpu()
     difference = float((logits - expected).abs().max())
     if not difference <= LARGEST_DIFFERENCE:
         raise ModelError(
-            f"on {bridge.W_U.device} the model's logits differ by up to {difference:.2g} from those of Hugging Face's "
-            f"own on the CPU (at most {LARGEST_DIFFERENCE}): they cannot be trusted, load it on another device"
+            f"on {model.W_U.device} the model's logits differ by up to {difference:.2g} from those of Hugging Face's "
+            f"own on the CPU (at most {LARGEST_DIFFERENCE}): {conclusion}"
         )
 
 
 def _self_check_tokens(n_positions: int, d_vocab: int) -> Tensor:
     """One prompt whose tokens lie all over the vocabulary."""
     return (torch.arange(min(n_positions, SELF_CHECK_TOKENS)) * 7919 + 17)[None] % d_vocab
+
+
+def _name(found: GPT2Source, config: Any) -> str:
+    """What results call the model; a name that stands for other sizes is not taken on trust."""
+    sizes = (config.n_layer, config.n_embd)
+    if GPT2_SIZES.get(found.name, sizes) == sizes:
+        return found.name
+    return f"{found.path.name} ({sizes[0]} layers of width {sizes[1]}, not {found.name})"
 
 
 def _config_folder(found: GPT2Source, architecture: str | Path | None) -> Path | None:
@@ -106,66 +124,28 @@ def _config_folder(found: GPT2Source, architecture: str | Path | None) -> Path |
     if (folder / "config.json").is_file():
         return folder
     if found.is_folder or architecture is not None:
-        inside = (
-            ", ".join(sorted(p.name for p in folder.iterdir())[:6]) or "nothing" if folder.is_dir() else "no folder"
-        )
-        raise CheckpointError(f"{folder}: a model's folder has config.json, this one holds {inside}")
+        inside = ", ".join(sorted(p.name for p in folder.iterdir())[:6]) if folder.is_dir() else "no folder"
+        raise CheckpointError(f"{folder}: a model's folder has config.json, this one holds {inside or 'nothing'}")
     return None
 
 
-def _config(folder: Path | None, state: State, file: Path) -> Any:
-    """The architecture: from config.json, or GPT-2's own for a checkpoint of one of its widths."""
-    from transformers import GPT2Config
-
-    if folder is not None:
-        content = read_json(folder / "config.json")
-        if content.get("model_type") != "gpt2":
-            raise CheckpointError(
-                f"{folder / 'config.json'}: model_type {content.get('model_type')!r}, expected 'gpt2'"
-            )
-        return GPT2Config(**content)
-    if EMBEDDING not in state or "transformer.wpe.weight" not in state:
-        raise CheckpointError(
-            f"{file}: no GPT-2 checkpoint, {EMBEDDING} is missing; it holds {', '.join(list(state)[:4])}"
-        )
-    d_vocab, width = state[EMBEDDING].shape
-    if width not in HEADS:
-        raise CheckpointError(
-            f"{file}: width {width} is none of GPT-2's ({', '.join(map(str, HEADS))}), so its number of heads is not "
-            "known: put config.json beside it, or name a folder that has one with architecture="
-        )
-    n_layers = len({key.split(".")[2] for key in state if key.startswith("transformer.h.")})
-    n_ctx = len(state["transformer.wpe.weight"])
-    return GPT2Config(vocab_size=d_vocab, n_positions=n_ctx, n_embd=width, n_layer=n_layers, n_head=HEADS[width])
-
-
-def _model(config: Any, state: State, file: Path) -> Any:
-    """Hugging Face's model with these weights, on the CPU in float32."""
-    from transformers import GPT2LMHeadModel
-
-    head = state.pop(HEAD, None)
-    tied = (
-        torch.equal(head, state[EMBEDDING]) if head is not None and EMBEDDING in state else config.tie_word_embeddings
-    )
-    config.tie_word_embeddings = tied
-    model = GPT2LMHeadModel(config).float()
-    if head is not None or tied:
-        state[HEAD] = state.get(EMBEDDING, torch.empty(0)) if head is None else head
-    check_weights(state, model.state_dict(), file)
-    model.load_state_dict(state, strict=True)
-    return model.eval()
-
-
 def _file_name(found: GPT2Source) -> str:
-    return found.weights.name if found.path == BUNDLED else f"{found.weights.parent.name}/{found.weights.name}"
+    file = _files(found)[0]
+    return file.name if found.path == BUNDLED else f"{file.parent.name}/{file.name}"
 
 
-def _sha256(file: Path) -> str:
+def _sha256(found: GPT2Source) -> str:
+    """The hash of the weights' file, or of all shards one after the other."""
     digest = hashlib.sha256()
-    with file.open("rb") as content:
-        while piece := content.read(1 << 22):
-            digest.update(piece)
+    for file in _files(found):
+        with file.open("rb") as content:
+            while piece := content.read(1 << 22):
+                digest.update(piece)
     return digest.hexdigest()
+
+
+def _files(found: GPT2Source) -> list[Path]:
+    return weight_files(found.path) if found.is_folder else [found.path]
 
 
 def _folder_of_gpt2(config: Any) -> Path | None:
@@ -175,7 +155,7 @@ def _folder_of_gpt2(config: Any) -> Path | None:
 
 
 def _tokenizer(folder: Path | None) -> Any:
-    if folder is None or not any((folder / file).is_file() for file in TOKENIZER_FILES):
+    if folder is None or not any((folder / file).is_file() for file in TOKENIZER_FILES[::2]):
         return None
     from transformers import GPT2TokenizerFast  # pyright: ignore[reportAttributeAccessIssue] (a lazy module)
 

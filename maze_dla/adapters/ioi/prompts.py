@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from string import Formatter
 from typing import Any
 
 import numpy as np
@@ -71,6 +72,11 @@ class IOIPromptBatch(PromptBatch):
         targets = [ids[s.correct] for s in sentences]
         incorrect = [ids[s.incorrect] for s in sentences]
         kinds = [_kinds(i, *parts) for i, parts in enumerate(zip(tokens, sentences, targets, incorrect, strict=True))]
+        if outside := [t for row in (*tokens, targets, incorrect) for t in row if t >= d_vocab]:
+            raise PromptError(
+                f"the token {tokenizer.decode([outside[0]])!r} is number {outside[0]} of the tokenizer, the model's "
+                f"vocabulary has {d_vocab} tokens: it belongs to another tokenizer"
+            )
         width = max(map(len, tokens))
         names = torch.zeros(d_vocab, dtype=torch.bool)
         names[targets + incorrect] = True
@@ -126,12 +132,14 @@ def ioi_prompts(
     if tokenizer is None:
         raise InputError(f"{type(model).__name__} has no tokenizer, so no sentence can be put to it")
     if prompts is not None or answers is not None:
+        if n_prompts is not None:
+            raise InputError("n_prompts is for sampled prompts: leave it out beside prompts of your own")
         sentences, task, more = _own(prompts, answers), "IOI, own prompts", {}
     elif n_prompts is None:
         sentences, task, more = [IOISentence(*s) for s in STANDARD_PROMPTS], "IOI, the eight standard prompts", {}
     else:
-        _single_tokens(names, tokenizer)
         words = (_at_least("names", names, 2), _at_least("places", places, 1), _at_least("objects", objects, 1))
+        _single_tokens(words[0], tokenizer)
         sentences = sample_sentences(n_prompts, _checked(templates), *words, seed=seed)
         task, more = "IOI, sampled prompts", {"seed": seed}
     info = {"task": task, "prompts": task.removeprefix("IOI, "), "prepend_bos": True, **more}
@@ -144,6 +152,8 @@ def sample_sentences(
     """Sentences from templates, ABBA and BABA in turn."""
     if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
         raise InputError(f"n_prompts is a whole number of at least 1, got {n!r}")
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+        raise InputError(f"seed is a whole number of at least 0, got {seed!r}")
     rng = np.random.default_rng(seed)
     sentences = []
     for i in range(int(n)):
@@ -158,28 +168,47 @@ def sample_sentences(
 
 def _own(prompts: Sequence[str] | None, answers: Sequence[tuple[str, str]] | None) -> list[IOISentence]:
     """Prompts of the user's own, each with its pair of answers."""
-    if prompts is None or answers is None or len(prompts) != len(answers):
+    if not _are_lists(prompts, answers):
+        raise InputError(
+            f"prompts are a list of texts and answers a list of pairs, got {prompts!r:.60} and {answers!r:.60}"
+        )
+    if prompts is None or answers is None or len(prompts) != len(answers) or not prompts:
         counts = [0 if given is None else len(given) for given in (prompts, answers)]
         raise InputError(f"{counts[0]} prompts but {counts[1]} answers: each prompt needs its (correct, incorrect)")
     for i, pair in enumerate(answers):
-        if isinstance(pair, str) or len(pair) != 2:
+        if not isinstance(pair, list | tuple) or len(pair) != 2 or not all(isinstance(name, str) for name in pair):
             raise InputError(f"the answers of prompt {i} are a pair (correct, incorrect), got {pair!r}")
     return [IOISentence(p, a.strip(" "), b.strip(" ")) for p, (a, b) in zip(prompts, answers, strict=True)]
 
 
 def _checked(templates: Sequence[str]) -> Sequence[str]:
     for i, template in enumerate(_at_least("templates", templates, 1)):
-        slots = re.findall(r"\{(\w*)\}", template)
-        if sorted(s for s in slots if s in "ABS") != ["A", "B", "S"] or set(slots) - {"A", "B", "S", "place", "object"}:
+        slots = _slots(template)
+        names = [s for s in slots if s not in ("place", "object")]
+        if names not in (["A", "B", "S"], ["B", "A", "S"]):
             raise InputError(
-                f"template {i} has the slots {', '.join(slots) or 'none'}, expected A, B and S once each, and if "
+                f"template {i} has the slots {', '.join(slots) or 'none'}, expected A and B, then S, once each, and if "
                 f"wanted place and object: {template!r}"
             )
     return templates
 
 
+def _slots(template: str) -> list[str]:
+    """The slots in a template, each with whatever is done to it."""
+    try:
+        parsed = list(Formatter().parse(template))
+    except ValueError as problem:
+        raise InputError(f"the template {template!r} cannot be read ({problem})") from problem
+    return [f"{s}{'!' + how if how else ''}{':' + form if form else ''}" for _, s, form, how in parsed if s is not None]
+
+
+def _are_lists(*given: Any) -> bool:
+    return all(g is None or isinstance(g, list | tuple) for g in given)
+
+
 def _at_least(what: str, words: Sequence[str], n: int) -> list[str]:
-    if isinstance(words, str) or len(set(words)) < n:
+    given = [] if isinstance(words, str) or not isinstance(words, Sequence) else list(words)
+    if not all(isinstance(word, str) for word in given) or len(set(given)) < n:
         raise InputError(f"{what} is a list of at least {n} different words, got {words!r}")
     return list(dict.fromkeys(words))
 
@@ -227,6 +256,8 @@ class _Vocabulary(Sequence[str]):
 
 
 def _tokens(prompt: int, sentence: IOISentence, tokenizer: Any) -> list[int]:
+    if not isinstance(sentence.text, str) or not sentence.text.isprintable():
+        raise PromptError(f"prompt {prompt} is a text without tabs, line breaks or odd spaces, got {sentence.text!r}")
     if found := re.search(r"\S*  +\S*", sentence.text):
         raise PromptError(
             f"prompt {prompt} has two spaces in a row, at {found[0]!r}: perhaps the template has a space in front of a "
@@ -236,7 +267,11 @@ def _tokens(prompt: int, sentence: IOISentence, tokenizer: Any) -> list[int]:
         raise PromptError(
             f"prompt {prompt} begins or ends with a space, and the answer brings its own: {sentence.text!r}"
         )
-    return [tokenizer.bos_token_id, *tokenizer(sentence.text, add_special_tokens=False)["input_ids"]]
+    tokens = tokenizer(sentence.text, add_special_tokens=False)["input_ids"]
+    if special := set(tokens) & set(tokenizer.all_special_ids):
+        names = ", ".join(repr(tokenizer.decode([t])) for t in special)
+        raise PromptError(f"prompt {prompt} holds the special token {names}: {sentence.text!r}")
+    return [tokenizer.bos_token_id, *tokens]
 
 
 def _kinds(prompt: int, tokens: list[int], sentence: IOISentence, correct: int, incorrect: int) -> list[int]:
@@ -246,8 +281,8 @@ def _kinds(prompt: int, tokens: list[int], sentence: IOISentence, correct: int, 
     for name, token, times in ((sentence.correct, correct, 1), (sentence.incorrect, incorrect, 2)):
         if tokens.count(token) != times:
             raise PromptError(
-                f"prompt {prompt} has the token {f' {name}'!r} {tokens.count(token)} times, expected {times}: "
-                f"{sentence.text!r}"
+                f"prompt {prompt} has the token {f' {name}'!r} {tokens.count(token)} times, expected {times} (a "
+                f"name counts with the space in front of it): {sentence.text!r}"
             )
     kinds = {incorrect: KINDS.index("subject"), correct: KINDS.index("indirect object")}
     return [kinds.get(token, KINDS.index("other")) for token in tokens]

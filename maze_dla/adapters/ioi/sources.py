@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
+from maze_dla.adapters.ioi.weights import weight_files
 from maze_dla.errors import CheckpointError, InputError
 
 BUNDLED = Path(__file__).parent / "bundled"
@@ -26,8 +27,9 @@ REPOSITORIES = {
 ALIASES = {"gpt2": GPT2_SMALL, "distillgpt2": "distilgpt2"}
 ALIASES |= {repository: name for name, (repository, _) in REPOSITORIES.items()}
 CHECKPOINT_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".safetensors")
-WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
-WANTED_FILES = ["config.json", *WEIGHT_FILES[:1], "vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json"]
+TOKENIZER_FILES = ("vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json")
+WANTED_FILES = ["config.json", "*.safetensors", "*.safetensors.index.json", *TOKENIZER_FILES]
+LONGEST_NAME = 1000
 PATIENCE = 4.0  # seconds that the hub has to answer before it counts as out of reach
 
 
@@ -37,13 +39,6 @@ class GPT2Source:
 
     path: Path
     name: str
-
-    @property
-    def weights(self) -> Path:
-        """The file that holds the weights, or names those that hold them."""
-        if not self.is_folder:
-            return self.path
-        return next((self.path / file for file in WEIGHT_FILES if (self.path / file).exists()), self.path)
 
     @property
     def is_folder(self) -> bool:
@@ -72,6 +67,8 @@ def find_gpt2(source: str | Path | None) -> GPT2Source:
         return GPT2Source(BUNDLED, BUNDLED_NAME)
     name = ALIASES.get(str(source), str(source))
     path = Path(source).expanduser()
+    if not name.strip() or len(name) > LONGEST_NAME:
+        raise InputError(f"a model's name, folder or file has 1 to {LONGEST_NAME} characters, got {len(name)}")
     if path.exists() and not (name in REPOSITORIES and not (path / "config.json").exists()):
         return GPT2Source(path, path.name or str(path))
     if name not in REPOSITORIES:
@@ -86,18 +83,26 @@ def is_here(name: str = GPT2_SMALL) -> bool:
 
 def _refuse_what_is_no_name(source: str | Path, name: str) -> None:
     """Names of files that are not there, and names that no model has."""
-    owner, _, rest = name.partition("/")
     looks_like_path = isinstance(source, Path) or name.endswith(CHECKPOINT_SUFFIXES) or name.startswith((".", "/", "~"))
     if looks_like_path or name.count("/") > 1 or "\\" in name:
         raise CheckpointError(f"{source}: no such file or folder")
-    if owner and rest:
-        return  # a repository of the hub
+    if "/" in name:
+        return _check_repository(name)
     close = get_close_matches(name, [*REPOSITORIES, *ALIASES], n=1, cutoff=0.6)
     hint = f"did you mean {close[0]!r}? " if close else ""
     raise InputError(
         f"unknown model {name!r}: {hint}Expected one of {', '.join(REPOSITORIES)}, a hub repository (owner/name), "
         "a Hugging Face folder, a checkpoint file, or 'bundled'"
     )
+
+
+def _check_repository(name: str) -> None:
+    from huggingface_hub.utils import HFValidationError, validate_repo_id
+
+    try:
+        validate_repo_id(name)
+    except HFValidationError as problem:
+        raise InputError(f"{name!r}: no such file or folder, and no name of a hub repository either") from problem
 
 
 def _on_this_machine(name: str) -> Path | None:
@@ -110,7 +115,7 @@ def _on_this_machine(name: str) -> Path | None:
 
     for repository in REPOSITORIES.get(name, (name,)):
         config = try_to_load_from_cache(repository, "config.json")
-        if isinstance(config, str) and any((Path(config).parent / file).exists() for file in WEIGHT_FILES):
+        if isinstance(config, str) and weight_files(Path(config).parent):
             return Path(config).parent
     return None
 

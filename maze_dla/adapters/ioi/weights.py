@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ State = dict[str, Tensor]
 STATE_KEYS = ("model_state_dict", "state_dict", "model")
 WRAPPERS = ("_orig_mod.", "module.")  # of torch.compile, and of parallel training
 BUFFERS = (".attn.bias", ".attn.masked_bias")  # the causal mask, which older versions saved
+FLOAT8 = {d for name in ("float8_e4m3fn", "float8_e5m2") if (d := getattr(torch, name, None)) is not None}
 HEAD, EMBEDDING = "lm_head.weight", "transformer.wte.weight"
 
 
@@ -27,9 +30,29 @@ def read_weights(file: Path) -> State:
     Raises:
         CheckpointError: damaged, not a checkpoint, or one that holds more than plain data (nothing of it is run).
     """
+    if not os.access(file, os.R_OK):
+        raise CheckpointError(f"{file}: there is no permission to read it")
     if file.stat().st_size == 0:
         raise CheckpointError(f"{file}: the file is empty")
     return _renamed(_read_safetensors(file) if file.suffix == ".safetensors" else _read_torch(file), file)
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files of a Hugging Face folder that hold its weights: one, or shards; none where there are none.
+
+    Raises:
+        CheckpointError: an index that names no shards, or one that is missing.
+    """
+    for name in ("model.safetensors", "pytorch_model.bin"):
+        if (folder / name).is_file():
+            return [folder / name]
+        index = folder / f"{name}.index.json"
+        if index.is_file():
+            shards = read_json(index).get("weight_map")
+            if not isinstance(shards, dict) or not all(isinstance(shard, str) for shard in shards.values()):
+                raise CheckpointError(f"{index}: weight_map names a file for each weight, got {str(shards)[:60]}")
+            return [_existing(folder, shard) for shard in sorted(set(shards.values()))]
+    return []
 
 
 def read_folder(folder: Path) -> State:
@@ -38,13 +61,8 @@ def read_folder(folder: Path) -> State:
     Raises:
         CheckpointError: no weights in it, or as `read_weights`.
     """
-    for name in ("model.safetensors", "pytorch_model.bin"):
-        if (folder / name).is_file():
-            return read_weights(folder / name)
-        index = folder / f"{name}.index.json"
-        if index.is_file():
-            shards = sorted(set(read_json(index).get("weight_map", {}).values()))
-            return {key: tensor for shard in shards for key, tensor in read_weights(_existing(folder, shard)).items()}
+    if files := weight_files(folder):
+        return {key: tensor for file in files for key, tensor in read_weights(file).items()}
     inside = ", ".join(sorted(p.name for p in folder.iterdir())[:6]) or "nothing"
     raise CheckpointError(f"{folder}: a folder without model.safetensors or pytorch_model.bin; it holds {inside}")
 
@@ -85,7 +103,9 @@ def _read_safetensors(file: Path) -> State:
 
 def _read_torch(file: Path) -> State:
     try:
-        content: Any = torch.load(file, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about the age of the file
+            content: Any = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as problem:  # torch raises half a dozen kinds for files that it cannot read
         if named := re.search(r"Unsupported (?:global: GLOBAL|class) ([\w.]+)", str(problem)):
             raise CheckpointError(
@@ -115,9 +135,12 @@ def _renamed(state: State, file: Path) -> State:
             name = f"transformer.{name}"
         if name.endswith(BUFFERS):
             continue
+        if not _is_plain(tensor):
+            what = f"{str(tensor.dtype).removeprefix('torch.')}, {str(tensor.layout).removeprefix('torch.')}"
+            raise CheckpointError(f"{file}: {key} holds {what} on {tensor.device}, expected plain floating numbers")
         if name in renamed:
             raise CheckpointError(f"{file}: {name} is there twice, the second time as {key}")
-        renamed[name] = tensor
+        renamed[name] = tensor.float() if tensor.dtype in FLOAT8 else tensor
     return renamed
 
 
@@ -134,6 +157,11 @@ def read_json(file: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise CheckpointError(f"{file}: holds a {type(content).__name__}, expected an object")
     return content
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    """Whether it is an ordinary array of real numbers that is here."""
+    return tensor.is_floating_point() and tensor.layout == torch.strided and tensor.device.type == "cpu"
 
 
 def _existing(folder: Path, shard: str) -> Path:

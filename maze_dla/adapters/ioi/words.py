@@ -74,4 +74,4 @@ STANDARD_PROMPTS = (
 
 def fill(template: str, **words: str) -> str:
     """A template with its slots filled, "an" in front of a vowel."""
-    return re.sub(r"\ba (?=[aeiou])", "an ", template.format(**words))
+    return re.sub(r"\ba (?=[aeiouAEIOU])", "an ", template.format(**words))

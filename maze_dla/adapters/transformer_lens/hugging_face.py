@@ -26,7 +26,7 @@ def from_hugging_face(hf_model: Any, tokenizer: Any, name: str) -> Any:
 
 
 def _hooked_gpt2(hf_model: Any, tokenizer: Any, name: str) -> Any:
-    from transformer_lens.pretrained.weight_conversions.gpt2 import convert_gpt2_weights
+    from transformer_lens.pretrained.weight_conversions import gpt2  # pyright: ignore (before version 3)
 
     config = hf_model.config
     spec = DecoderSpec(
@@ -43,7 +43,7 @@ def _hooked_gpt2(hf_model: Any, tokenizer: Any, name: str) -> Any:
         name=name,
         eps=config.layer_norm_epsilon,
     )
-    state = convert_gpt2_weights(hf_model, spec)
+    state = gpt2.convert_gpt2_weights(hf_model, spec)
     state["unembed.b_U"] = state["unembed.W_U"].new_zeros(config.vocab_size)
     model = hooked_transformer(spec, {key: tensor.detach().clone() for key, tensor in state.items()})
     if tokenizer is not None:

@@ -59,6 +59,8 @@ class TransformerLensModel:
         )  # fmt: skip
         norm = _final_norm(model)
         info = {"model": getattr(cfg, "model_name", None) or "unnamed", **getattr(model, "provenance", {})}
+        if getattr(model, "compatibility_mode", False):
+            info["weights"] = "folded by enable_compatibility_mode"  # heads are without their value biases
         return cls(model, shape, _precision(model, norm, W_U), norm, blocks, W_U, b_U, info)
 
     def read(

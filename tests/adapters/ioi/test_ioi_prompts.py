@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -214,12 +215,46 @@ REFUSED = {
     "a template without a slot": (
         InputError,
         {"n_prompts": 1, "templates": [*TEMPLATES[:1], "When {A} and {B} met"]},
-        r"^template 1 has the slots A, B, expected A, B and S once each",
+        r"^template 1 has the slots A, B, expected A and B, then S, once each",
     ),
     "a template with another slot": (
         InputError,
         {"n_prompts": 1, "templates": ["{A} {B} {S} {verb}"]},
         r"^template 0 has the slots A, B, S, verb, expected",
+    ),
+    "a template that looks inside": (
+        InputError,
+        {"n_prompts": 1, "templates": ["{A} {B} {S} {object.__class__}"]},
+        r"^template 0 has the slots A, B, S, object.__class__, expected",
+    ),
+    "a template with the subject first": (
+        InputError,
+        {"n_prompts": 1, "templates": ["When {S} saw {A} and {B} to"]},
+        "^template 0 has the slots S, A, B, expected A and B, then S",
+    ),
+    "a template with a brace": (InputError, {"n_prompts": 1, "templates": ["{A} {B} {S} {"]}, "cannot be read"),
+    "templates that are none": (InputError, {"n_prompts": 1, "templates": [5]}, "^templates is a list of at least 1"),
+    "no names": (InputError, {"n_prompts": 1, "names": []}, "^names is a list of at least 2 different words, got"),
+    "names that are no words": (InputError, {"n_prompts": 1, "names": ["John", 5]}, "^names is a list of at least 2"),
+    "a negative seed": (InputError, {"n_prompts": 1, "seed": -1}, "^seed is a whole number of at least 0, got -1"),
+    "no prompts of one's own": (InputError, {"prompts": [], "answers": []}, "^0 prompts but 0 answers"),
+    "prompts as one text": (InputError, {"prompts": STANDARD, "answers": [("a", "b")]}, "^prompts are a list of texts"),
+    "prompts that are no texts": (PromptError, {"prompts": [5], "answers": [("Mary", "John")]}, "^prompt 0 is a text"),
+    "answers that are no names": (InputError, {"prompts": [STANDARD], "answers": [(1, 2)]}, "are a pair"),
+    "a number of one's own prompts": (
+        InputError,
+        {"prompts": [STANDARD], "answers": [("Mary", "John")], "n_prompts": 3},
+        "^n_prompts is for sampled prompts",
+    ),
+    "a tab": (
+        PromptError,
+        {"prompts": [STANDARD.replace("John gave", "John\tgave")], "answers": [("Mary", "John")]},
+        "without tabs, line breaks or odd spaces",
+    ),
+    "a special token": (
+        PromptError,
+        {"prompts": [STANDARD + "<|endoftext|>"], "answers": [("Mary", "John")]},
+        r"^prompt 0 holds the special token '<\|endoftext\|>'",
     ),
 }
 
@@ -229,6 +264,12 @@ def test_refused(bundled: Any, name: str) -> None:
     kind, arguments, expected = REFUSED[name]
     with pytest.raises(kind, match=expected):
         ioi_prompts(bundled, **arguments)
+
+
+def test_a_vocabulary_that_is_not_the_tokenizers(bundled: Any) -> None:
+    smaller = SimpleNamespace(tokenizer=bundled.tokenizer, cfg=SimpleNamespace(d_vocab=300))
+    text = message(lambda: ioi_prompts(smaller), PromptError)
+    assert re.match(r"the token .* is number \d+ of the tokenizer, the model's vocabulary has 300 tokens", text)
 
 
 def test_a_model_without_tokenizer(bundled: Any) -> None:

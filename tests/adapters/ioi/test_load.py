@@ -207,6 +207,93 @@ def test_broken_folders(tmp_path: Path, small_folder: Path, name: str) -> None:
     assert expected in text
 
 
+CONFIGS = {
+    "heads that do not divide": ({"n_head": 5}, "2 layers of 5 heads in width 48, expected at most"),
+    "no heads": ({"n_head": 0}, "n_head is 0; expected whole numbers of at least 1"),
+    "heads left out": ({"n_head": ...}, "n_head is missing; expected whole numbers"),
+    "sizes that are none": ({"n_layer": "two", "n_embd": 2.5}, "n_layer is 'two', n_embd is 2.5; expected whole"),
+    "more layers than can be": ({"n_layer": 10**9}, "1000000000 layers of 3 heads in width 48, expected at most 1000"),
+    "a vocabulary that fits nowhere": (
+        {"vocab_size": 10**11},
+        "transformer.wte.weight is 900x48, expected 100000000000",
+    ),
+    "an unknown activation": ({"activation_function": "nope"}, "no GPT-2 can be built from its config (KeyError"),
+    "an odd epsilon": ({"layer_norm_epsilon": "x"}, "no architecture of GPT-2 ("),
+}
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_configs_that_are_none(tmp_path: Path, small_folder: Path, name: str) -> None:
+    changes, expected = CONFIGS[name]
+    shutil.copytree(small_folder, tmp_path / "f")
+    config = json.loads((small_folder / "config.json").read_text()) | changes
+    (tmp_path / "f" / "config.json").write_text(json.dumps({k: v for k, v in config.items() if v is not ...}))
+    text = message(lambda: load_gpt2(tmp_path / "f"))
+    assert text.startswith(str(tmp_path / "f"))
+    assert expected in text
+    assert "\n" not in text
+
+
+def test_what_no_forward_pass_needs_is_not_looked_at(tmp_path: Path, small_folder: Path) -> None:
+    shutil.copytree(small_folder, tmp_path / "f")
+    config = json.loads((small_folder / "config.json").read_text()) | {"attn_pdrop": 5, "summary_type": 3}
+    (tmp_path / "f" / "config.json").write_text(json.dumps(config))
+    same(load_gpt2(tmp_path / "f"), random_gpt2())
+
+
+STRANGE = {
+    "whole numbers": lambda t: t.int(),
+    "complex": lambda t: t.to(torch.complex64),
+    "sparse": lambda t: t.to_sparse(),
+    "nowhere": lambda t: t.to("meta"),
+}
+
+
+@pytest.mark.parametrize("name", STRANGE)
+def test_weights_that_are_no_plain_numbers(tmp_path: Path, small_folder: Path, name: str) -> None:
+    state = random_gpt2().state_dict()
+    state["transformer.wpe.weight"] = STRANGE[name](state["transformer.wpe.weight"])
+    file = saved(state, tmp_path)
+    text = message(lambda: load_gpt2(file, architecture=small_folder))
+    assert text.startswith(f"{file}: transformer.wpe.weight holds ")
+    assert text.endswith("expected plain floating numbers")
+
+
+def test_shards_of_pickled_weights(tmp_path: Path, small_folder: Path) -> None:
+    shutil.copytree(small_folder, tmp_path / "f")
+    (tmp_path / "f" / "model.safetensors").unlink()
+    state = random_gpt2().state_dict()
+    where = {key: f"part-{i % 2}.bin" for i, key in enumerate(state)}
+    for part in set(where.values()):
+        torch.save({k: v for k, v in state.items() if where[k] == part}, tmp_path / "f" / part)
+    index = tmp_path / "f" / "pytorch_model.bin.index.json"
+    index.write_text(json.dumps({"weight_map": where}))
+    same(load_gpt2(tmp_path / "f"), random_gpt2())
+    (tmp_path / "f" / "part-1.bin").unlink()
+    assert "the shard part-1.bin, which the index names, is missing" in message(lambda: load_gpt2(tmp_path / "f"))
+    index.write_text(json.dumps({"weight_map": 5}))
+    assert "weight_map names a file for each weight, got 5" in message(lambda: load_gpt2(tmp_path / "f"))
+
+
+def test_the_hash_is_that_of_all_shards(tmp_path: Path) -> None:
+    hashes = []
+    for seed in (0, 1):
+        random_gpt2(seed).save_pretrained(tmp_path / str(seed), max_shard_size="60KB")
+        hashes.append(load_gpt2(tmp_path / str(seed)).provenance["sha256"])
+    assert hashes[0] != hashes[1]
+
+
+def test_processed_weights_are_told_apart(small_folder: Path) -> None:
+    from maze_dla.adapters.transformer_lens import residual_model
+
+    model = load_gpt2(small_folder)
+    if not hasattr(model, "enable_compatibility_mode"):
+        pytest.skip("this version of TransformerLens processes weights when it loads them")
+    assert "weights" not in residual_model(model).info
+    model.enable_compatibility_mode(disable_warnings=True)
+    assert residual_model(model).info["weights"] == "folded by enable_compatibility_mode"
+
+
 def test_a_config_of_another_size_names_the_shapes(tmp_path: Path, small_folder: Path) -> None:
     shutil.copytree(small_folder, tmp_path / "f")
     config = json.loads((small_folder / "config.json").read_text())
@@ -234,7 +321,7 @@ def test_checkpoints_without_a_state(tmp_path: Path) -> None:
     assert "no model_state_dict; it holds step, loss" in message(
         lambda: load_gpt2(saved({"step": 1, "loss": 2.0}, tmp_path))
     )
-    assert "transformer.wte.weight is missing; it holds a" in message(
+    assert "transformer.wte.weight is missing or no matrix; it holds a" in message(
         lambda: load_gpt2(saved({"a": torch.zeros(2)}, tmp_path))
     )
 
@@ -277,6 +364,9 @@ def test_names(nowhere: Path) -> None:
     assert "unknown model 'bert'" in message(lambda: load_gpt2("bert"), InputError)
     assert message(lambda: load_gpt2("no/such/place")) == "no/such/place: no such file or folder"
     assert message(lambda: load_gpt2(Path("gpt2"))).endswith("(HF_HOME)")
+    assert "has 1 to 1000 characters, got 5000" in message(lambda: load_gpt2("x" * 5000), InputError)
+    assert "got 0" in message(lambda: load_gpt2(""), InputError)
+    assert "no name of a hub repository either" in message(lambda: load_gpt2("owner/na me?"), InputError)
     assert "expected a model's name, a folder or a checkpoint file, got int" in message(
         lambda: load_gpt2(3), InputError
     )
@@ -322,7 +412,7 @@ def test_the_cache(
     laid_out_in_cache(small_folder, nowhere, repository)
     model = load_gpt2(name)
     same(model, random_gpt2())
-    assert model.cfg.model_name == "gpt2-small"
+    assert model.cfg.model_name == "0123abcd (2 layers of width 48, not gpt2-small)"
 
 
 def test_a_cache_without_weights_has_no_model(nowhere: Path, laid_out_in_cache: Any, tmp_path: Path) -> None:
@@ -335,7 +425,7 @@ def test_a_cache_without_weights_has_no_model(nowhere: Path, laid_out_in_cache: 
 def test_the_folder_that_a_variable_names(nowhere: Path, small_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MAZE_DLA_GPT2", str(small_folder))
     same(load_gpt2("gpt2"), random_gpt2())
-    assert load_gpt2().cfg.model_name == "gpt2-small"
+    assert load_gpt2().cfg.model_name == f"{small_folder.name} (2 layers of width 48, not gpt2-small)"
     assert load_gpt2("bundled").cfg.model_name == BUNDLED_NAME
     monkeypatch.setenv("MAZE_DLA_GPT2", str(small_folder / "gone"))
     assert "which is no folder" in message(lambda: load_gpt2("gpt2-small"))

@@ -1,0 +1,105 @@
+"""GPT-2's architecture: from a config.json, or from the shapes of a checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from maze_dla.adapters.ioi.weights import EMBEDDING, HEAD, State, check_weights, read_json
+from maze_dla.errors import CheckpointError
+
+HEADS = {768: 12, 1024: 16, 1280: 20, 1600: 25}  # of each of GPT-2's widths
+SIZES = ("n_layer", "n_head", "n_embd", "n_positions", "vocab_size")
+MOST_LAYERS = 1000
+OPTIONS = (
+    *("n_inner", "activation_function", "layer_norm_epsilon", "tie_word_embeddings", "bos_token_id", "eos_token_id"),
+    *("scale_attn_weights", "scale_attn_by_inverse_layer_idx", "reorder_and_upcast_attn"),
+)
+POSITIONS = "transformer.wpe.weight"
+
+
+def read_config(folder: Path) -> Any:
+    """The architecture that a folder's config.json describes.
+
+    Raises:
+        CheckpointError: missing, of another kind of model, a size that is missing or no size.
+    """
+    file = folder / "config.json"
+    content = read_json(file)
+    if content.get("model_type") != "gpt2":
+        raise CheckpointError(f"{file}: model_type {content.get('model_type')!r}, expected 'gpt2'")
+    sizes: dict[str, Any] = {name: content.get(name) for name in SIZES}
+    if wrong := {k: v for k, v in sizes.items() if isinstance(v, bool) or not isinstance(v, int) or v < 1}:
+        said = ", ".join(f"{k} is {v!r}" if k in content else f"{k} is missing" for k, v in wrong.items())
+        raise CheckpointError(f"{file}: {said}; expected whole numbers of at least 1")
+    if sizes["n_embd"] % sizes["n_head"] or sizes["n_layer"] > MOST_LAYERS:
+        raise CheckpointError(
+            f"{file}: {sizes['n_layer']} layers of {sizes['n_head']} heads in width {sizes['n_embd']}, expected at "
+            f"most {MOST_LAYERS} layers and a width that the number of heads divides"
+        )
+    return _config(sizes | {name: content[name] for name in OPTIONS if name in content}, file)
+
+
+def config_of_shapes(state: State, file: Path) -> Any:
+    """The architecture of a checkpoint of one of GPT-2's widths.
+
+    Raises:
+        CheckpointError: no GPT-2, or a width whose number of heads is not known.
+    """
+    for key in (EMBEDDING, POSITIONS):
+        if key not in state or state[key].ndim != 2:
+            raise CheckpointError(
+                f"{file}: no GPT-2 checkpoint, {key} is missing or no matrix; it holds {', '.join(list(state)[:4])}"
+            )
+    d_vocab, width = state[EMBEDDING].shape
+    if width not in HEADS:
+        raise CheckpointError(
+            f"{file}: width {width} is none of GPT-2's ({', '.join(map(str, HEADS))}), so its number of heads is not "
+            "known: put config.json beside it, or name a folder that has one with architecture="
+        )
+    n_layers = len({key.split(".")[2] for key in state if key.startswith("transformer.h.")})
+    sizes = (n_layers, HEADS[width], width, len(state[POSITIONS]), d_vocab)
+    return _config(dict(zip(SIZES, sizes, strict=True)), file)
+
+
+def build_gpt2(config: Any, state: State, file: Path) -> Any:
+    """Hugging Face's model with these weights, on the CPU in float32.
+
+    Raises:
+        CheckpointError: weights that are not those of the architecture, every key at fault named.
+    """
+    from transformers import GPT2LMHeadModel
+
+    embedding, head = state.get(EMBEDDING), state.get(HEAD)
+    if head is not None and embedding is not None:
+        config.tie_word_embeddings = torch.equal(head, embedding)
+    elif config.tie_word_embeddings and embedding is not None:
+        state = {**state, HEAD: embedding}
+    with torch.device("meta"):  # names and shapes alone, whatever the sizes
+        expected = _made(GPT2LMHeadModel, config, file).state_dict()
+    check_weights(state, expected, file)
+    model = _made(GPT2LMHeadModel, config, file).float()
+    model.load_state_dict(state, strict=True)
+    return model.eval()
+
+
+def _config(content: dict[str, Any], file: Path) -> Any:
+    from transformers import GPT2Config
+
+    try:
+        return GPT2Config(**content)
+    except Exception as problem:  # its checks raise errors of their own
+        raise CheckpointError(f"{file}: no architecture of GPT-2 ({_one_line(problem)})") from problem
+
+
+def _made(kind: Any, config: Any, file: Path) -> Any:
+    try:
+        return kind(config)
+    except Exception as problem:  # whatever an odd option leads to
+        raise CheckpointError(f"{file}: no GPT-2 can be built from its config ({_one_line(problem)})") from problem
+
+
+def _one_line(problem: Exception) -> str:
+    return f"{type(problem).__name__}: {' '.join(str(problem).split())}"
