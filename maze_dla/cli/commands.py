@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
 from maze_dla.cli.compare import add_compare
 from maze_dla.cli.ioi import add_ioi
-from maze_dla.cli.parser import BAD_INPUT, INTERRUPTED, OneLineParser
+from maze_dla.cli.parser import BAD_INPUT, DONE, INTERRUPTED, OneLineParser
 from maze_dla.cli.report import add_report
 from maze_dla.cli.train import add_train
 from maze_dla.errors import MazeDlaError
@@ -30,6 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except MazeDlaError as problem:
         print(f"maze-dla: error: {' '.join(str(problem).split())}", file=sys.stderr)
         return BAD_INPUT
+    except BrokenPipeError:  # whoever reads what is printed has seen enough
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 (closed when the process ends)
+        return DONE
     except KeyboardInterrupt:
         print("maze-dla: interrupted, nothing was replaced", file=sys.stderr)
         return INTERRUPTED

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from functools import cache
 
 from maze_dla.results.base import PromptResult
 
@@ -48,7 +49,7 @@ def counted(n: int, noun: str) -> str:
 
 def shown_token(token: str, most: int | None = None) -> str:
     """A token on one line, its leading space as a dot, cut to at most `most` characters; "$" starts no formula."""
-    token = token.replace("\n", "\\n").replace("\r", "\\r")
+    token = token.replace("\n", "\\n").replace("\r", "\\r").replace("\t", "\\t")
     if token.startswith(" "):
         token = "·" + token[1:]
     if most is not None and len(token) > most:
@@ -57,5 +58,15 @@ def shown_token(token: str, most: int | None = None) -> str:
 
 
 def plain(text: str) -> str:
-    """Text in which "$" starts no formula."""
+    """Text in which "$" starts no formula, and characters that the font lacks are written by their number."""
+    known = _characters()
+    text = "".join(c if ord(c) in known else f"U+{ord(c):04X}" for c in text)
     return text.replace("$", r"\$")
+
+
+@cache
+def _characters() -> frozenset[int]:
+    """What the font of pictures can show."""
+    from matplotlib.font_manager import FontProperties, findfont, get_font
+
+    return frozenset(get_font(findfont(FontProperties())).get_charmap())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -210,3 +211,12 @@ def test_an_interruption_is_one_line(say, checkpoint: Path, tmp_path: Path, monk
     said = say("report", checkpoint, "--n-mazes", 2, "--out", tmp_path)
     assert said == (130, "", "maze-dla: interrupted, nothing was replaced\n")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_reader_that_stops_reading_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(chosen: object) -> int:
+        raise BrokenPipeError
+
+    monkeypatch.setattr("maze_dla.cli.report._write_report", stopped)
+    monkeypatch.setattr(sys, "stdout", sys.stdout)
+    assert main(["report", "--out", str(tmp_path)]) == 0

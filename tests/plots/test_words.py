@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from maze_dla.plots._words import component_kind, component_name
+from maze_dla.plots._words import component_kind, component_name, shown_token
 from maze_dla.results.words import depth_names
 
 
@@ -33,3 +33,8 @@ def test_a_depth_is_named_by_what_was_written_last(labels, names):
 )
 def test_components_in_words(label, name, kind):
     assert (component_name(label), component_kind(label)) == (name, kind)
+
+
+def test_characters_that_the_font_lacks_are_written_by_their_number():
+    assert shown_token(" a\u88cfb") == "·aU+88CFb"
+    assert shown_token("é\t$") == r"é\t\$"

@@ -91,15 +91,16 @@ def _config(content: dict[str, Any], file: Path) -> Any:
     try:
         return GPT2Config(**content)
     except Exception as problem:  # its checks raise errors of their own
-        raise CheckpointError(f"{file}: no architecture of GPT-2 ({_one_line(problem)})") from problem
+        raise CheckpointError(f"{file}: no architecture of GPT-2 ({one_line(problem)})") from problem
 
 
 def _made(kind: Any, config: Any, file: Path) -> Any:
     try:
         return kind(config)
     except Exception as problem:  # whatever an odd option leads to
-        raise CheckpointError(f"{file}: no GPT-2 can be built from its config ({_one_line(problem)})") from problem
+        raise CheckpointError(f"{file}: no GPT-2 can be built from its config ({one_line(problem)})") from problem
 
 
-def _one_line(problem: Exception) -> str:
+def one_line(problem: Exception) -> str:
+    """An error of another library, kind and message."""
     return f"{type(problem).__name__}: {' '.join(str(problem).split())}"

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from maze_dla.adapters.ioi.architecture import build_gpt2, config_of_shapes, read_config
+from maze_dla.adapters.ioi.architecture import build_gpt2, config_of_shapes, one_line, read_config
 from maze_dla.adapters.ioi.sources import BUNDLED, GPT2_SMALL, TOKENIZER_FILES, GPT2Source, find_gpt2
 from maze_dla.adapters.ioi.weights import read_folder, read_weights, weight_files
 from maze_dla.adapters.transformer_lens.build import check_placement
@@ -69,13 +69,20 @@ def load_gpt2(
     with torch.random.fork_rng(devices=[]):  # the first weights are random, and at once replaced
         model = build_gpt2(config, state, found.path)
         expected = self_check_logits(model)
-        model = from_hugging_face(model, tokenizer, _name(found, config))
+        model = _taken_over(model, tokenizer, _name(found, config), found)
     check_logits(model, expected, "this version of TransformerLens does not compute what the architecture asks for")
     if device is not None:
         model = model.to(device)
         check_logits(model, expected, "this device cannot be trusted with it, load the model on another")
     model.provenance = provenance  # for results to carry
     return model if dtype is None else model.to(dtype)
+
+
+def _taken_over(model: Any, tokenizer: Any, name: str, found: GPT2Source) -> Any:
+    try:
+        return from_hugging_face(model, tokenizer, name)
+    except Exception as problem:  # it reads the tokenizer's folder once more, and whatever stands in it
+        raise CheckpointError(f"{found.path}: TransformerLens cannot use it ({one_line(problem)})") from problem
 
 
 def self_check_logits(model: Any) -> Float[Tensor, "position vocab"]:
@@ -162,4 +169,4 @@ def _tokenizer(folder: Path | None) -> Any:
     try:
         return GPT2TokenizerFast.from_pretrained(str(folder))
     except Exception as problem:  # the tokenizers library raises plain exceptions
-        raise CheckpointError(f"{folder}: the tokenizer cannot be read ({str(problem).splitlines()[0]})") from problem
+        raise CheckpointError(f"{folder}: the tokenizer cannot be read ({one_line(problem)})") from problem
