@@ -94,6 +94,9 @@ class AttributionResult(PromptResult):
             else:
                 labels.append(f"{following.split('_')[0]}_pre")
         values = running[:, n_embeddings - 1 :].to(self.layers.dtype)
+        if self.info.get("parallel_attn_mlp"):  # attention and MLP read the same residual stream
+            kept = [i for i, label in enumerate(labels) if not label.endswith("_mid")]
+            values, labels = values[:, kept], [labels[i] for i in kept]
         return LensResult(
             self.metric,
             self.correct,

@@ -48,17 +48,22 @@ class TransformerLensModel:
     def view(cls, model: Any) -> TransformerLensModel:
         """Look at the model's config and weights; nothing is copied but what TransformerLens itself copies."""
         cfg = model.cfg
-        _refuse_what_does_not_add_up(cfg)
+        _refuse_what_does_not_add_up(model)
         attn_only = bool(getattr(cfg, "attn_only", False))
         with torch.no_grad():
             blocks = tuple(_block_weights(block, attn_only) for block in model.blocks)
+            scale = _logit_scale(cfg)
             W_U, b_U = model.W_U.detach(), _parameter(model, "b_U")
+            if scale != 1.0:
+                W_U, b_U = W_U * scale, None if b_U is None else b_U * scale
         d_mlp = None if attn_only or not blocks or blocks[0].W_out is None else blocks[0].W_out.shape[0]
         shape = ModelShape(
             cfg.n_layers, cfg.n_heads, cfg.d_model, cfg.d_head, d_mlp, W_U.shape[1], cfg.n_ctx
         )  # fmt: skip
         norm = _final_norm(model)
         info = {"model": getattr(cfg, "model_name", None) or "unnamed", **getattr(model, "provenance", {})}
+        if getattr(cfg, "parallel_attn_mlp", False):
+            info["parallel_attn_mlp"] = True  # no depth lies between a layer's attention and its MLP
         if getattr(model, "compatibility_mode", False):
             info["weights"] = "folded by enable_compatibility_mode"  # heads are without their value biases
         return cls(model, shape, _precision(model, norm, W_U), norm, blocks, W_U, b_U, info)
@@ -209,11 +214,18 @@ def _precision(model: Any, norm: FinalNorm, W_U: Tensor) -> torch.dtype:
     return torch.float64 if exact else torch.float32
 
 
-def _refuse_what_does_not_add_up(cfg: Any) -> None:
+def _logit_scale(cfg: Any) -> float:
+    """What the unembedding's output is multiplied by: a factor in Cohere's models, a divisor in Granite's."""
+    return float(getattr(cfg, "logit_scale", None) or 1.0) / float(getattr(cfg, "logits_scaling", None) or 1.0)
+
+
+def _refuse_what_does_not_add_up(model: Any) -> None:
     """Name the features under which contributions at a frozen final norm do not sum to the logits."""
-    if getattr(cfg, "use_normalization_before_and_after", False):
+    cfg = model.cfg
+    behind = [name for name in ("ln1_post", "ln2_post") if any(hasattr(block, name) for block in model.blocks)]
+    if behind or getattr(cfg, "use_normalization_before_and_after", False):
         raise ModelError(
-            "the model has a norm behind attention and MLP (use_normalization_before_and_after): "
+            f"the model has a norm behind attention or MLP ({' and '.join(behind) or 'in its config'}): "
             "what a head writes passes that norm, and its contribution is not a plain sum"
         )
     if (looks := getattr(cfg, "attention_dir", None) or "causal") != "causal":

@@ -45,14 +45,14 @@ def test_what_is_no_model_of_transformer_lens(model: object) -> None:
 @pytest.mark.parametrize(
     ("cfg", "message"),
     [
-        ({"use_normalization_before_and_after": True}, "a norm behind attention and MLP"),
+        ({"use_normalization_before_and_after": True}, "a norm behind attention or MLP"),
         ({"output_logits_soft_cap": 30.0}, "caps its logits softly at 30.0"),
     ],
 )
 def test_models_that_do_not_add_up(cfg: dict[str, object], message: str) -> None:
     names = dict.fromkeys(("hook_dict", "run_with_hooks", "W_U"))
     with pytest.raises(ModelError, match=message):
-        residual_model(SimpleNamespace(cfg=SimpleNamespace(**cfg), **names))
+        residual_model(SimpleNamespace(cfg=SimpleNamespace(**cfg), blocks=(), **names))
 
 
 def test_a_device_that_is_none(small_file: Path) -> None:
