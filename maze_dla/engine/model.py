@@ -89,6 +89,7 @@ class Wanted:
 class Reads:
     """One forward pass at the read positions of its prompts; lists run over layers. What was not asked for is empty.
 
+    `logits` are linear in the residual stream: those in front of a soft cap where the model has one.
     `values` and `patterns` serve sources: the values of whole sequences, the pattern's row at the read position.
     """
 
@@ -102,6 +103,11 @@ class Reads:
     values: list[Float[Tensor, "sequence position head d_head"]]
     patterns: list[Float[Tensor, "prompt head position"]]
     depths: dict[str, Float[Tensor, "prompt d_model"]]
+
+
+def soft_capped(logits: Float[Tensor, "... vocab"], cap: float | None) -> Float[Tensor, "... vocab"]:
+    """The logits that a model with a soft cap samples from; without a cap they are as they were."""
+    return logits if cap is None else cap * torch.tanh(logits / cap)
 
 
 @runtime_checkable
@@ -136,6 +142,11 @@ class ResidualModel(Protocol):
     @property
     def b_U(self) -> Float[Tensor, "vocab"] | None:
         """Its bias, where it has one."""
+        ...
+
+    @property
+    def logit_cap(self) -> float | None:
+        """What the model caps its logits softly at, behind the `logits` of its reads; None where it does not."""
         ...
 
     @property

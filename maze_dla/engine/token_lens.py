@@ -15,7 +15,7 @@ from torch import Tensor
 from maze_dla.engine.completeness import check_sums
 from maze_dla.engine.lens import check_scale, scaled_depths
 from maze_dla.engine.metrics import logit
-from maze_dla.engine.model import Reads, ResidualModel, Wanted
+from maze_dla.engine.model import Reads, ResidualModel, Wanted, soft_capped
 from maze_dla.engine.passes import SEQUENCES_AT_ONCE, check_fit, describe, hits, in_batch_order, run
 from maze_dla.engine.prompts import PromptBatch
 from maze_dla.errors import InputError
@@ -87,13 +87,13 @@ def _read_tokens(
     prompts: Int[Tensor, "prompt"],
 ) -> dict[str, Tensor]:
     """Every number of the token lens, [prompt, depth, ...], one depth of logits held at a time."""
-    final = reads.logits.log_softmax(-1)
+    final = soft_capped(reads.logits, model.logit_cap).log_softmax(-1)
     rows = defaultdict(list)
     logits = reads.logits
     for residual, at_scale in scaled_depths(model, reads, scale):
         logits = model.final_norm.apply(residual, at_scale) @ model.W_U
         logits = logits if model.b_U is None else logits + model.b_U
-        log_probs = logits.log_softmax(-1)
+        log_probs = soft_capped(logits, model.logit_cap).log_softmax(-1)
         top = log_probs.topk(k, dim=-1)
         rows["top_ids"].append(top.indices)
         rows["top_probs"].append(top.values.exp())

@@ -12,7 +12,7 @@ import torch
 
 from maze_dla.adapters.mazes.checkpoint import MazeCheckpoint, read_checkpoint
 from maze_dla.adapters.mazes.datasets import maze_tokens
-from maze_dla.adapters.mazes.prompts import MazePromptBatch
+from maze_dla.adapters.mazes.prompts import MazePromptBatch, Padding
 from maze_dla.adapters.mazes.tasks import Task, find_task
 from maze_dla.adapters.mazes.vocabulary import MazeVocabulary
 from maze_dla.adapters.transformer_lens.build import build_decoder
@@ -48,6 +48,7 @@ class MazeModel:
         n_mazes: int | None = None,
         seed: int = 0,
         prepend_bos: bool | None = None,
+        padding: Padding = None,
     ) -> MazePromptBatch:
         """Prompts of a task, one for each maze.
 
@@ -59,6 +60,11 @@ class MazeModel:
             n_mazes: how many; default 100 where they are generated, else all that are given.
             seed: of the generated mazes, of the order of their adjacency lists, and of tasks that choose at random.
             prepend_bos: the extra BOS for these prompts; default as the model was loaded.
+            padding: `<PADDING>` in front of each prompt up to the longest of them ("longest") or to a number of
+                tokens, which the model sees and which moves all positions on. That is how maze-transformer ran and
+                trained its models on batches of prompts of different lengths in 2023 (and some later: padding that
+                was neither masked nor left out of the positions). Use it to see such a model as its training did;
+                None, the default, runs each prompt by itself.
 
         Raises:
             InputError: unknown task, no mazes asked for, a negative seed.
@@ -76,6 +82,7 @@ class MazeModel:
             function,
             grid_n=self.grid_n,
             prepend_bos=bos,
+            padding=padding,
             seed=seed,
             info={**self.info, "task": name, "seed": seed, "mazes": origin},
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ from maze_dla.engine.prompts import PromptBatch
 from maze_dla.errors import InputError, PromptError
 from maze_dla.results.geometry import MazeGeometry
 
+Padding = int | Literal["longest"] | None
 PARTS = {"adjacency list": ADJLIST_START, "origin": ORIGIN_START, "target": TARGET_START, "path": PATH_START}
 
 
@@ -43,14 +44,15 @@ class MazePromptBatch(PromptBatch):
 
     grid_n: int = 0
 
-    @property
-    def n_extra(self) -> int:
-        """How many tokens stand in front of the maze's own: 1 with the extra BOS, else 0."""
-        return int(bool(self.info.get("prepend_bos")))
+    def n_extra(self, prompt: int) -> int:
+        """How many tokens stand in front of a prompt's maze: padding, and 1 with the extra BOS."""
+        labels = self.sequence_labels[int(self.sequence_of[prompt])]
+        padding = next((i for i, label in enumerate(labels) if label != PADDING), 0)
+        return padding + bool(self.info.get("prepend_bos"))
 
     def text(self, prompt: int) -> MazeText:
         """The whole text of a prompt's maze, its path included."""
-        return MazeText(self.sequence_labels[int(self.sequence_of[prompt])][self.n_extra :])
+        return MazeText(self.sequence_labels[int(self.sequence_of[prompt])][self.n_extra(prompt) :])
 
     def geometry(self, prompt: int) -> MazeGeometry:
         """A prompt's maze as a picture needs it.
@@ -60,7 +62,7 @@ class MazePromptBatch(PromptBatch):
         """
         if not 0 <= prompt < len(self):
             raise InputError(f"prompt is a number from 0 to {len(self) - 1}, got {prompt}")
-        return self.text(prompt).geometry(int(self.lengths[prompt]), self.grid_n, self.n_extra)
+        return self.text(prompt).geometry(int(self.lengths[prompt]), self.grid_n, self.n_extra(prompt))
 
     @classmethod
     def build(
@@ -71,6 +73,7 @@ class MazePromptBatch(PromptBatch):
         *,
         grid_n: int,
         prepend_bos: bool,
+        padding: Padding,
         seed: int,
         info: Mapping[str, Any],
     ) -> Self:
@@ -92,6 +95,9 @@ class MazePromptBatch(PromptBatch):
             reads.append(len(bos) + position - 1)
             targets.append(sequences[-1][len(bos) + position])
             currents.append(_legal_moves(i, tokens, position, vocabulary))
+        in_front = _padding_in_front([read + 1 for read in reads], padding, vocabulary)
+        reads = [read + n for read, n in zip(reads, in_front, strict=True)]
+        sequences = [[vocabulary.ids.get(PADDING, 0)] * n + s for s, n in zip(sequences, in_front, strict=True)]
         lengths = torch.tensor([len(s) for s in sequences])
         size = max([grid_n, *(1 + max(c) for tokens in mazes for t in tokens if (c := cell_of(t)) is not None)])
         padded = torch.full((len(sequences), int(lengths.max())), vocabulary.ids.get(PADDING, 0))
@@ -104,14 +110,32 @@ class MazePromptBatch(PromptBatch):
             read_positions=torch.tensor(reads),
             targets=torch.tensor(targets),
             d_vocab=len(vocabulary.tokens),
-            sequence_labels=tuple((*bos, *tokens) for tokens in mazes),
+            sequence_labels=tuple((*[PADDING] * n, *bos, *tokens) for n, tokens in zip(in_front, mazes, strict=True)),
             vocabulary=vocabulary.tokens,
             token_sets={"cells": vocabulary.cell_mask(size), "neighbors": _mask(currents, len(vocabulary.tokens))},
-            info={**info, "prepend_bos": prepend_bos},
+            info={**info, "prepend_bos": prepend_bos, **({} if padding is None else {"padding": f"left, {padding}"})},
             grid_n=size,
             kinds=tuple(PARTS),
             sequence_kinds=_kinds(padded, vocabulary),
         )
+
+
+def _padding_in_front(lengths: list[int], padding: Padding, vocabulary: MazeVocabulary) -> list[int]:
+    """How many `<PADDING>` each prompt of these lengths gets.
+
+    Raises:
+        InputError: neither None, "longest" nor a length that all prompts fit in, or a vocabulary without the token.
+    """
+    if padding is None:
+        return [0] * len(lengths)
+    if padding != "longest" and (isinstance(padding, bool) or not isinstance(padding, int)):
+        raise InputError(f"padding is None, 'longest' or a number of tokens, got {padding!r}")
+    if PADDING not in vocabulary.ids:
+        raise InputError(f"the vocabulary has no {PADDING}, so no prompt can be padded with it")
+    width = max(lengths) if isinstance(padding, str) else padding
+    if width < max(lengths):
+        raise InputError(f"padding to {width} tokens, but the longest prompt has {max(lengths)}")
+    return [width - n for n in lengths]
 
 
 def _kinds(sequences: Int[Tensor, "sequence position"], vocabulary: MazeVocabulary) -> Int[Tensor, "sequence position"]:

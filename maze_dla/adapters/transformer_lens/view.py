@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from maze_dla.engine.model import BlockWeights, FinalNorm, ModelShape, Reads, ResidualModel, Wanted
+from maze_dla.engine.model import BlockWeights, FinalNorm, ModelShape, Reads, ResidualModel, Wanted, soft_capped
 from maze_dla.errors import ModelError
 
 Hook = tuple[str, Callable[..., Any]]
@@ -42,6 +42,7 @@ class TransformerLensModel:
     blocks: tuple[BlockWeights, ...]
     W_U: Tensor
     b_U: Tensor | None
+    logit_cap: float | None = None
     info: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -66,7 +67,11 @@ class TransformerLensModel:
             info["parallel_attn_mlp"] = True  # no depth lies between a layer's attention and its MLP
         if getattr(model, "compatibility_mode", False):
             info["weights"] = "folded by enable_compatibility_mode"  # heads are without their value biases
-        return cls(model, shape, _precision(model, norm, W_U), norm, blocks, W_U, b_U, info)
+        cap = float(getattr(cfg, "output_logits_soft_cap", None) or 0.0)
+        if cap > 0:
+            info["logits"] = f"before the soft cap of {cap:g}"
+        precision = _precision(model, norm, W_U)
+        return cls(model, shape, precision, norm, blocks, W_U, b_U, cap if cap > 0 else None, info)
 
     def read(
         self,
@@ -99,6 +104,8 @@ class TransformerLensModel:
                 if (residual := caught.get(f"blocks.{i}.{name}")) is not None:
                     depths[f"{i}_{label}"] = residual
         depths["final_post"] = final
+        if self.logit_cap is not None:
+            logits = self._before_the_cap(logits, final, scale)
         return Reads(
             logits=logits,
             final_scale=scale.to(final.dtype),  # some norms answer in float32 inside a half-precision model
@@ -111,6 +118,20 @@ class TransformerLensModel:
             patterns=each("attn.hook_pattern"),
             depths=depths,
         )
+
+    def _before_the_cap(self, capped: Tensor, final: Tensor, scale: Tensor) -> Tensor:
+        """The logits in front of the soft cap, which are linear where those behind it are not.
+
+        Raises:
+            ModelError: capped, they are not the model's own.
+        """
+        logits = self.final_norm.apply(final, scale) @ self.W_U
+        logits = logits if self.b_U is None else logits + self.b_U
+        if not torch.allclose(soft_capped(logits, self.logit_cap), capped, rtol=1e-3, atol=1e-3):
+            raise ModelError(
+                f"the model's logits are not those of its last layer behind a soft cap of {self.logit_cap}"
+            )
+        return logits
 
     def _to_query_heads(self, values: Tensor) -> Tensor:
         """Values of grouped-query attention, one for each query head."""
@@ -230,5 +251,3 @@ def _refuse_what_does_not_add_up(model: Any) -> None:
         )
     if (looks := getattr(cfg, "attention_dir", None) or "causal") != "causal":
         raise ModelError(f"the model's attention is {looks}: a prompt's numbers would depend on what stands behind it")
-    if (cap := getattr(cfg, "output_logits_soft_cap", None)) is not None and cap > 0:
-        raise ModelError(f"the model caps its logits softly at {cap}: logits are not linear in the residual stream")

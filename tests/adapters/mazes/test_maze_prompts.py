@@ -36,7 +36,7 @@ def test_the_extra_bos(small_file: Path, small_model: MazeModel) -> None:
     plain = small_model.prompts(TEXTS, prepend_bos=False)
     batch = small_model.prompts(TEXTS)
     assert (batch.info["prepend_bos"], plain.info["prepend_bos"]) == (True, False)
-    assert (batch.n_extra, plain.n_extra) == (1, 0)
+    assert (batch.n_extra(0), plain.n_extra(0)) == (1, 0)
     assert torch.equal(batch.lengths, plain.lengths + 1)
     assert torch.equal(batch.targets, plain.targets)
     for p, n in enumerate(plain.lengths.tolist()):
@@ -237,3 +237,39 @@ def test_loading_leaves_the_random_generator_alone(small_file: Path) -> None:
     before = torch.get_rng_state()
     load_maze_model(small_file)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize(("padding", "width"), [("longest", None), (46, 46)])
+def test_padding_is_seen_by_the_model_as_it_stands(small_model: MazeModel, padding: Any, width: int | None) -> None:
+    plain = small_model.prompts(TEXTS)
+    batch = small_model.prompts(TEXTS, padding=padding)
+    longest = int(plain.lengths.max())
+    assert batch.lengths.tolist() == [width or longest] * 3
+    assert batch.info["padding"] == f"left, {padding}"
+    pad = small_model.vocabulary.ids["<PADDING>"]
+    metric = correct_vs_other(batch)
+    result = attribute(small_model.model, batch, metric)
+    for p, n in enumerate(plain.lengths.tolist()):
+        ids = [pad] * ((width or longest) - n) + plain.tokens[p, :n].tolist()
+        with torch.no_grad():
+            logits = small_model.model(torch.tensor([ids]))[:, -1]
+        torch.testing.assert_close(result.metric[p : p + 1], metric.select([p])(logits), rtol=0, atol=1e-5)
+        assert batch.text(p).tokens == plain.text(p).tokens
+        before, after = plain.geometry(p), batch.geometry(p)
+        assert after.token_cells == (None,) * (len(ids) - n) + before.token_cells
+        assert (after.path, after.current) == (before.path, before.current)
+    moved = (result.metric - attribute(small_model.model, plain, correct_vs_other(plain)).metric).abs()
+    assert moved.max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("padding", "message"),
+    [
+        (5, r"^padding to 5 tokens, but the longest prompt has \d+$"),
+        ("left", "^padding is None, 'longest' or a number of tokens, got 'left'$"),
+        (True, "got True$"),
+    ],
+)
+def test_padding_that_is_none(small_model: MazeModel, padding: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        small_model.prompts(TEXTS, padding=padding)

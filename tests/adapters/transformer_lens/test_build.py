@@ -46,7 +46,7 @@ def test_what_is_no_model_of_transformer_lens(model: object) -> None:
     ("cfg", "message"),
     [
         ({"use_normalization_before_and_after": True}, "a norm behind attention or MLP"),
-        ({"output_logits_soft_cap": 30.0}, "caps its logits softly at 30.0"),
+        ({"attention_dir": "bidirectional"}, "the model's attention is bidirectional"),
     ],
 )
 def test_models_that_do_not_add_up(cfg: dict[str, object], message: str) -> None:

@@ -1,0 +1,44 @@
+"""The tests on every stack of versions: `nox`, or `nox -s classic -- tests/engine` for one of them or a part.
+
+Each session has an environment of its own, with the version of torch that is installed beside nox (or named in TORCH).
+"""
+
+from __future__ import annotations
+
+import os
+from importlib.metadata import version
+
+import nox
+
+TORCH = os.environ.get("TORCH") or version("torch").split("+")[0]
+NEW = ("maze-dataset==1.4.2", "muutils==0.8.12", "zanj==0.6.0")
+CLASSIC = ("maze-dataset==0.5.6", "muutils==0.6.7", "zanj==0.3.1", "transformer-lens==2.18.0", "numpy==1.26.4")
+
+nox.options.default_venv_backend = "venv"
+nox.options.sessions = ["newest", "middle", "classic"]
+
+
+def test(session: nox.Session, *pins: str) -> None:
+    """Install the stack, torch first, and run pytest with whatever arguments are given."""
+    session.install(f"torch=={TORCH}")
+    session.install("-e", ".[test]", *pins)
+    session.run("python", "-m", "pytest", *session.posargs)
+
+
+@nox.session
+def newest(session: nox.Session) -> None:
+    """TransformerLens 4, which has bridges alone."""
+    test(session, *NEW, "transformer-lens==4.3.0")
+
+
+@nox.session
+def middle(session: nox.Session) -> None:
+    """TransformerLens 3, with bridges; and its HookedTransformer through the engine."""
+    test(session, *NEW, "transformer-lens==3.9.0")
+    session.run("python", "-m", "pytest", "tests/engine", env={"MAZE_DLA_TEST_CLASS": "HookedTransformer"})
+
+
+@nox.session
+def classic(session: nox.Session) -> None:
+    """What maze-transformer pins: TransformerLens 2 and maze-dataset before 1.0."""
+    test(session, *CLASSIC)
