@@ -63,12 +63,14 @@ def run(model: Any, ids: list[int]) -> Run:
         out.layers["pos_embed"] = model.pos_embed.W_pos.detach().double()[: len(ids)]
         residual = residual + out.layers["pos_embed"]
     for i, block in enumerate(model.blocks):
-        out.depths[f"{i}_pre"] = residual
+        out.depths[f"{i}_pre"] = before = residual
+        parallel = getattr(model.cfg, "parallel_attn_mlp", False)
         out.layers[f"{i}_attn_out"] = attention(out, block, own_norm(getattr(block, "ln1", None), residual, model.cfg))
         residual = residual + out.layers[f"{i}_attn_out"]
         if not model.cfg.attn_only:
-            out.depths[f"{i}_mid"] = residual
-            out.layers[f"{i}_mlp_out"] = mlp(out, block, own_norm(getattr(block, "ln2", None), residual, model.cfg))
+            if not parallel:
+                out.depths[f"{i}_mid"] = before = residual
+            out.layers[f"{i}_mlp_out"] = mlp(out, block, own_norm(getattr(block, "ln2", None), before, model.cfg))
             residual = residual + out.layers[f"{i}_mlp_out"]
     out.depths["final_post"] = residual
     return out

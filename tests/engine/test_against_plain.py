@@ -14,7 +14,7 @@ from maze_dla.engine.lens import Scale
 from maze_dla.engine.metrics import LinearMetric
 
 from .plain import Run, run
-from .small_models import MODERN, make_batch, random_metric, random_tokens, shared_model
+from .small_models import HOOKED, MODERN, make_batch, random_metric, random_tokens, shared_model
 
 CASES = {
     "LN-float64": ({}, torch.float64, 1e-9),
@@ -27,6 +27,7 @@ CASES = {
     "no-norm": ({"normalization_type": None}, torch.float64, 1e-8),  # nothing bounds this residual: logits of 1e3
     "attn-only": ({"attn_only": True}, torch.float64, 1e-9),
     "gated-rotary-grouped": (MODERN, torch.float32, 1e-4),
+    **({"parallel": ({"parallel_attn_mlp": True}, torch.float64, 1e-9)} if HOOKED else {}),  # bridges: see adapters
     "grouped-float64": ({"n_heads": 6, "n_key_value_heads": 2}, torch.float64, 1e-9),
 }
 
