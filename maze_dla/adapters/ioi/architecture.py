@@ -39,6 +39,9 @@ def read_config(folder: Path) -> Any:
             f"{file}: {sizes['n_layer']} layers of {sizes['n_head']} heads in width {sizes['n_embd']}, expected at "
             f"most {MOST_LAYERS} layers and a width that the number of heads divides"
         )
+    epsilon = content.get("layer_norm_epsilon", 1e-5)
+    if isinstance(epsilon, bool) or not isinstance(epsilon, int | float) or not epsilon > 0:
+        raise CheckpointError(f"{file}: layer_norm_epsilon is {epsilon!r}, expected a number above 0")
     return _config(sizes | {name: content[name] for name in OPTIONS if name in content}, file)
 
 

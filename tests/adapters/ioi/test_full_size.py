@@ -102,7 +102,10 @@ def test_token_lens_ends_at_the_models_distribution(model, batch, plain) -> None
 def test_heads_without_value_biases_are_those_of_processed_weights(full_size: Path, plain, answers) -> None:
     """The literature folds the first norm into W_V and b_V, and b_V into b_O: heads lose what biases gave them."""
     processed = load_gpt2(full_size)
-    processed.enable_compatibility_mode(disable_warnings=True)
+    if hasattr(processed, "enable_compatibility_mode"):
+        processed.enable_compatibility_mode(disable_warnings=True)
+    else:  # a HookedTransformer
+        processed.process_weights_()
     batch = dla.ioi_prompts(processed)
     result = dla.attribute(processed, batch, dla.logit_diff(batch))
     heads = by_prompt(plain, answers, lambda p, c, i: p.add(torch.stack(p.heads) - torch.stack(p.value_bias), c, i))

@@ -216,7 +216,7 @@ CONFIGS = {
         "transformer.wte.weight is 900x48, expected 100000000000",
     ),
     "an unknown activation": ({"activation_function": "nope"}, "no GPT-2 can be built from its config (KeyError"),
-    "an odd epsilon": ({"layer_norm_epsilon": "x"}, "no architecture of GPT-2 ("),
+    "an odd epsilon": ({"layer_norm_epsilon": "x"}, "layer_norm_epsilon is 'x', expected a number above 0"),
 }
 
 

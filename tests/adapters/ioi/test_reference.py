@@ -24,7 +24,10 @@ def gpt2() -> Any:
     if not is_here():
         pytest.skip(f"gpt2-small's real weights are not here: {FOLDER_VARIABLE} names no folder, no hub cache has them")
     model = dla.load_gpt2("gpt2-small")
-    model.enable_compatibility_mode(disable_warnings=True)
+    if hasattr(model, "enable_compatibility_mode"):
+        model.enable_compatibility_mode(disable_warnings=True)
+    else:  # a HookedTransformer
+        model.process_weights_()
     return model
 
 
