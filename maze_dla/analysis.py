@@ -1,38 +1,45 @@
 """The methods of the engine for any model that an adapter can see.
 
 `attribute`, `logit_lens` and `token_lens` take a TransformerLens model or the engine's own view of one. Arguments,
-results and errors are those of the engine's functions of the same names.
+results and errors are those of the engine's functions of the same names, and one argument more: `engine="auto"` runs
+plain pre-norm decoders (the maze models, GPT-2) by a forward pass of the engine's own, which is compared with the
+model's logits at the start of every run; `engine="hooked"` always runs the model itself. Both give the same numbers.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import wraps
-from typing import TYPE_CHECKING, Any
+from inspect import Parameter, signature
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from maze_dla.adapters.transformer_lens import residual_model
+from maze_dla.adapters.transformer_lens import reader
 from maze_dla.engine import attribution, lens
 from maze_dla.engine import token_lens as tokens
 
 if TYPE_CHECKING:
-    from maze_dla.engine.metrics import LinearMetric
-    from maze_dla.engine.prompts import PromptBatch
-    from maze_dla.results.attribution import AttributionResult
-    from maze_dla.results.lens import LensResult, TokenLensResult
+    from maze_dla.adapters.transformer_lens.engines import Engine
+
+Result = TypeVar("Result")
+ENGINE = """Args:
+        engine: "auto" runs plain pre-norm decoders by a forward pass of maze_dla's own, which is compared with the
+            model's own logits at the start of every run; "hooked" always runs the model itself."""
 
 
-@wraps(attribution.attribute)
-def attribute(model: Any, batch: PromptBatch, metric: LinearMetric, **options: Any) -> AttributionResult:
-    """Split a metric over the parts of a model: `engine.attribution.attribute`."""
-    return attribution.attribute(residual_model(model), batch, metric, **options)
+def _of_any_model(method: Callable[..., Result]) -> Callable[..., Result]:
+    """The engine's method, which takes the engine's view of a model, for the model itself."""
+
+    @wraps(method)
+    def of_any_model(model: Any, *arguments: Any, engine: Engine = "auto", **options: Any) -> Result:
+        return method(reader(model, engine), *arguments, **options)
+
+    shown = signature(method)
+    choice = Parameter("engine", Parameter.KEYWORD_ONLY, default="auto", annotation="Engine")
+    setattr(of_any_model, "__signature__", shown.replace(parameters=[*shown.parameters.values(), choice]))  # noqa: B010
+    of_any_model.__doc__ = (method.__doc__ or "").replace("Args:", ENGINE, 1)
+    return of_any_model
 
 
-@wraps(lens.logit_lens)
-def logit_lens(model: Any, batch: PromptBatch, metric: LinearMetric, *scale: Any, **options: Any) -> LensResult:
-    """The metric at every depth: `engine.lens.logit_lens`."""
-    return lens.logit_lens(residual_model(model), batch, metric, *scale, **options)
-
-
-@wraps(tokens.token_lens)
-def token_lens(model: Any, batch: PromptBatch, *more: Any, **options: Any) -> TokenLensResult:
-    """The next-token distribution at every depth: `engine.token_lens.token_lens`."""
-    return tokens.token_lens(residual_model(model), batch, *more, **options)
+attribute = _of_any_model(attribution.attribute)
+logit_lens = _of_any_model(lens.logit_lens)
+token_lens = _of_any_model(tokens.token_lens)

@@ -17,16 +17,18 @@ from maze_dla.engine.completeness import check_sums
 from maze_dla.engine.directions import pull_back
 from maze_dla.engine.metrics import LinearMetric
 from maze_dla.engine.model import Reads, ResidualModel, Wanted
-from maze_dla.engine.passes import SEQUENCES_AT_ONCE, check_fit, describe, hits, in_batch_order, run
-from maze_dla.engine.prompts import PromptBatch, ReadPlan
+from maze_dla.engine.moments import Moments, in_double
+from maze_dla.engine.passes import Parts, check_fit, describe, hits, run
+from maze_dla.engine.prompts import PromptBatch
+from maze_dla.engine.queue import ReadPlan
 from maze_dla.errors import InputError
 from maze_dla.results.attribution import AttributionResult
 
-Parts = dict[str, Tensor]
 ALWAYS_KEPT = (
     *("metric", "correct", "constant", "gap", "final_scale"),
     *("layers", "heads", "attn_bias", "mlp_bias"),
 )
+SUMMED = ("heads", "neurons", "sources", "sources_by_kind")
 
 
 def attribute(
@@ -36,7 +38,7 @@ def attribute(
     *,
     neurons: bool | Literal["mean"] = False,
     sources: bool | Literal["kinds"] = False,
-    sequences_at_once: int = SEQUENCES_AT_ONCE,
+    sequences_at_once: int | None = None,
 ) -> AttributionResult:
     """Split the metric of every prompt over layers, heads and, on request, neurons and source positions.
 
@@ -50,7 +52,8 @@ def attribute(
             array with a prompt axis.
         sources: also split every head over the positions that it attends to; "kinds" keeps only the sums over the
             tokens of each kind that the batch names (a maze's adjacency list, origin, ...).
-        sequences_at_once: how many sequences go through the model together; changes speed, not numbers.
+        sequences_at_once: how many sequences go through the model together; changes speed, not numbers. Default: as
+            many as are fast on the model's device.
 
     Raises:
         InputError: batch or metric do not fit the model, an unknown value of `neurons` or `sources`, or kinds asked of
@@ -61,31 +64,31 @@ def attribute(
     keep = _kept_parts(batch, neurons, sources)
     check_fit(model, batch, metric)
     wanted = Wanted(components=True, neurons=True, sources=bool(sources))
-    moments = _Moments()
-    collected: dict[str, list[Tensor]] = defaultdict(list)
-    order: list[Tensor] = []
-    labels: tuple[str, ...] = ()
-    for plan, reads in run(model, batch, wanted, what="attributing", sequences_at_once=sequences_at_once):
-        parts, labels = _contributions(model, reads, plan, metric.select(plan.prompts), bool(sources))
+    moments = Moments()
+    labels: list[str] = []
+
+    def measure(plan: ReadPlan, reads: Reads) -> Parts:
+        parts = _contributions(model, reads, plan, metric.select(plan.prompts), bool(sources))
+        labels[:] = _layer_labels(reads, len(model.blocks))
         if sources and plan.kinds is not None:
             parts["sources_by_kind"] = _by_kind(parts["sources"], plan.kinds[plan.rows], len(batch.kinds))
         parts["correct"] = hits(reads, batch, plan)
-        parts |= _checked(parts, model, plan.prompts)
+        kept = {name: values for name, values in parts.items() if name in keep} | _totals(parts)
         if neurons and "neurons" in parts:
-            moments.add(parts["neurons"])
-        order.append(plan.prompts)
-        for name in parts.keys() & keep:
-            collected[name].append(parts[name])
-    for name in collected.keys() & {"sources", "patterns"}:
-        collected[name] = _same_width(collected[name], int(batch.lengths.max()))
-    joined = {name: in_batch_order(order, pieces) for name, pieces in collected.items()}
+            moments.add(parts["neurons"])  # the last step: a piece that memory cut short counts once
+        return kept
+
+    parts = run(model, batch, wanted, measure, what="attributing", sequences_at_once=sequences_at_once)
+    parts["gap"] = _check(parts, model.precision, labels)
+    for name in parts.keys() & {"sources", "patterns"}:
+        parts[name] = parts[name][..., : int(batch.lengths.max())]
     return AttributionResult(
         **describe(model, batch, metric),
-        layer_labels=labels,
+        layer_labels=tuple(labels),
         neuron_mean=moments.mean,
         neuron_variance=moments.variance,
-        kinds=batch.kinds if "sources_by_kind" in joined else (),
-        **joined,  # pyright: ignore[reportArgumentType]
+        kinds=batch.kinds if "sources_by_kind" in parts else (),
+        **{name: values for name, values in parts.items() if name in keep},  # pyright: ignore[reportArgumentType]
     )
 
 
@@ -107,72 +110,53 @@ def _kept_parts(batch: PromptBatch, neurons: object, sources: object) -> set[str
     return keep | {"sources", "patterns"} if sources is True else keep
 
 
-class _Moments:
-    """Mean and variance over prompts that arrive in pieces (Chan et al. 1983, Am. Stat. 37, p. 242)."""
-
-    def __init__(self) -> None:
-        self.n = 0
-        self.mean: Tensor | None = None
-        self._squares: Tensor | None = None
-
-    def add(self, values: Float[Tensor, "prompt ..."]) -> None:
-        values = values.double().cpu()
-        n, mean = len(values), values.mean(0)
-        squares = (values - mean).pow(2).sum(0)
-        if self.mean is None or self._squares is None:
-            self.n, self.mean, self._squares = n, mean, squares
-            return
-        total, shift = self.n + n, mean - self.mean
-        self._squares = self._squares + squares + shift.pow(2) * (self.n * n / total)
-        self.mean = self.mean + shift * (n / total)
-        self.n = total
-
-    @property
-    def variance(self) -> Tensor | None:
-        return None if self._squares is None else self._squares / (self.n - 1 if self.n > 1 else float("nan"))
-
-
-def _same_width(pieces: list[Tensor], width: int) -> list[Tensor]:
-    """Source positions cut or filled up to the longest prompt; nothing is moved from behind a read position."""
-    return [torch.nn.functional.pad(p[..., :width], (0, max(width - p.shape[-1], 0))) for p in pieces]
-
-
-def _contributions(
-    model: ResidualModel, reads: Reads, plan: ReadPlan, metric: LinearMetric, sources: bool
-) -> tuple[Parts, tuple[str, ...]]:
+def _contributions(model: ResidualModel, reads: Reads, plan: ReadPlan, metric: LinearMetric, sources: bool) -> Parts:
     """Every component's inner product with the pulled-back direction."""
     direction, constant = pull_back(model, metric)
     direction = direction / reads.final_scale[:, None]
-    layers = {name: (vector * direction).sum(-1) for name, vector in reads.embeddings.items()}
-    heads, attn_bias, mlp_bias, neurons, moved = [], [], [], [], []
+    layers = [(vector * direction).sum(-1) for vector in reads.embeddings.values()]
+    parts = defaultdict(list)
     for i, block in enumerate(model.blocks):
         through_W_O = torch.einsum("hed,pd->phe", block.W_O, direction)
-        heads.append((reads.z[i] * through_W_O).sum(-1))
-        attn_bias.append(_along(direction, block.b_O))
-        layers[f"{i}_attn_out"] = (reads.attn_out[i] * direction).sum(-1)
+        parts["heads"].append((reads.z[i] * through_W_O).sum(-1))
+        parts["attn_bias"].append(_along(direction, block.b_O))
+        layers.append((reads.attn_out[i] * direction).sum(-1))
         if sources:
-            values = torch.einsum("pshe,phe->phs", reads.values[i][plan.rows.to(direction.device)], through_W_O)
-            moved.append(values * reads.patterns[i])
-        mlp_bias.append(_along(direction, block.b_out))
+            parts["sources"].append(_moved(reads.values[i], through_W_O, plan) * reads.patterns[i])
+        parts["mlp_bias"].append(_along(direction, block.b_out))
         if block.W_out is not None:
-            layers[f"{i}_mlp_out"] = (reads.mlp_out[i] * direction).sum(-1)
-            neurons.append(reads.neurons[i] * (direction @ block.W_out.T))
+            layers.append((reads.mlp_out[i] * direction).sum(-1))
+            parts["neurons"].append(reads.neurons[i] * (direction @ block.W_out.T))
     none = direction.new_zeros(len(direction), 0)
-    parts = {
+    empty = {"heads": none[..., None], "attn_bias": none, "mlp_bias": none}
+    return {
         "metric": metric(reads.logits),
         "constant": constant,
         "final_scale": reads.final_scale,
-        "layers": torch.stack(list(layers.values()), 1),
-        "heads": torch.stack(heads, 1) if heads else none[..., None],
-        "attn_bias": torch.stack(attn_bias, 1) if attn_bias else none,
-        "mlp_bias": torch.stack(mlp_bias, 1) if mlp_bias else none,
+        "layers": torch.stack(layers, 1),
+        **({"patterns": torch.stack(reads.patterns, 1)} if sources else {}),
+        **empty,
+        **{name: torch.stack(values, 1) for name, values in parts.items()},
     }
-    if neurons:
-        parts["neurons"] = torch.stack(neurons, 1)
-    if sources:
-        parts["sources"] = torch.stack(moved, 1)
-        parts["patterns"] = torch.stack(reads.patterns, 1)
-    return parts, tuple(layers)
+
+
+def _moved(
+    values: Float[Tensor, "sequence position head d_head"],
+    through_W_O: Float[Tensor, "prompt head d_head"],
+    plan: ReadPlan,
+) -> Float[Tensor, "prompt head position"]:
+    """What the value at each position would write if a head looked nowhere else."""
+    return torch.einsum("pshe,phe->phs", values[plan.rows.to(values.device)], through_W_O)
+
+
+def _layer_labels(reads: Reads, n_layers: int) -> list[str]:
+    written = [
+        f"{i}_{what}"
+        for i in range(n_layers)
+        for what, found in (("attn_out", reads.attn_out), ("mlp_out", reads.mlp_out))
+        if found
+    ]
+    return [*reads.embeddings, *written]
 
 
 def _by_kind(
@@ -187,23 +171,31 @@ def _along(direction: Float[Tensor, "prompt d_model"], bias: Float[Tensor, "d_mo
     return direction.new_zeros(len(direction)) if bias is None else direction @ bias
 
 
-def _checked(parts: Parts, model: ResidualModel, prompts: Tensor) -> Parts:
+TOTAL = "total of "
+
+
+def _totals(parts: Parts) -> Parts:
+    """The sums of all kinds of parts, in double precision: checks need no more, so whole arrays can go."""
+    return {TOTAL + name: in_double(parts[name]).sum(-1) for name in SUMMED if name in parts}
+
+
+def _check(parts: Parts, dtype: torch.dtype, labels: list[str]) -> Float[Tensor, "prompt"]:
     """The gap of each prompt, once every sum has been checked."""
-    parts = {name: values.cpu() for name, values in parts.items()}
     everything = torch.cat([parts["layers"], parts["constant"][:, None]], 1)
     size = everything.abs().amax(1).maximum(parts["metric"].abs())
-    dtype = model.precision
-    gap = check_sums(parts["metric"], everything, size, dtype, "metric = contributions + constant", prompts)
-    n_embeddings = parts["layers"].shape[1] - len(model.blocks) * (2 if "neurons" in parts else 1)
-    written = parts["layers"][:, n_embeddings:]
-    attn = written[:, ::2] if "neurons" in parts else written
-    heads = torch.cat([parts["heads"], parts["attn_bias"][:, :, None]], -1)
-    check_sums(attn, heads, size, dtype, "attention layer = heads + b_O", prompts)
-    if "neurons" in parts:
-        neurons = torch.cat([parts["neurons"], parts["mlp_bias"][:, :, None]], -1)
-        check_sums(written[:, 1::2], neurons, size, dtype, "MLP = neurons + b_out", prompts)
-    if "sources" in parts:
-        check_sums(parts["heads"], parts["sources"], size, dtype, "head = sources", prompts)
-    if "sources_by_kind" in parts:
-        check_sums(parts["heads"], parts["sources_by_kind"], size, dtype, "head = sources by kind", prompts)
-    return {"gap": gap}
+    gap = check_sums(parts["metric"], everything, size, dtype, "metric = contributions + constant")
+    wholes = {
+        "heads": ("attention layer = heads + b_O", _written(parts, labels, "attn_out"), "attn_bias"),
+        "neurons": ("MLP = neurons + b_out", _written(parts, labels, "mlp_out"), "mlp_bias"),
+        "sources": ("head = sources", parts["heads"], None),
+        "sources_by_kind": ("head = sources by kind", parts["heads"], None),
+    }
+    for name, (what, whole, bias) in wholes.items():
+        if (total := parts.get(TOTAL + name)) is not None:
+            both = [total] if bias is None else [total, parts[bias].double()]
+            check_sums(whole, torch.stack(both, -1), size, dtype, what)
+    return gap
+
+
+def _written(parts: Parts, labels: list[str], what: str) -> Float[Tensor, "prompt layer"]:
+    return parts["layers"][:, [i for i, label in enumerate(labels) if label.endswith(what)]]

@@ -5,8 +5,6 @@ nostalgebraist 2020, "interpreting GPT: the logit lens".
 
 from __future__ import annotations
 
-from collections import defaultdict
-
 import torch
 from torch import Tensor
 
@@ -14,8 +12,9 @@ from maze_dla.engine.completeness import check_sums
 from maze_dla.engine.directions import pull_back
 from maze_dla.engine.metrics import LinearMetric
 from maze_dla.engine.model import Reads, ResidualModel, Wanted
-from maze_dla.engine.passes import SEQUENCES_AT_ONCE, check_fit, describe, hits, in_batch_order, run
+from maze_dla.engine.passes import Parts, check_fit, describe, hits, run
 from maze_dla.engine.prompts import PromptBatch
+from maze_dla.engine.queue import ReadPlan
 from maze_dla.errors import InputError
 from maze_dla.results.lens import LensResult, Scale
 
@@ -26,7 +25,7 @@ def logit_lens(
     metric: LinearMetric,
     scale: Scale = "final",
     *,
-    sequences_at_once: int = SEQUENCES_AT_ONCE,
+    sequences_at_once: int | None = None,
 ) -> LensResult:
     """The metric read from the residual stream at every depth, in logits.
 
@@ -45,24 +44,22 @@ def logit_lens(
     """
     check_scale(scale)
     check_fit(model, batch, metric)
-    collected: dict[str, list[Tensor]] = defaultdict(list)
-    order: list[Tensor] = []
-    labels: tuple[str, ...] = ()
-    wanted = Wanted(depths=True)
-    for plan, reads in run(model, batch, wanted, what="logit lens", sequences_at_once=sequences_at_once):
+    labels: list[str] = []
+
+    def measure(plan: ReadPlan, reads: Reads) -> Parts:
         part = metric.select(plan.prompts)
-        labels = tuple(reads.depths)
         direction, constant = pull_back(model, part)
+        labels[:] = reads.depths
         depths = scaled_depths(model, reads, scale)
         values = torch.stack([(x * direction).sum(-1) / s + constant for x, s in depths], 1)
-        whole = part(reads.logits)
-        size = values.abs().amax(1).maximum(whole.abs())
-        check_sums(whole, values[:, -1:], size, model.precision, "metric = the last depth", plan.prompts)
-        order.append(plan.prompts)
-        for name, piece in (("metric", whole), ("correct", hits(reads, batch, plan)), ("values", values)):
-            collected[name].append(piece)
-    joined = {name: in_batch_order(order, pieces) for name, pieces in collected.items()}
-    return LensResult(**describe(model, batch, metric), labels=labels, scale=scale, **joined)
+        return {"metric": part(reads.logits), "correct": hits(reads, batch, plan), "values": values}
+
+    wanted = Wanted(depths=True)
+    parts = run(model, batch, wanted, measure, what="logit lens", sequences_at_once=sequences_at_once)
+    size = parts["values"].abs().amax(1).maximum(parts["metric"].abs())
+    check_sums(parts["metric"], parts["values"][:, -1:], size, model.precision, "metric = the last depth")
+    described = describe(model, batch, metric)
+    return LensResult(**described, labels=tuple(labels), scale=scale, **parts)  # pyright: ignore[reportArgumentType]
 
 
 def scaled_depths(model: ResidualModel, reads: Reads, scale: Scale) -> list[tuple[Tensor, Tensor]]:

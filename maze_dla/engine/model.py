@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn import functional
 
 
 @dataclass(frozen=True)
@@ -25,8 +26,8 @@ class ModelShape:
 
 
 @dataclass(frozen=True)
-class FinalNorm:
-    """The norm before the unembedding. At a given scale it is affine: (centred residual) * weight / scale + bias.
+class Norm:
+    """A norm. At a given scale it is affine: (centred residual) * weight / scale + bias.
 
     `weight` and `bias` are None where they were folded away or never were.
     """
@@ -63,6 +64,12 @@ class FinalNorm:
         normed = residual / scale[..., None]
         normed = normed if self.weight is None else normed * self.weight
         return normed if self.bias is None else normed + self.bias
+
+    def __call__(self, residual: Float[Tensor, "... d_model"]) -> Float[Tensor, "... d_model"]:
+        """The norm at the residual's own scale."""
+        if self.kind == "layer":
+            return functional.layer_norm(residual, residual.shape[-1:], self.weight, self.bias, self.eps)
+        return self.apply(residual, self.scale(residual))
 
 
 @dataclass(frozen=True)
@@ -125,7 +132,7 @@ class ResidualModel(Protocol):
         ...
 
     @property
-    def final_norm(self) -> FinalNorm:
+    def final_norm(self) -> Norm:
         """The norm before the unembedding."""
         ...
 

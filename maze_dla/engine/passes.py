@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, TypedDict
 
 import torch
@@ -12,10 +14,15 @@ from tqdm.auto import tqdm
 
 from maze_dla.engine.metrics import LinearMetric
 from maze_dla.engine.model import Reads, ResidualModel, Wanted
-from maze_dla.engine.prompts import PromptBatch, ReadPlan
+from maze_dla.engine.prompts import PromptBatch
+from maze_dla.engine.queue import ReadPlan
 from maze_dla.errors import InputError, PromptError
 
-SEQUENCES_AT_ONCE = 16
+Parts = dict[str, Tensor]
+Measure = Callable[[ReadPlan, Reads], Parts]
+TOKENS_ON_CPU = 2048
+MOST_TOKENS = 1 << 20
+SHARE_OF_FREE_MEMORY = 0.5
 
 
 def check_fit(model: ResidualModel, batch: PromptBatch, metric: LinearMetric | None = None) -> None:
@@ -45,25 +52,85 @@ def check_fit(model: ResidualModel, batch: PromptBatch, metric: LinearMetric | N
 
 
 def run(
-    model: ResidualModel, batch: PromptBatch, wanted: Wanted, *, what: str, sequences_at_once: int = SEQUENCES_AT_ONCE
-) -> Iterator[tuple[ReadPlan, Reads]]:
-    """The reads of each piece of the batch. A bar appears on a terminal when it takes more than two seconds."""
-    if sequences_at_once < 1:
+    model: ResidualModel,
+    batch: PromptBatch,
+    wanted: Wanted,
+    measure: Measure,
+    *,
+    what: str,
+    sequences_at_once: int | None = None,
+) -> Parts:
+    """What `measure` makes of the reads of every piece, put together in the order of the batch, on the CPU.
+
+    A piece has at most `sequences_at_once` sequences; None leaves that to the device. Where its memory is not enough,
+    pieces are halved and the piece is run again. A bar appears on a terminal when it takes more than two seconds.
+
+    Raises:
+        InputError: less than one sequence at once.
+    """
+    if sequences_at_once is not None and sequences_at_once < 1:
         raise InputError(f"sequences_at_once is at least 1, got {sequences_at_once}")
+    size = piece_size(model, sequences_at_once)
+    queue, order, collected = batch.queue(), [], defaultdict(list)
     with tqdm(total=len(batch), desc=what, unit="prompt", disable=None, delay=2, leave=False) as bar:
-        for plan in batch.plans(sequences_at_once):
-            tokens = plan.tokens[:, : model.shape.n_ctx]
-            with torch.no_grad():  # a scope for each piece: a generator must not leave it set for its caller
-                reads = model.read(tokens, plan.rows, plan.positions, wanted)
-            yield plan, reads
+        while (plan := queue.take(size.sequences, size.tokens)) is not None:
+            try:
+                with torch.no_grad():
+                    tokens = plan.tokens[:, : model.shape.n_ctx]
+                    piece = measure(plan, model.read(tokens, plan.rows, plan.positions, wanted))
+            except torch.cuda.OutOfMemoryError:
+                if len(plan.tokens) == 1:
+                    raise
+                queue.give_back(plan)
+                size = size.halved(plan)
+                continue
+            order.append(plan.prompts)
+            for name, values in piece.items():
+                collected[name].append(values)
             bar.update(len(plan.prompts))
+    return {name: _in_batch_order(order, pieces) for name, pieces in collected.items()}
 
 
-def in_batch_order(plans: list[Tensor], pieces: list[Tensor]) -> Tensor:
+@dataclass(frozen=True)
+class PieceSize:
+    """How much goes through the model together: at most so many sequences and tokens."""
+
+    sequences: int
+    tokens: int
+
+    def halved(self, plan: ReadPlan) -> PieceSize:
+        """Half of what a plan had."""
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        return PieceSize(max(len(plan.tokens) // 2, 1), self.tokens)
+
+
+def piece_size(model: ResidualModel, sequences_at_once: int | None) -> PieceSize:
+    """A size that is fast on the model's device: what the caches of a CPU hold, what is free on a GPU."""
+    if sequences_at_once is not None:
+        return PieceSize(sequences_at_once, MOST_TOKENS)
+    device = model.W_U.device
+    if device.type != "cuda":
+        return PieceSize(MOST_TOKENS, TOKENS_ON_CPU)
+    free, _ = torch.cuda.mem_get_info(device)
+    reusable = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    shape = model.shape
+    a_token = 4 * model.W_U.element_size() * (4 * shape.d_model + 2 * (shape.d_mlp or 0))
+    return PieceSize(MOST_TOKENS, max(int(SHARE_OF_FREE_MEMORY * (free + reusable)) // a_token, shape.n_ctx))
+
+
+def _in_batch_order(plans: list[Tensor], pieces: list[Tensor]) -> Tensor:
     """Pieces put together again, row i belonging to prompt i, on the CPU."""
     order = torch.cat(plans)
-    joined = torch.cat(pieces).cpu()
+    width = max(piece.shape[-1] for piece in pieces) if pieces[0].ndim > 1 else 0
+    joined = torch.cat([_filled(piece, width) for piece in pieces]).cpu()
     return torch.empty_like(joined).index_copy_(0, order, joined)
+
+
+def _filled(piece: Tensor, width: int) -> Tensor:
+    """A piece whose last axis, that of positions, is filled up with zeros."""
+    missing = width - piece.shape[-1]
+    return torch.nn.functional.pad(piece, (0, missing)) if piece.ndim > 1 and missing else piece
 
 
 def hits(reads: Reads, batch: PromptBatch, plan: ReadPlan) -> Bool[Tensor, "prompt"]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, TypeVar
@@ -11,22 +11,12 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from maze_dla.engine.queue import SequenceQueue
 from maze_dla.errors import InputError, PromptError
 
 Batch = TypeVar("Batch", bound="PromptBatch")
 INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 TokenSet = Bool[Tensor, "vocab"] | Bool[Tensor, "prompt vocab"]
-
-
-@dataclass(frozen=True, eq=False)
-class ReadPlan:
-    """Part of a batch for one forward pass: which sequences to run, and what to read in them."""
-
-    tokens: Int[Tensor, "sequence position"]
-    prompts: Int[Tensor, "prompt"]
-    rows: Int[Tensor, "prompt"]
-    positions: Int[Tensor, "prompt"]
-    kinds: Int[Tensor, "sequence position"] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -230,36 +220,9 @@ class PromptBatch:
             )
         return mask
 
-    def plans(self, sequences_at_once: int, tokens_at_once: int = 4096) -> Iterator[ReadPlan]:
-        """The batch in pieces for forward passes, sequences of like length together.
-
-        Lengths are rounded up to a multiple of 8: a CPU library that caches a plan per shape then stays small.
-        """
-        last_read = torch.zeros(len(self.sequence_lengths), dtype=torch.long)
-        last_read.scatter_reduce_(0, self.sequence_of, self.lengths, reduce="amax")
-        order = last_read.argsort(stable=True)
-        order = order[last_read[order] > 0]  # a sequence that no prompt reads is not run
-        prompts_of = self.sequence_of.argsort(stable=True).split(
-            self.sequence_of.bincount(minlength=len(order)).tolist()
-        )
-        start = 0
-        while start < len(order):
-            stop = start + 1
-            while stop - start < sequences_at_once and stop < len(order):
-                if (stop + 1 - start) * int(last_read[order[stop]]) > tokens_at_once:
-                    break
-                stop += 1
-            chosen = order[start:stop]
-            yield self._plan(chosen, [prompts_of[i] for i in chosen.tolist()], int(last_read[chosen[-1]]))
-            start = stop
-
-    def _plan(self, chosen: Int[Tensor, "sequence"], prompts: list[Tensor], longest: int) -> ReadPlan:
-        width = min(-(-longest // 8) * 8, self.sequences.shape[1])
-        tokens = self.sequences[chosen, :width].clamp(0, self.d_vocab - 1)  # what pads may be no token at all
-        rows = torch.repeat_interleave(torch.arange(len(chosen)), torch.tensor([len(p) for p in prompts]))
-        together = torch.cat(prompts)
-        kinds = None if self.sequence_kinds is None else self.sequence_kinds[chosen, :width]
-        return ReadPlan(tokens, together, rows, self.read_positions[together], kinds)
+    def queue(self) -> SequenceQueue:
+        """The sequences that prompts read, in the order in which forward passes take them."""
+        return SequenceQueue(self)
 
 
 def chosen_prompts(prompts: Sequence[int] | Tensor, n: int) -> Int[Tensor, "chosen"]:

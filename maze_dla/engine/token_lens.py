@@ -16,8 +16,9 @@ from maze_dla.engine.completeness import check_sums
 from maze_dla.engine.lens import check_scale, scaled_depths
 from maze_dla.engine.metrics import logit
 from maze_dla.engine.model import Reads, ResidualModel, Wanted, soft_capped
-from maze_dla.engine.passes import SEQUENCES_AT_ONCE, check_fit, describe, hits, in_batch_order, run
+from maze_dla.engine.passes import Parts, check_fit, describe, hits, run
 from maze_dla.engine.prompts import PromptBatch
+from maze_dla.engine.queue import ReadPlan
 from maze_dla.errors import InputError
 from maze_dla.results.lens import Scale, TokenLensResult
 
@@ -32,7 +33,7 @@ def token_lens(
     scale: Scale = "own",
     positions: Positions = "read",
     *,
-    sequences_at_once: int = SEQUENCES_AT_ONCE,
+    sequences_at_once: int | None = None,
 ) -> TokenLensResult:
     """The k most likely tokens at every depth, with rank of the target, entropy and divergence from the final one.
 
@@ -56,26 +57,31 @@ def token_lens(
     if not 1 <= k <= batch.d_vocab:
         raise InputError(f"k is between 1 and the vocabulary's {batch.d_vocab} tokens, got {k}")
     everywhere = _at_all_positions(batch) if positions == "all" else batch
-    collected: dict[str, list[Tensor]] = defaultdict(list)
-    order: list[Tensor] = []
-    labels: tuple[str, ...] = ()
+    labels: list[str] = []
     target_logit = logit(everywhere)
+
+    def measure(plan: ReadPlan, reads: Reads) -> Parts:
+        labels[:] = reads.depths
+        parts = _read_tokens(model, reads, everywhere.targets[plan.prompts].to(reads.logits.device), scale, k)
+        parts["correct"] = hits(reads, everywhere, plan)
+        parts["metric"] = target_logit.select(plan.prompts)(reads.logits)
+        return parts
+
     wanted = Wanted(depths=True)
-    for plan, reads in run(model, everywhere, wanted, what="token lens", sequences_at_once=sequences_at_once):
-        labels = tuple(reads.depths)
-        targets = everywhere.targets[plan.prompts].to(reads.logits.device)
-        piece = _read_tokens(model, reads, targets, scale, k, plan.prompts)
-        piece["correct"] = hits(reads, everywhere, plan)
-        piece["metric"] = target_logit.select(plan.prompts)(reads.logits)
-        order.append(plan.prompts)
-        for name, values in piece.items():
-            collected[name].append(values)
-    joined = {name: in_batch_order(order, pieces) for name, pieces in collected.items()}
+    joined = run(model, everywhere, wanted, measure, what="token lens", sequences_at_once=sequences_at_once)
+    own, last, size = (joined.pop(name) for name in ("own", "last", "size"))
+    check_sums(own, last[:, None], size, model.precision, "the model's logits = the last depth")
     if positions == "all":
         joined = {name: _by_prompt(values, batch, name) for name, values in joined.items()}
     names = {int(t): batch.token_name(int(t)) for t in joined["top_ids"].unique() if t >= 0}
     described = describe(model, batch, logit(batch))
-    return TokenLensResult(**described, labels=labels, scale=scale, token_names=names, **joined)
+    return TokenLensResult(
+        **described,
+        labels=tuple(labels),
+        scale=scale,
+        token_names=names,
+        **joined,  # pyright: ignore[reportArgumentType]
+    )
 
 
 def _read_tokens(
@@ -84,8 +90,7 @@ def _read_tokens(
     targets: Int[Tensor, "prompt"],
     scale: Scale,
     k: int,
-    prompts: Int[Tensor, "prompt"],
-) -> dict[str, Tensor]:
+) -> Parts:
     """Every number of the token lens, [prompt, depth, ...], one depth of logits held at a time."""
     final = soft_capped(reads.logits, model.logit_cap).log_softmax(-1)
     rows = defaultdict(list)
@@ -100,10 +105,14 @@ def _read_tokens(
         rows["target_rank"].append((logits > logits.gather(-1, targets[:, None])).sum(-1))
         rows["entropy"].append(_expected(log_probs, -log_probs))
         rows["kl"].append(_expected(final, final - log_probs).clamp_min(0))
-    size = reads.logits.abs().amax(-1)
-    what = "the model's logits = the last depth"
-    check_sums(reads.logits, logits[..., None], size, model.precision, what, prompts)
-    return {name: torch.stack(values, 1) for name, values in rows.items()}
+    return {name: torch.stack(values, 1) for name, values in rows.items()} | _furthest(reads.logits, logits)
+
+
+def _furthest(own: Float[Tensor, "prompt vocab"], last: Float[Tensor, "prompt vocab"]) -> Parts:
+    """The model's own logit and that of the last depth where they are furthest apart, and the largest by size."""
+    apart = (own - last).abs().nan_to_num(nan=torch.inf)
+    worst = apart.argmax(-1, keepdim=True)
+    return {"own": own.gather(1, worst)[:, 0], "last": last.gather(1, worst)[:, 0], "size": own.abs().amax(-1)}
 
 
 def _expected(log_probs: Float[Tensor, "... vocab"], values: Float[Tensor, "... vocab"]) -> Float[Tensor, "..."]:

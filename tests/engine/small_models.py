@@ -15,6 +15,7 @@ from maze_dla.adapters.transformer_lens import TransformerLensModel, residual_mo
 from maze_dla.engine.metrics import LinearMetric, correct_vs_other
 from maze_dla.engine.model import Reads
 from maze_dla.engine.prompts import PromptBatch
+from maze_dla.engine.queue import ReadPlan
 
 try:
     import transformer_lens.model_bridge.sources.native  # noqa: F401
@@ -93,6 +94,14 @@ def make_batch(lengths: tuple[int, ...] = LENGTHS, seed: int = 2, **more: Any) -
     generator = torch.Generator().manual_seed(seed + 1)
     targets = torch.randint(D_VOCAB, (len(lengths),), generator=generator).tolist()
     return PromptBatch.from_tokens(random_tokens(lengths, seed), targets, d_vocab=D_VOCAB, **more)
+
+
+def plans(batch: PromptBatch, at_once: int, tokens_at_once: int = 10_000) -> list[ReadPlan]:
+    """Everything that forward passes take from a batch."""
+    queue, taken = batch.queue(), []
+    while (plan := queue.take(at_once, tokens_at_once)) is not None:
+        taken.append(plan)
+    return taken
 
 
 def random_metric(batch: PromptBatch) -> LinearMetric:

@@ -14,7 +14,7 @@ from maze_dla.adapters.transformer_lens import residual_model
 from maze_dla.analysis import attribute, logit_lens, token_lens
 from maze_dla.engine.completeness import check_sums
 from maze_dla.engine.metrics import logit
-from maze_dla.engine.model import FinalNorm, Reads
+from maze_dla.engine.model import Norm, Reads
 from maze_dla.errors import CompletenessError
 
 from .plain import own_norm
@@ -108,7 +108,7 @@ def without_norm_weight(model: Any) -> Any:
 
 def without_centring(model: Any) -> Any:
     norm = residual_model(model).final_norm
-    return replace(residual_model(model), final_norm=FinalNorm("rms", norm.weight, norm.bias, norm.eps))
+    return replace(residual_model(model), final_norm=Norm("rms", norm.weight, norm.bias, norm.eps))
 
 
 def read_one_early(model: Any) -> Any:

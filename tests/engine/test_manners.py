@@ -90,12 +90,18 @@ def test_an_error_inside_the_forward_pass_leaves_no_trace(name: str, monkeypatch
 
 
 @pytest.mark.parametrize("grad", [True, False])
-def test_gradients_are_the_callers_between_two_pieces(grad: bool) -> None:
+def test_gradients_are_off_for_the_run_alone(grad: bool) -> None:
     view, batch = residual_model(make_model()), make_batch()
+    seen = []
+
+    def measure(plan: Any, reads: Any) -> dict[str, torch.Tensor]:
+        seen.append((torch.is_grad_enabled(), reads.logits.requires_grad))
+        return {"prompts": plan.prompts}
+
     with torch.set_grad_enabled(grad):
-        pieces = run(view, batch, Wanted(components=True), what="test", sequences_at_once=2)
-        seen = [(torch.is_grad_enabled(), reads.logits.requires_grad) for _, reads in pieces]
-    assert seen == [(grad, False)] * 4
+        run(view, batch, Wanted(components=True), measure, what="test", sequences_at_once=2)
+        assert torch.is_grad_enabled() == grad
+    assert seen == [(False, False)] * 4
 
 
 def test_the_state_would_show_a_trace() -> None:

@@ -11,7 +11,7 @@ import torch
 
 from maze_dla.engine.completeness import check_sums
 from maze_dla.engine.metrics import LinearMetric, correct_vs_other
-from maze_dla.engine.model import FinalNorm
+from maze_dla.engine.model import Norm
 from maze_dla.results.statistics import summarize
 
 from .small_models import make_batch
@@ -25,7 +25,7 @@ REFUSED: dict[str, Any] = {
     ),
     "logits without a prompt axis": lambda: correct_vs_other(make_batch())(torch.ones(23)),
     "integers for logits": lambda: correct_vs_other(make_batch())(torch.ones(7, 23, dtype=torch.long)),
-    "a direction that is a vector": lambda: FinalNorm("layer").pull_back(torch.ones(24)),
+    "a direction that is a vector": lambda: Norm("layer").pull_back(torch.ones(24)),
     "weights for other prompts": lambda: LinearMetric(
         "m", torch.zeros(3, 1, dtype=torch.long), torch.ones(2, 1), torch.zeros(5), torch.zeros(3)
     ),
@@ -44,4 +44,4 @@ def test_a_wrong_shape_is_refused(name: str) -> None:
 def test_right_shapes_are_taken() -> None:
     check_sums(torch.full((3, 4), 2.0), torch.ones(3, 4, 2), torch.ones(3), torch.float32, "a = b")
     assert correct_vs_other(make_batch())(torch.ones(7, 23)).shape == (7,)
-    assert FinalNorm("layer").pull_back(torch.ones(2, 24)).shape == (2, 24)
+    assert Norm("layer").pull_back(torch.ones(2, 24)).shape == (2, 24)

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from maze_dla.engine.model import BlockWeights, FinalNorm, ModelShape, Reads, ResidualModel, Wanted, soft_capped
+from maze_dla.engine.model import BlockWeights, ModelShape, Norm, Reads, ResidualModel, Wanted, soft_capped
 from maze_dla.errors import ModelError
 
 Hook = tuple[str, Callable[..., Any]]
@@ -38,7 +38,7 @@ class TransformerLensModel:
     model: Any
     shape: ModelShape
     precision: torch.dtype
-    final_norm: FinalNorm
+    final_norm: Norm
     blocks: tuple[BlockWeights, ...]
     W_U: Tensor
     b_U: Tensor | None
@@ -54,7 +54,7 @@ class TransformerLensModel:
         with torch.no_grad():
             blocks = tuple(_block_weights(block, attn_only) for block in model.blocks)
             scale = _logit_scale(cfg)
-            W_U, b_U = model.W_U.detach(), _parameter(model, "b_U")
+            W_U, b_U = model.W_U.detach(), parameter(model, "b_U")
             if scale != 1.0:
                 W_U, b_U = W_U * scale, None if b_U is None else b_U * scale
         d_mlp = None if attn_only or not blocks or blocks[0].W_out is None else blocks[0].W_out.shape[0]
@@ -214,33 +214,41 @@ def _block_weights(block: Any, attn_only: bool) -> BlockWeights:
     mlp = None if attn_only else getattr(block, "mlp", None)
     return BlockWeights(
         W_O=block.attn.W_O.detach(),
-        b_O=_parameter(block.attn, "b_O"),
-        W_out=None if mlp is None else _parameter(mlp, "W_out"),
-        b_out=None if mlp is None else _parameter(mlp, "b_out"),
+        b_O=parameter(block.attn, "b_O"),
+        W_out=None if mlp is None else parameter(mlp, "W_out"),
+        b_out=None if mlp is None else parameter(mlp, "b_out"),
     )
 
 
-def _parameter(module: Any, name: str) -> Tensor | None:
+def parameter(module: Any, name: str) -> Tensor | None:
+    """A weight by its name, without its gradient; None where there is none."""
     value = getattr(module, name, None)
     return value.detach() if isinstance(value, Tensor) else None
 
 
-def _final_norm(model: Any) -> FinalNorm:
-    """The final norm's kind by the config's words, its weight and bias where it has them."""
+def norm_of(model: Any, module: Any) -> Norm:
+    """A norm's kind by the config's words, its weight and bias where it has them."""
     kind = model.cfg.normalization_type
     if kind is None:
-        return FinalNorm("none")
-    rms = kind.upper().startswith("RMS") or bool(getattr(model.cfg, "final_rms", False))
+        return Norm("none")
+    rms = kind.upper().startswith("RMS")
     folded = kind.upper().endswith("PRE")
-    weight, bias = (None, None) if folded else (_parameter(model.ln_final, "w"), _parameter(model.ln_final, "b"))
-    norm = FinalNorm("rms" if rms else "layer", weight, bias, float(model.cfg.eps))
-    if weight is None:
+    weight, bias = (None, None) if folded else (parameter(module, "w"), parameter(module, "b"))
+    return Norm("rms" if rms else "layer", weight, bias, float(model.cfg.eps))
+
+
+def _final_norm(model: Any) -> Norm:
+    """The norm before the unembedding; its kind and the meaning of its weight may be its own."""
+    norm = norm_of(model, getattr(model, "ln_final", None))
+    if getattr(model.cfg, "final_rms", False):
+        norm = replace(norm, kind="rms")
+    if norm.weight is None:
         return norm
-    from_one = replace(norm, weight=1.0 + weight)  # as Gemma's models hold it
+    from_one = replace(norm, weight=1.0 + norm.weight)  # as Gemma's models hold it
     return min(norm, from_one, key=lambda n: _distance(model, n))
 
 
-def _distance(model: Any, norm: FinalNorm) -> float:
+def _distance(model: Any, norm: Norm) -> float:
     """How far the norm is from what the model's own makes of one residual."""
     weight = model.W_U
     probe = torch.linspace(-1, 2, weight.shape[0], dtype=weight.dtype, device=weight.device).cos()[None, None]
@@ -249,7 +257,7 @@ def _distance(model: Any, norm: FinalNorm) -> float:
     return float((own - ours).abs().max())
 
 
-def _precision(model: Any, norm: FinalNorm, W_U: Tensor) -> torch.dtype:
+def _precision(model: Any, norm: Norm, W_U: Tensor) -> torch.dtype:
     """The dtype that logits are computed in: some norms work in float32 inside a float64 model."""
     if W_U.dtype != torch.float64 or norm.kind == "none":
         return W_U.dtype

@@ -6,16 +6,14 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from maze_dla.adapters.mazes.library import import_maze_dataset, with_its_format_key
 from maze_dla.adapters.mazes.model import MazeModel, load_maze_model
 from maze_dla.adapters.mazes.randomness import seeded
 from maze_dla.adapters.mazes.tasks import TASKS
 from maze_dla.adapters.mazes.training.corridors import corridor_cells, is_held_out, symmetries
-from maze_dla.adapters.transformer_lens import residual_model
+from maze_dla.adapters.transformer_lens import reader
 from maze_dla.engine.model import Wanted
-from maze_dla.engine.passes import hits, in_batch_order, run
+from maze_dla.engine.passes import hits, run
 from maze_dla.engine.prompts import PromptBatch
 from maze_dla.results.statistics import Proportion
 
@@ -35,9 +33,10 @@ def held_out_mazes(maze: MazeModel, n_mazes: int, seed: int) -> list[list[str]]:
 
 def accuracy(model: Any, batch: PromptBatch) -> Proportion:
     """The share of prompts whose most likely next token is the target."""
-    pieces = list(run(residual_model(model), batch, Wanted(), what="accuracy"))
-    right = in_batch_order([plan.prompts for plan, _ in pieces], [hits(reads, batch, plan) for plan, reads in pieces])
-    return Proportion(int(torch.sum(right)), len(batch))
+    parts = run(
+        reader(model), batch, Wanted(), lambda plan, reads: {"correct": hits(reads, batch, plan)}, what="accuracy"
+    )
+    return Proportion(int(parts["correct"].sum()), len(batch))
 
 
 def held_out_accuracy(checkpoint: Path, n_mazes: int = 1000, seed: int = 1) -> dict[str, Proportion]:

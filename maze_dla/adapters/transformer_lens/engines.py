@@ -1,0 +1,132 @@
+"""Which forward pass reads a model: the engine's own where it can, the model's where it must."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from maze_dla.adapters.transformer_lens.plain import plain_decoder
+from maze_dla.adapters.transformer_lens.view import TransformerLensModel, residual_model
+from maze_dla.engine.completeness import TOLERANCES
+from maze_dla.engine.decoder import PlainDecoder
+from maze_dla.engine.model import BlockWeights, ModelShape, Norm, Reads, ResidualModel, Wanted
+from maze_dla.errors import InputError
+
+Engine = Literal["auto", "hooked"]
+ENGINES = ("auto", "hooked")
+
+
+def reader(model: Any, engine: Engine = "auto") -> ResidualModel:
+    """The engine's view of a model, for one run.
+
+    Args:
+        model: a model of TransformerLens, or what already is a `ResidualModel`, which is taken as it is.
+        engine: "auto" runs plain pre-norm decoders by the engine's own forward pass, on the model's own weights,
+            once it has given the model's own logits for the first prompts; "hooked" runs the model itself with hooks.
+
+    Raises:
+        InputError: an unknown engine.
+        ModelError: not a model of TransformerLens, or one whose residual stream is not a plain sum.
+    """
+    if engine not in ENGINES:
+        raise InputError(f"engine is 'auto' or 'hooked', got {engine!r}")
+    view = residual_model(model)
+    if engine == "hooked" or not isinstance(view, TransformerLensModel) or view is model:
+        return view
+    decoder = plain_decoder(view)
+    return view if decoder is None else CheckedDecoder(decoder, view)
+
+
+class CheckedDecoder:
+    """The engine's own forward pass, once it has been compared with the model itself: a `ResidualModel` for one run.
+
+    The first read compares the logits of the longest of its sequences. Where they differ it warns, and from then on
+    the model itself is read.
+    """
+
+    def __init__(self, decoder: PlainDecoder, model: TransformerLensModel) -> None:
+        self._decoder, self._model = decoder, model
+        self._reads_by: ResidualModel | None = None
+
+    @property
+    def shape(self) -> ModelShape:
+        """Sizes."""
+        return self._model.shape
+
+    @property
+    def precision(self) -> torch.dtype:
+        """The coarsest dtype that logits are computed in."""
+        return self._model.precision
+
+    @property
+    def final_norm(self) -> Norm:
+        """The norm before the unembedding."""
+        return self._model.final_norm
+
+    @property
+    def blocks(self) -> tuple[BlockWeights, ...]:
+        """What each block writes with."""
+        return self._model.blocks
+
+    @property
+    def W_U(self) -> Tensor:
+        """The unembedding."""
+        return self._model.W_U
+
+    @property
+    def b_U(self) -> Tensor | None:
+        """Its bias, where it has one."""
+        return self._model.b_U
+
+    @property
+    def logit_cap(self) -> float | None:
+        """What the model caps its logits softly at."""
+        return self._model.logit_cap
+
+    @property
+    def info(self) -> Mapping[str, Any]:
+        """The model's name and whatever else results should carry."""
+        return self._model.info
+
+    def read(
+        self,
+        tokens: Int[Tensor, "sequence position"],
+        rows: Int[Tensor, "prompt"],
+        positions: Int[Tensor, "prompt"],
+        wanted: Wanted,
+    ) -> Reads:
+        """Run the sequences once and keep what is wanted at (rows[i], positions[i]) for every prompt i."""
+        if self._reads_by is not None:
+            return self._reads_by.read(tokens, rows, positions, wanted)
+        reads = self._decoder.read(tokens, rows, positions, wanted)
+        if (gap := self._gap(reads.logits, tokens, rows, positions)) <= self._tolerance:
+            self._reads_by = self._decoder
+            return reads
+        warnings.warn(
+            f"{self.info.get('model', 'the model')}: the engine's own forward pass gives other logits than the model, "
+            f"by {gap:.1e} of the largest (at most {self._tolerance:.0e}); the model itself is run instead",
+            stacklevel=2,
+        )
+        self._reads_by = self._model
+        return self._model.read(tokens, rows, positions, wanted)
+
+    @property
+    def _tolerance(self) -> float:
+        return TOLERANCES.get(self.precision, 1e-4)
+
+    def _gap(self, logits: Tensor, tokens: Tensor, rows: Tensor, positions: Tensor) -> float:
+        """How far the logits of the longest sequence are from the model's, as a share of the largest by size."""
+        longest = rows[positions.argmax()]
+        chosen = torch.nonzero(rows == longest).flatten()
+        length = int(positions[chosen].max()) + 1
+        only = torch.zeros_like(chosen)
+        own = self._model.read(tokens[longest, None, :length], only, positions[chosen], Wanted()).logits
+        ours = logits[chosen.to(logits.device)]
+        apart = (ours - own).abs().where(ours != own, 0).nan_to_num(nan=float("inf"))
+        apart = apart.where(~(ours.isnan() & own.isnan()), 0)  # sums will refuse what is no number
+        return float(apart.max() / own.abs().amax().nan_to_num(nan=1.0).clamp_min(1e-12))

@@ -1,0 +1,120 @@
+"""The engine's own forward pass for TransformerLens models that are plain pre-norm decoders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from maze_dla.adapters.transformer_lens.view import TransformerLensModel, norm_of, parameter
+from maze_dla.engine.decoder import DecoderBlock, PlainDecoder
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": functional.relu,
+    "gelu": functional.gelu,
+    "gelu_new": partial(functional.gelu, approximate="tanh"),
+    "gelu_fast": partial(functional.gelu, approximate="tanh"),
+    "gelu_pytorch_tanh": partial(functional.gelu, approximate="tanh"),
+    "silu": functional.silu,
+}
+# what a plain decoder has nothing of, by the names of TransformerLens's config
+NOT_PLAIN = (
+    *("parallel_attn_mlp", "gated_mlp", "use_local_attn", "scale_attn_by_inverse_layer_idx", "post_embedding_ln"),
+    *("num_experts", "use_qk_norm", "final_rms"),
+)
+
+
+def plain_decoder(view: TransformerLensModel) -> PlainDecoder | None:
+    """The model as the engine's own decoder, with the very weights; None where it is something else or more.
+
+    Also None while hooks are attached or dropout is on: then the model does not do what its weights say.
+    """
+    if not _is_plain(view):
+        return None
+    model, cfg = view.model, view.model.cfg
+    with torch.no_grad():
+        layers = [_block(view, i) for i in range(view.shape.n_layers)]
+        W_E, W_pos = parameter(model, "W_E"), _positions(model)
+    if W_E is None or W_pos is None or any(layer is None for layer in layers):
+        return None
+    return PlainDecoder(
+        shape=view.shape,
+        precision=view.precision,
+        W_E=W_E,
+        W_pos=W_pos,
+        layers=tuple(layer for layer in layers if layer is not None),
+        act=ACTIVATIONS.get(str(cfg.act_fn), functional.relu),
+        attn_scale=_attn_scale(cfg, view.shape.d_head),
+        final_norm=view.final_norm,
+        W_U=view.W_U,
+        b_U=view.b_U,
+        logit_cap=view.logit_cap,
+        info=view.info,
+    )
+
+
+def _is_plain(view: TransformerLensModel) -> bool:
+    model, cfg = view.model, view.model.cfg
+    hooked = any(getattr(point, "fwd_hooks", None) for point in model.hook_dict.values())
+    return (
+        not hooked
+        and not model.training
+        and view.W_U.dtype in (torch.float32, torch.float64)
+        and cfg.positional_embedding_type == "standard"
+        and (view.shape.d_mlp is None or cfg.act_fn in ACTIVATIONS)
+        and not any(getattr(cfg, name, None) for name in NOT_PLAIN)
+        and getattr(cfg, "n_key_value_heads", None) in (None, cfg.n_heads)
+        and float(getattr(cfg, "attn_scores_soft_cap", None) or 0) <= 0
+    )
+
+
+def _attn_scale(cfg: Any, d_head: int) -> float:
+    if not getattr(cfg, "use_attn_scale", True):
+        return 1.0
+    stated = float(getattr(cfg, "attn_scale", None) or 0)
+    return stated if stated > 0 else d_head**0.5
+
+
+def _positions(model: Any) -> Tensor | None:
+    """W_pos, under the names that it goes by."""
+    for holder, name in ((model, "W_pos"), (model.pos_embed, "W_pos"), (model.pos_embed, "weight")):
+        if (found := parameter(holder, name)) is not None:
+            return found
+    return None
+
+
+def _block(view: TransformerLensModel, i: int) -> DecoderBlock | None:
+    """One block's weights, heads side by side; None where some of them are not where a plain decoder has them."""
+    block, writes = view.model.blocks[i], view.blocks[i]
+    W_Q, W_K, W_V = (_side_by_side(parameter(block.attn, name)) for name in ("W_Q", "W_K", "W_V"))
+    b_Q, b_K, b_V = (_flat(parameter(block.attn, name)) for name in ("b_Q", "b_K", "b_V"))
+    mlp = None if writes.W_out is None else block.mlp
+    W_in = None if mlp is None else parameter(mlp, "W_in")
+    if W_Q is None or W_K is None or W_V is None or (mlp is not None and W_in is None):
+        return None
+    return DecoderBlock(
+        ln1=norm_of(view.model, block.ln1),
+        W_Q=W_Q,
+        W_K=W_K,
+        W_V=W_V,
+        b_Q=b_Q,
+        b_K=b_K,
+        b_V=b_V,
+        ln2=None if mlp is None else norm_of(view.model, block.ln2),
+        W_in=W_in,
+        b_in=None if mlp is None else parameter(mlp, "b_in"),
+        writes=writes,
+    )
+
+
+def _side_by_side(weights: Tensor | None) -> Tensor | None:
+    """[head, d_model, d_head] as [d_model, head * d_head], without a copy where the model has them so."""
+    return None if weights is None else weights.transpose(0, 1).flatten(1)
+
+
+def _flat(bias: Tensor | None) -> Tensor | None:
+    return None if bias is None else bias.flatten()

@@ -1,0 +1,119 @@
+"""What the prompts of one forward pass share, and where in it they read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+PAYS = 0.9  # below this share of different tokens, bringing keys and values together costs less than it saves
+
+
+@dataclass(frozen=True)
+class TokensOnce:
+    """The tokens of some sequences, each once for all sequences that agree up to it: a causal model cannot tell them
+    apart. Where hardly any do, every place of the padded array stands for itself, and nothing has to be moved.
+
+    `reads` says for each prompt which of them it reads; `places` names each one's first place in the flattened array
+    of sequences, and `of` says for each place which one it is.
+    """
+
+    ids: Int[Tensor, "token"]
+    positions: Int[Tensor, "token"]
+    reads: Int[Tensor, "prompt"]
+    n_sequences: int
+    places: Int[Tensor, "token"] | None = None
+    of: Int[Tensor, "place"] | None = None
+
+    def spread(self, values: Float[Tensor, "token d"]) -> Float[Tensor, "sequence position d"]:
+        """Values of the tokens at every place that they stand for."""
+        return (values if self.of is None else values[self.of]).unflatten(0, (self.n_sequences, -1))
+
+    def gather(self, values: Float[Tensor, "sequence position d"]) -> Float[Tensor, "token d"]:
+        """Values of all places, one for each of the tokens."""
+        return values.flatten(0, 1) if self.places is None else values.flatten(0, 1)[self.places]
+
+
+def tokens_once(
+    tokens: Int[Tensor, "sequence position"],
+    rows: Int[Tensor, "prompt"],
+    positions: Int[Tensor, "prompt"],
+    device: torch.device,
+) -> TokensOnce:
+    """What has to be computed to read (rows[i], positions[i]) for every prompt i.
+
+    Everything is worked out where the arguments are, best on the CPU, and sent to the device.
+    """
+    n, width = tokens.shape
+    everywhere = torch.arange(width).repeat(n)
+    first, needed = _first_places(tokens, rows, positions)
+    if int(needed.sum()) > PAYS * n * width:
+        ids, where, reads = tokens.flatten(), everywhere, rows * width + positions
+        return TokensOnce(_sent(ids, device), _sent(where, device), _sent(reads, device), n)
+    places = torch.nonzero(needed).flatten()
+    number = torch.zeros(n * width, dtype=torch.long)
+    number[places] = torch.arange(len(places))
+    of = number[first]
+    ids, where, reads = tokens.flatten()[places], everywhere[places], of[rows * width + positions]
+    sent = _sent(ids, device), _sent(where, device), _sent(reads, device)
+    return TokensOnce(*sent, n, _sent(places, device), _sent(of, device))
+
+
+def _first_places(
+    tokens: Int[Tensor, "sequence position"], rows: Int[Tensor, "prompt"], positions: Int[Tensor, "prompt"]
+) -> tuple[Int[Tensor, "place"], Bool[Tensor, "place"]]:
+    """For each place the first one with the same tokens up to it, and which of the first ones some prompt needs."""
+    n, width = tokens.shape
+    listed = tokens.tolist()
+    order = torch.tensor(sorted(range(n), key=listed.__getitem__))  # what share a prefix become neighbours
+    ordered = tokens[order]
+    as_before = torch.zeros(n, width, dtype=torch.bool)
+    as_before[1:] = (ordered[1:] == ordered[:-1]).cumprod(1).bool()
+    ranks = torch.arange(n)[:, None].expand(n, width)
+    owner = order[torch.where(as_before, 0, ranks).cummax(0).values]
+    first = torch.empty_like(owner)
+    first[order] = owner * width + torch.arange(width)
+    ends = torch.zeros(n, dtype=torch.long).scatter_reduce(0, rows, positions + 1, reduce="amax")
+    read = torch.arange(width) < ends[:, None]
+    needed = torch.zeros(n * width, dtype=torch.bool)
+    needed[first[read]] = True
+    return first.flatten(), needed
+
+
+@dataclass(frozen=True)
+class Slots:
+    """A place for each prompt in an array [sequence, slot], for arithmetic on the sequences that prompts read."""
+
+    rows: Int[Tensor, "prompt"]
+    slots: Int[Tensor, "prompt"]
+    positions: Int[Tensor, "sequence slot"]
+
+    def fill(self, values: Float[Tensor, "prompt *rest"]) -> Float[Tensor, "sequence slot *rest"]:
+        """The prompts' values in their places, zero elsewhere."""
+        array = values.new_zeros(*self.positions.shape, *values.shape[1:])
+        array[self.rows, self.slots] = values
+        return array
+
+    def take(self, values: Float[Tensor, "sequence slot *rest"]) -> Float[Tensor, "prompt *rest"]:
+        """The prompts' values from their places."""
+        return values[self.rows, self.slots]
+
+
+def slots_of(
+    rows: Int[Tensor, "prompt"], positions: Int[Tensor, "prompt"], n_sequences: int, device: torch.device
+) -> Slots:
+    """The place of each prompt among those that read the same sequence."""
+    order = rows.argsort(stable=True)
+    counts = rows.bincount(minlength=n_sequences)
+    slots = torch.empty_like(rows)
+    slots[order] = torch.arange(len(rows)) - (counts.cumsum(0) - counts).repeat_interleave(counts)
+    where = torch.zeros(n_sequences, int(counts.max()), dtype=torch.long)
+    where[rows, slots] = positions
+    return Slots(_sent(rows, device), _sent(slots, device), _sent(where, device))
+
+
+def _sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """On its way to the device, which need not wait for it."""
+    return tensor.to(device, non_blocking=device.type == "cuda")
