@@ -13,7 +13,7 @@ import torch
 from maze_dla.adapters.mazes.checkpoint import MazeCheckpoint, read_checkpoint
 from maze_dla.adapters.mazes.datasets import maze_tokens
 from maze_dla.adapters.mazes.prompts import MazePromptBatch, Padding
-from maze_dla.adapters.mazes.tasks import Task, find_task
+from maze_dla.adapters.mazes.tasks import Tasks, find_tasks
 from maze_dla.adapters.mazes.vocabulary import MazeVocabulary
 from maze_dla.adapters.transformer_lens.build import build_decoder
 from maze_dla.errors import CheckpointError, InputError
@@ -44,19 +44,21 @@ class MazeModel:
         self,
         mazes: Any = None,
         *,
-        task: str | Task = "first_path_choice",
+        task: Tasks = "first_path_choice",
         n_mazes: int | None = None,
         seed: int = 0,
         prepend_bos: bool | None = None,
         padding: Padding = None,
     ) -> MazePromptBatch:
-        """Prompts of a task, one for each maze.
+        """Prompts of a task, or of several on the same mazes.
 
         Args:
             mazes: None generates them from the checkpoint's own config; else a `MazeDataset`, the path of a saved
                 one, or mazes with their paths as token lists (or strings with spaces).
-            task: one of the seven of maze-transformer (`maze_dla.TASKS`), or a function of a maze's tokens and a
-                numpy generator that returns the position of the token to predict.
+            task: one of `maze_dla.TASKS`, or a function of a maze's tokens and a numpy generator that returns the
+                position of the token to predict, or a list of positions. A list of tasks asks each of them of every
+                maze: prompts of one maze stand together, in the order of the tasks, and share its sequence, which
+                runs once. `batch.task_of` says which is which, `batch.of_task(name)` has those of one task.
             n_mazes: how many; default 100 where they are generated, else all that are given.
             seed: of the generated mazes, of the order of their adjacency lists, and of tasks that choose at random.
             prepend_bos: the extra BOS for these prompts; default as the model was loaded.
@@ -67,11 +69,11 @@ class MazeModel:
                 None, the default, runs each prompt by itself.
 
         Raises:
-            InputError: unknown task, no mazes asked for, a negative seed.
+            InputError: an unknown task or none, two of one name, no mazes asked for, a negative seed.
             DatasetError: a file that is no data set of mazes.
             PromptError: naming the prompt, and the token where one is at fault.
         """
-        name, function = find_task(task)
+        tasks = find_tasks(task)
         seed = _whole("seed", seed, 0, 2**32 - 1)
         n_mazes = None if n_mazes is None else _whole("n_mazes", n_mazes, 1)
         tokens, origin = maze_tokens(mazes, self.vocabulary, self.dataset_config, n_mazes, seed)
@@ -79,12 +81,12 @@ class MazeModel:
         return MazePromptBatch.build(
             tokens,
             self.vocabulary,
-            function,
+            tasks,
             grid_n=self.grid_n,
             prepend_bos=bos,
             padding=padding,
             seed=seed,
-            info={**self.info, "task": name, "seed": seed, "mazes": origin},
+            info={**self.info, "task": ", ".join(tasks), "seed": seed, "mazes": origin},
         )
 
     def __repr__(self) -> str:
