@@ -85,8 +85,9 @@ def find_tasks(tasks: Tasks) -> dict[str, Task]:
     Raises:
         InputError: no task at all, one that is unknown, or two of one name.
     """
-    alone = isinstance(tasks, str) or callable(tasks) or not isinstance(tasks, Iterable)
-    named = [find_task(task) for task in ([tasks] if alone else tasks)]
+    if isinstance(tasks, str) or callable(tasks) or not isinstance(tasks, Iterable):
+        tasks = [tasks]
+    named = [find_task(task) for task in tasks]
     if not named:
         raise InputError(f"no task, expected at least one of {', '.join(TASKS)}, or a function")
     names = [name for name, _ in named]
