@@ -30,6 +30,11 @@ def legacy_tokenizer(mode: str, max_grid_size: int | None) -> Any:
     )  # fmt: skip
 
 
+def solved_maze(connection_list: Any, solution: Any) -> Any:
+    """Its maze with a path, from the arrays that it keeps them in."""
+    return import_maze_dataset().SolvedMaze(connection_list=connection_list, solution=solution)
+
+
 def with_its_format_key(item: Any) -> Any:
     """JSON from a `.zanj` file with the format key under the name that the installed libraries look for."""
     from muutils.json_serialize import util
