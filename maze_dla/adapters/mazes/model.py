@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import operator
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -91,7 +91,7 @@ class MazeModel:
         seed: int = 0,
         prepend_bos: bool | None = None,
         at_once: int = 1000,
-    ) -> Iterator[MazePromptBatch]:
+    ) -> PromptBatches:
         """Prompts about any number of mazes, a batch of `at_once` mazes after the other, each made when it is due.
 
         The first batch has the seed that was given, every later one a seed of its own, derived from that seed and the
@@ -113,10 +113,12 @@ class MazeModel:
         n_mazes = None if n_mazes is None else _whole("n_mazes", n_mazes, 1)
         at_once = _whole("at_once", at_once, 1)
         source = maze_source(mazes, self.vocabulary, self.dataset_config, n_mazes)
-        return (
-            self._batch(source, first, min(first + at_once, source.n_mazes), tasks, batch_seed, prepend_bos, None)
-            for first, batch_seed in zip(range(0, source.n_mazes, at_once), _seeds(seed), strict=False)
-        )
+
+        def make(first: int, batch_seed: int) -> MazePromptBatch:
+            behind = min(first + at_once, source.n_mazes)
+            return self._batch(source, first, behind, tasks, batch_seed, prepend_bos, None)
+
+        return PromptBatches(make, source.n_mazes, at_once, seed)
 
     def _batch(
         self,
@@ -146,6 +148,23 @@ class MazeModel:
             f"MazeModel({self.info.get('model')!r}: {cfg.n_layers} layers, {cfg.n_heads} heads, d_model {cfg.d_model}, "
             f"{len(self.vocabulary.tokens)} tokens, {self.grid_n}x{self.grid_n} mazes)"
         )
+
+
+@dataclass(frozen=True)
+class PromptBatches:
+    """Batches of prompts, each made when it is due and anew each time; their number is known before."""
+
+    make: Callable[[int, int], MazePromptBatch]
+    n_mazes: int
+    at_once: int
+    seed: int
+
+    def __len__(self) -> int:
+        return -(-self.n_mazes // self.at_once)
+
+    def __iter__(self) -> Iterator[MazePromptBatch]:
+        for first, batch_seed in zip(range(0, self.n_mazes, self.at_once), _seeds(self.seed), strict=False):
+            yield self.make(first, batch_seed)
 
 
 def _seeds(seed: int) -> Iterator[int]:

@@ -48,6 +48,9 @@ def test_each_batch_can_be_made_again_by_its_seed(task: Any, bundled: MazeModel)
 def test_the_first_batch_has_the_seed_that_was_given(bundled: MazeModel) -> None:
     seeds = [[b.info["seed"] for b in bundled.prompt_batches(n_mazes=15, at_once=5, seed=s)] for s in (0, 0, 1)]
     assert seeds[0] == seeds[1]
+    again = bundled.prompt_batches(n_mazes=13, at_once=5, seed=0)
+    assert [[b.info["seed"] for b in again] for _ in range(2)] == [seeds[0]] * 2
+    assert len(again) == 3
     assert [s[0] for s in seeds] == [0, 0, 1]
     assert not set(seeds[0]) & set(seeds[2])
 
@@ -111,6 +114,8 @@ def test_errors_come_at_the_call(
 
 def test_a_maze_that_is_wrong_is_found_when_it_is_due(bundled: MazeModel) -> None:
     batches = bundled.prompt_batches([TEXT, SHORT, TEXT.replace("(0,1)", "x")], at_once=2)
+    assert len(batches) == 2
+    batches = iter(batches)
     assert len(next(batches)) == 2
     with pytest.raises(PromptError, match="prompt 0, position 4: token 'x'"):
         next(batches)
