@@ -89,7 +89,7 @@ def run(
             for name, values in piece.items():
                 collected[name].append(values)
             bar.update(len(plan.prompts))
-    return {name: _in_batch_order(order, pieces) for name, pieces in collected.items()}
+    return {name: _in_batch_order(order, collected.pop(name), len(batch)) for name in list(collected)}
 
 
 @dataclass(frozen=True)
@@ -120,18 +120,18 @@ def piece_size(model: ResidualModel, sequences_at_once: int | None) -> PieceSize
     return PieceSize(MOST_TOKENS, max(int(SHARE_OF_FREE_MEMORY * (free + reusable)) // a_token, shape.n_ctx))
 
 
-def _in_batch_order(plans: list[Tensor], pieces: list[Tensor]) -> Tensor:
-    """Pieces put together again, row i belonging to prompt i, on the CPU."""
-    order = torch.cat(plans)
-    width = max(piece.shape[-1] for piece in pieces) if pieces[0].ndim > 1 else 0
-    joined = torch.cat([_filled(piece, width) for piece in pieces]).cpu()
-    return torch.empty_like(joined).index_copy_(0, order, joined)
+def _in_batch_order(plans: list[Tensor], pieces: list[Tensor], n: int) -> Tensor:
+    """Pieces put together again, row i belonging to prompt i, on the CPU; each is let go when it is in its place.
 
-
-def _filled(piece: Tensor, width: int) -> Tensor:
-    """A piece whose last axis, that of positions, is filled up with zeros."""
-    missing = width - piece.shape[-1]
-    return torch.nn.functional.pad(piece, (0, missing)) if piece.ndim > 1 and missing else piece
+    A piece whose last axis, that of positions, is shorter than another's is filled up with zeros.
+    """
+    widths = {piece.shape[1:] for piece in pieces}
+    shape = max(widths, key=lambda s: s[-1:]) if len(widths) > 1 else pieces[0].shape[1:]
+    joined = torch.zeros(n, *shape, dtype=pieces[0].dtype)
+    for prompts in plans:
+        piece = pieces.pop(0).cpu()
+        joined[(prompts, ..., slice(piece.shape[-1])) if len(shape) else prompts] = piece
+    return joined
 
 
 def hits(reads: Reads, batch: PromptBatch, plan: ReadPlan) -> Bool[Tensor, "prompt"]:
