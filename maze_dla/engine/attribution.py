@@ -14,10 +14,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from maze_dla.engine.completeness import check_sums
+from maze_dla.engine.devices import in_double, sent
 from maze_dla.engine.directions import pull_back
 from maze_dla.engine.metrics import LinearMetric
 from maze_dla.engine.model import Reads, ResidualModel, Wanted
-from maze_dla.engine.moments import Moments, in_double
+from maze_dla.engine.moments import Moments
 from maze_dla.engine.passes import Parts, check_fit, describe, hits, run
 from maze_dla.engine.prompts import PromptBatch
 from maze_dla.engine.queue import ReadPlan
@@ -146,7 +147,7 @@ def _moved(
     plan: ReadPlan,
 ) -> Float[Tensor, "prompt head position"]:
     """What the value at each position would write if a head looked nowhere else."""
-    return torch.einsum("pshe,phe->phs", values[plan.rows.to(values.device)], through_W_O)
+    return torch.einsum("pshe,phe->phs", values[sent(plan.rows, values.device)], through_W_O)
 
 
 def _layer_labels(reads: Reads, n_layers: int) -> list[str]:
@@ -163,7 +164,8 @@ def _by_kind(
     sources: Float[Tensor, "prompt layer head position"], kinds: Int[Tensor, "prompt position"], n_kinds: int
 ) -> Float[Tensor, "prompt layer head kind"]:
     """What heads moved from the tokens of each kind."""
-    of_kind = torch.nn.functional.one_hot(kinds[:, : sources.shape[-1]], n_kinds).to(sources)
+    here = sent(kinds[:, : sources.shape[-1], None], sources.device)
+    of_kind = (here == torch.arange(n_kinds, device=sources.device)).to(sources)
     return torch.einsum("plhs,psk->plhk", sources, of_kind)
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from maze_dla.engine.devices import sent
 from maze_dla.engine.prompts import PromptBatch, chosen_prompts
 from maze_dla.errors import InputError
 
@@ -50,21 +52,32 @@ class LinearMetric:
 
     def __call__(self, logits: Float[Tensor, "prompt vocab"]) -> Float[Tensor, "prompt"]:
         """The metric of each prompt, in logits."""
-        chosen = logits.gather(1, self.ids.to(logits.device))
-        return (chosen * self.weights.to(chosen)).sum(1) + self.shares.to(chosen) * (
-            logits @ self.background.to(chosen)
-        )
+        here = self.to(logits)
+        chosen = (logits.gather(1, here.ids) * here.weights).sum(1)
+        return chosen + here.shares * (logits @ here.background) if self.has_background else chosen
 
     def direction(self, unembedding: Float[Tensor, "d_model vocab"]) -> Float[Tensor, "prompt d_model"]:
         """W_U c: the direction in the residual stream, behind the final norm, that the metric reads."""
-        own = unembedding.T[self.ids.to(unembedding.device)]
-        shared = unembedding @ self.background.to(unembedding)
-        return torch.einsum("pk,pkd->pd", self.weights.to(own), own) + self.shares.to(own)[:, None] * shared
+        here = self.to(unembedding)
+        own = torch.einsum("pk,pkd->pd", here.weights, unembedding.T[here.ids])
+        return own + here.shares[:, None] * (unembedding @ here.background) if self.has_background else own
 
     def constant(self, bias: Float[Tensor, "vocab"]) -> Float[Tensor, "prompt"]:
         """b_U . c: what the unembedding's bias adds to the metric, in logits."""
-        own = (self.weights.to(bias) * bias[self.ids.to(bias.device)]).sum(1)
-        return own + self.shares.to(bias) * (bias @ self.background.to(bias))
+        here = self.to(bias)
+        own = (here.weights * bias[here.ids]).sum(1)
+        return own + here.shares * (bias @ here.background) if self.has_background else own
+
+    @cached_property
+    def has_background(self) -> bool:
+        """Whether any prompt has coefficients beside those at its own tokens."""
+        return bool((self.background != 0).any() and (self.shares != 0).any())
+
+    def to(self, like: Tensor) -> LinearMetric:
+        """The metric where a tensor is, its coefficients in that tensor's precision."""
+        numbers = (self.weights, self.background, self.shares)
+        weights, background, shares = (sent(t.to(like.dtype), like.device) for t in numbers)
+        return LinearMetric(self.name, sent(self.ids, like.device), weights, background, shares, self.targets)
 
     def coefficients(self) -> Float[Tensor, "prompt vocab"]:
         """The coefficients c themselves, as an array: for small batches and for tests."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor
 
+from maze_dla.engine.devices import in_double
+
 
 class Moments:
     """Mean and unbiased variance over the first axis (Chan et al. 1983, Am. Stat. 37, p. 242).
@@ -38,8 +40,3 @@ class Moments:
     def variance(self) -> Tensor | None:
         """Of all pieces, on the CPU; NaN for a single prompt, None before the first."""
         return None if self._squares is None else (self._squares / (self.n - 1 if self.n > 1 else float("nan"))).cpu()
-
-
-def in_double(values: Tensor) -> Tensor:
-    """In double precision, on the CPU where the device has none."""
-    return (values.cpu() if values.device.type == "mps" else values).double()

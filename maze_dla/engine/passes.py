@@ -12,6 +12,7 @@ from jaxtyping import Bool
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from maze_dla.engine.devices import sent
 from maze_dla.engine.metrics import LinearMetric
 from maze_dla.engine.model import Reads, ResidualModel, Wanted
 from maze_dla.engine.prompts import PromptBatch
@@ -135,10 +136,10 @@ def _filled(piece: Tensor, width: int) -> Tensor:
 
 def hits(reads: Reads, batch: PromptBatch, plan: ReadPlan) -> Bool[Tensor, "prompt"]:
     """Whether the most likely token is the target, or, where the batch names an incorrect one, likelier than that."""
-    targets = batch.targets[plan.prompts].to(reads.logits.device)
+    targets = sent(batch.targets[plan.prompts], reads.logits.device)
     if batch.incorrect is None:
         return reads.logits.argmax(-1) == targets
-    incorrect = batch.incorrect[plan.prompts].to(targets)
+    incorrect = sent(batch.incorrect[plan.prompts], targets.device)
     return (reads.logits.gather(1, targets[:, None]) > reads.logits.gather(1, incorrect[:, None]))[:, 0]
 
 

@@ -8,7 +8,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-PAYS = 0.9  # below this share of different tokens, bringing keys and values together costs less than it saves
+from maze_dla.engine.devices import sent
+
+PAYS = 0.96  # below this share of different tokens, moving keys and values together costs less than it saves
 
 
 @dataclass(frozen=True)
@@ -51,14 +53,15 @@ def tokens_once(
     first, needed = _first_places(tokens, rows, positions)
     if int(needed.sum()) > PAYS * n * width:
         ids, where, reads = tokens.flatten(), everywhere, rows * width + positions
-        return TokensOnce(_sent(ids, device), _sent(where, device), _sent(reads, device), n)
+        return TokensOnce(sent(ids, device), sent(where, device), sent(reads, device), n)
     places = torch.nonzero(needed).flatten()
     number = torch.zeros(n * width, dtype=torch.long)
     number[places] = torch.arange(len(places))
     of = number[first]
     ids, where, reads = tokens.flatten()[places], everywhere[places], of[rows * width + positions]
-    sent = _sent(ids, device), _sent(where, device), _sent(reads, device)
-    return TokensOnce(*sent, n, _sent(places, device), _sent(of, device))
+    return TokensOnce(
+        sent(ids, device), sent(where, device), sent(reads, device), n, sent(places, device), sent(of, device)
+    )
 
 
 def _first_places(
@@ -111,9 +114,4 @@ def slots_of(
     slots[order] = torch.arange(len(rows)) - (counts.cumsum(0) - counts).repeat_interleave(counts)
     where = torch.zeros(n_sequences, int(counts.max()), dtype=torch.long)
     where[rows, slots] = positions
-    return Slots(_sent(rows, device), _sent(slots, device), _sent(where, device))
-
-
-def _sent(tensor: Tensor, device: torch.device) -> Tensor:
-    """On its way to the device, which need not wait for it."""
-    return tensor.to(device, non_blocking=device.type == "cuda")
+    return Slots(sent(rows, device), sent(slots, device), sent(where, device))

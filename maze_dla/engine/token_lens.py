@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from maze_dla.engine.completeness import check_sums
+from maze_dla.engine.devices import sent
 from maze_dla.engine.lens import check_scale, scaled_depths
 from maze_dla.engine.metrics import logit
 from maze_dla.engine.model import Reads, ResidualModel, Wanted, soft_capped
@@ -62,7 +63,7 @@ def token_lens(
 
     def measure(plan: ReadPlan, reads: Reads) -> Parts:
         labels[:] = reads.depths
-        parts = _read_tokens(model, reads, everywhere.targets[plan.prompts].to(reads.logits.device), scale, k)
+        parts = _read_tokens(model, reads, sent(everywhere.targets[plan.prompts], reads.logits.device), scale, k)
         parts["correct"] = hits(reads, everywhere, plan)
         parts["metric"] = target_logit.select(plan.prompts)(reads.logits)
         return parts

@@ -30,6 +30,13 @@ CASES = {
     **({"parallel": ({"parallel_attn_mlp": True}, torch.float64, 1e-9)} if HOOKED else {}),  # bridges: see adapters
     "grouped-float64": ({"n_heads": 6, "n_key_value_heads": 2}, torch.float64, 1e-9),
 }
+# what plain decoders are read by is the engine's own forward pass; the model itself with hooks must say the same
+HOOKED_CASES = ("LN-float64", "LN-float32", "LN-odd-heads", "LNPre", "RMS", "no-norm", "attn-only")
+CASES |= {f"{name}-hooked": CASES[name] for name in HOOKED_CASES}
+
+
+def engine_of(name: str) -> Any:
+    return "hooked" if name.endswith("-hooked") else "auto"
 
 
 @cache
@@ -38,9 +45,8 @@ def case(name: str) -> tuple[Any, Any, LinearMetric, Any, list[Run], Tensor, flo
     settings, dtype, tolerance = CASES[name]
     model, batch = shared_model(dtype, **settings), make_batch()
     metric = random_metric(batch)
-    result = attribute(
-        model, batch, metric, neurons=not settings.get("attn_only", False), sources=True, sequences_at_once=3
-    )
+    how = {"neurons": not settings.get("attn_only", False), "sources": True, "sequences_at_once": 3}
+    result = attribute(model, batch, metric, **how, engine=engine_of(name))
     runs = [run(model, ids) for ids in random_tokens()]
     return model, batch, metric, result, runs, metric.coefficients(), tolerance
 
@@ -84,7 +90,7 @@ def test_heads_and_their_bias(name: str) -> None:
     assert (other_order.double() - heads).abs().max() > 1e-2  # the comparison can tell heads apart
 
 
-@pytest.mark.parametrize("name", [name for name in CASES if name != "attn-only"])
+@pytest.mark.parametrize("name", [name for name in CASES if not name.startswith("attn-only")])
 def test_neurons_and_their_bias(name: str) -> None:
     *_, result, _, _, tolerance = case(name)
     neurons = pushed(name, lambda r, at: torch.stack([n[at] for n in r.neurons]))
@@ -118,7 +124,7 @@ def test_sources_and_patterns(name: str) -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_lens(name: str, scale: Scale) -> None:
     model, batch, metric, _, runs, c, tolerance = case(name)
-    lens = logit_lens(model, batch, metric, scale=scale, sequences_at_once=3)
+    lens = logit_lens(model, batch, metric, scale=scale, sequences_at_once=3, engine=engine_of(name))
     assert lens.labels == tuple(runs[0].depths)
     assert lens.scale == scale
     rows = []

@@ -140,6 +140,7 @@ def test_the_engine_takes_its_own_view_and_nothing_else() -> None:
     model, batch = make_model(), make_batch()
     view = residual_model(model)
     assert residual_model(view) is view
-    assert torch.equal(attribute(view, batch, logit(batch)).heads, attribute(model, batch, logit(batch)).heads)
+    heads = attribute(model, batch, logit(batch), engine="hooked").heads
+    assert torch.equal(attribute(view, batch, logit(batch)).heads, heads)
     with pytest.raises(ModelError, match=r"expected a TransformerLens model .*, got Linear"):
         attribute(torch.nn.Linear(2, 2), batch, logit(batch))

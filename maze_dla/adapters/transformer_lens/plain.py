@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from maze_dla.adapters.transformer_lens.view import TransformerLensModel, norm_of, parameter
@@ -62,7 +62,7 @@ def _is_plain(view: TransformerLensModel) -> bool:
     hooked = any(getattr(point, "fwd_hooks", None) for point in model.hook_dict.values())
     return (
         not hooked
-        and not model.training
+        and not any(isinstance(part, nn.Dropout) and part.training and part.p > 0 for part in model.modules())
         and view.W_U.dtype in (torch.float32, torch.float64)
         and cfg.positional_embedding_type == "standard"
         and (view.shape.d_mlp is None or cfg.act_fn in ACTIVATIONS)
