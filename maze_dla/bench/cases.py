@@ -42,11 +42,12 @@ class Case:
 def cases_of(model: Any, shape: Shape, sizes: Sequence[int], with_tasks: bool) -> list[Case]:
     """One case for each number of prompts and, on request, one of all seven tasks for the smallest.
 
-    Where the tutorial's way fits into memory for none of the sizes, a case of as many prompts as fit comes first.
+    Where the tutorial's way fits into memory for none of the sizes, a case of as many as fit, up to 100, comes first.
     """
     fitting = prompts_that_fit(model, shape)
     first = min(sizes)
-    chosen = [fitting, *sizes] if 0 < fitting < first else sizes
+    part = min(fitting, AT_ONCE)
+    chosen = [part, *sizes] if 0 < fitting < first else sizes
     cases = [_case(model, shape, n, fitting) for n in chosen]
     return [*cases, _tasks_case(model, shape, first, fitting)] if with_tasks else cases
 

@@ -74,7 +74,7 @@ def _notes(table: Table, rounds: int) -> list[str]:
     if own and sources:
         notes.append(f"With sources {OURS} takes {_ratio(sources.median, own.median)} times as long as without.")
     if once := [row.name for row in table.rows if len(row.seconds) < rounds]:
-        notes.append(f"Run only once, as it takes long: {'; '.join(once)}.")
+        notes.append(f"Run only once, as it takes long, so a rough figure (--rounds N repeats it): {'; '.join(once)}.")
     if table.rows[0].peak is None:
         notes.append("Memory was not measured: that needs Linux or a CUDA device.")
     return notes

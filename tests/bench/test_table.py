@@ -38,7 +38,7 @@ def test_the_table() -> None:
         "  maze_dla, with sources        0.600     0.40       10.0        <1          -",
         "  As it was.",
         "  With sources maze_dla takes 1.20 times as long as without.",
-        "  Run only once, as it takes long: tutorial way.",
+        "  Run only once, as it takes long, so a rough figure (--rounds N repeats it): tutorial way.",
     ]
     assert "import maze_dla takes 0.02 s of its own, maze-dla --help 0.11 s." in lines[13]
     assert lines[15].startswith("How to read it: ")
