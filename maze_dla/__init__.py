@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from maze_dla.results.comparison import Comparison, compare
     from maze_dla.results.lens import LensResult, TokenLensResult
     from maze_dla.results.loading import load_result
+    from maze_dla.results.streamed import StreamedResult
+    from maze_dla.streaming import stream
 
 __version__ = "0.1.0"
 
@@ -32,6 +34,7 @@ _HOME = {
     "MazeDlaError": "errors",
     "MazeModel": "adapters.mazes.model",
     "PromptBatch": "engine.prompts",
+    "StreamedResult": "results.streamed",
     "TokenLensResult": "results.lens",
     "attribute": "analysis",
     "compare": "results.comparison",
@@ -45,6 +48,7 @@ _HOME = {
     "logit_diff": "engine.metrics",
     "logit_lens": "analysis",
     "plots": "",
+    "stream": "streaming",
     "token_lens": "analysis",
     "write_report": "report",
 }
@@ -60,6 +64,7 @@ __all__ = [
     "MazeDlaError",
     "MazeModel",
     "PromptBatch",
+    "StreamedResult",
     "TokenLensResult",
     "attribute",
     "compare",
@@ -73,6 +78,7 @@ __all__ = [
     "logit_diff",
     "logit_lens",
     "plots",
+    "stream",
     "token_lens",
     "write_report",
 ]

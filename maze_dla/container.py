@@ -52,11 +52,11 @@ def read_container(path: str | Path, error: type[MazeDlaError]) -> dict[str, Any
         raise error(f"{file}: cannot be read ({problem.strerror or problem})") from problem
 
 
-def rename_format_keys(item: Any) -> Any:
-    """The same JSON with zanj's old format key under its new name, at every level."""
+def rename_format_keys(item: Any, old: str = OLD_KEY, new: str = NEW_KEY) -> Any:
+    """The same JSON with one format key under another name at every level; by default zanj's old one as the new."""
     if isinstance(item, dict):
-        return {NEW_KEY if k == OLD_KEY else k: rename_format_keys(v) for k, v in item.items()}
-    return [rename_format_keys(v) for v in item] if isinstance(item, list) else item
+        return {new if k == old else k: rename_format_keys(v, old, new) for k, v in item.items()}
+    return [rename_format_keys(v, old, new) for v in item] if isinstance(item, list) else item
 
 
 def _member(archive: zipfile.ZipFile, name: str, file: Path, error: type[MazeDlaError]) -> bytes:

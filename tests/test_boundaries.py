@@ -15,7 +15,7 @@ BELOW_ENGINE = {"errors", "results"}
 FOR_ADAPTERS = {*BELOW_ENGINE, "container", "engine"}
 ADAPTERS = {"adapters", "adapters.transformer_lens", "adapters.mazes", "adapters.ioi"}
 FOR_ANALYSIS = {*FOR_ADAPTERS, *ADAPTERS, "plots", "baselines"}
-EVERYTHING = {*FOR_ANALYSIS, "analysis", "report", "sweep", "bench", "cli"}
+EVERYTHING = {*FOR_ANALYSIS, "analysis", "streaming", "report", "sweep", "bench", "cli"}
 
 # from bottom to top: each part of the house, and what it may import beside itself
 MAY_IMPORT: dict[str, set[str]] = {
@@ -30,8 +30,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "plots": {*BELOW_ENGINE, "engine"},
     "baselines": FOR_ADAPTERS,
     "analysis": FOR_ANALYSIS,
-    "report": {*FOR_ANALYSIS, "analysis", "sweep"},
-    "sweep": {*FOR_ANALYSIS, "analysis", "report"},
+    "streaming": FOR_ADAPTERS,
+    "report": {*FOR_ANALYSIS, "analysis", "streaming", "sweep"},
+    "sweep": {*FOR_ANALYSIS, "analysis", "streaming", "report"},
     "bench": {*FOR_ANALYSIS, "analysis"},
     "cli": EVERYTHING - {"cli"},
     "": EVERYTHING,  # maze_dla/__init__.py, the public names

@@ -16,7 +16,11 @@ def add_report(commands: Commands) -> None:
     report.add_argument(
         "checkpoint", nargs="?", metavar="CHECKPOINT", help="a .zanj checkpoint; default: the bundled one"
     )
-    report.add_argument("--task", default="first_path_choice", help="what is to be predicted (default: %(default)s)")
+    report.add_argument(
+        "--task",
+        default="first_path_choice",
+        help="what is to be predicted, every_path_step for all of the path (default: %(default)s)",
+    )
     report.add_argument(
         "--n-mazes", type=int, metavar="N", help="how many mazes (default: 100 generated, or all given)"
     )

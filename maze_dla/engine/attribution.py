@@ -14,16 +14,16 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from maze_dla.engine.completeness import check_sums
-from maze_dla.engine.devices import in_double, sent
+from maze_dla.engine.devices import sent
 from maze_dla.engine.directions import pull_back
 from maze_dla.engine.metrics import LinearMetric
 from maze_dla.engine.model import Reads, ResidualModel, Wanted
-from maze_dla.engine.moments import Moments
 from maze_dla.engine.passes import Parts, check_fit, describe, hits, run
 from maze_dla.engine.prompts import PromptBatch
 from maze_dla.engine.queue import ReadPlan
 from maze_dla.errors import InputError
 from maze_dla.results.attribution import AttributionResult
+from maze_dla.results.moments import Moments, in_double
 
 ALWAYS_KEPT = (
     *("metric", "correct", "constant", "gap", "final_scale"),

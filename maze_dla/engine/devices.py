@@ -9,8 +9,3 @@ from torch import Tensor
 def sent(tensor: Tensor, device: torch.device) -> Tensor:
     """The tensor on its way to a device. Nobody waits for a GPU to have received it."""
     return tensor.to(device, non_blocking=device.type == "cuda")
-
-
-def in_double(values: Tensor) -> Tensor:
-    """In double precision, on the CPU where the device has none."""
-    return (values.cpu() if values.device.type == "mps" else values).double()

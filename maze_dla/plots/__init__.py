@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from maze_dla.plots.along_path import layers_along_path, lens_along_path
 from maze_dla.plots.head_grid import heads
 from maze_dla.plots.layer_bars import layers
 from maze_dla.plots.lens_curves import lens
@@ -16,7 +17,9 @@ __all__ = [
     "comparison",
     "heads",
     "layers",
+    "layers_along_path",
     "lens",
+    "lens_along_path",
     "maze_attention",
     "maze_sources",
     "maze_sources_and_attention",

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from maze_dla.adapters.mazes.prompts import MazePromptBatch
 from maze_dla.analysis import attribute, token_lens
@@ -29,10 +31,11 @@ class CloseUp:
 def look_closely(model: Any, batch: PromptBatch, metric: LinearMetric, result: AttributionResult) -> CloseUp:
     """A close look at one prompt, among those that the model gets right where there are any.
 
-    Of mazes the one with the longest path, of other prompts the one whose metric is nearest to the mean.
+    Of mazes the one with the longest path, read about half-way where it is read at several steps; of other prompts the
+    one whose metric is nearest to the mean.
     """
     if isinstance(batch, MazePromptBatch):
-        worth = torch.tensor([float(len(batch.text(i).path)) for i in range(len(batch))])
+        worth = _length_of_path(batch)
     else:
         worth = -(result.metric - result.metric.mean()).abs().double()
     number = int(torch.where(result.correct, worth, worth - worth.max() + worth.min() - 1).argmax())
@@ -40,3 +43,15 @@ def look_closely(model: Any, batch: PromptBatch, metric: LinearMetric, result: A
     closely = attribute(model, alone, metric.select([number]), sources=True)
     maze = alone.geometry(0) if isinstance(alone, MazePromptBatch) else None
     return CloseUp(closely, token_lens(model, alone, k=5), maze, number)
+
+
+def _length_of_path(batch: MazePromptBatch) -> Float[Tensor, "prompt"]:
+    """The number of cells of each prompt's path, less a little for a step far from its middle.
+
+    Where each maze is read once the number alone counts.
+    """
+    length = torch.tensor([float(len(batch.text(i).path)) for i in range(len(batch))])
+    if len(batch.sequences) == len(batch):
+        return length
+    off_middle = (batch.steps - length / 2).abs()
+    return length - off_middle / (1 + off_middle.max())

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jaxtyping import Int
+from torch import Tensor
+
 from maze_dla import plots
 from maze_dla.report.close_up import CloseUp
 from maze_dla.results.attribution import AttributionResult
@@ -22,9 +25,12 @@ class Picture:
     caption: str
 
 
-def draw_pictures(result: AttributionResult, own: LensResult, close_up: CloseUp, folder: Path) -> list[Picture]:
-    """Draw all pictures of a report into a folder."""
-    return [*_over_all_prompts(result, own, folder), *_of_one_prompt(result, close_up, folder)]
+def draw_pictures(
+    result: AttributionResult, own: LensResult, close_up: CloseUp, steps: Int[Tensor, "prompt"] | None, folder: Path
+) -> list[Picture]:
+    """Draw all pictures of a report into a folder; those along the path where the step of each prompt is known."""
+    along = [] if steps is None else _along_the_path(result, own, steps, folder)
+    return [*_over_all_prompts(result, own, folder), *along, *_of_one_prompt(result, close_up, folder)]
 
 
 def _over_all_prompts(result: AttributionResult, own: LensResult, folder: Path) -> list[Picture]:
@@ -63,6 +69,25 @@ def _over_all_prompts(result: AttributionResult, own: LensResult, folder: Path) 
             )
         )
     return drawn
+
+
+def _along_the_path(
+    result: AttributionResult, own: LensResult, steps: Int[Tensor, "prompt"], folder: Path
+) -> list[Picture]:
+    return [
+        _save(
+            plots.lens_along_path(own, steps),
+            folder / "lens_along_path.png",
+            "From which depth on can each step be read?",
+            "The metric read from the residual stream at every depth, mean over the prompts of each step of the path.",
+        ),
+        _save(
+            plots.layers_along_path(result, steps),
+            folder / "layers_along_path.png",
+            "Which layers write each step?",
+            "What each layer contributes, mean over the prompts of each step. Every column sums to the step's metric.",
+        ),
+    ]
 
 
 def _of_one_prompt(result: AttributionResult, close_up: CloseUp, folder: Path) -> list[Picture]:

@@ -9,7 +9,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from jaxtyping import Int
+from torch import Tensor
+
 from maze_dla.adapters.mazes.model import MazeModel
+from maze_dla.adapters.mazes.prompts import MazePromptBatch
 from maze_dla.analysis import attribute, logit_lens
 from maze_dla.engine.metrics import LinearMetric
 from maze_dla.engine.prompts import PromptBatch
@@ -56,12 +60,17 @@ def write_report(model: Any, batch: PromptBatch, metric: LinearMetric, out: str 
     close_up = look_closely(model, batch, metric, result)
     with TemporaryDirectory(dir=folder, prefix=".report-") as name:
         draft = Path(name)
-        pictures = draw_pictures(result, own, close_up, draft)
+        pictures = draw_pictures(result, own, close_up, _steps(batch), draft)
         (draft / PAGE).write_text(render_page(result, pictures), encoding="utf-8")
         result.save(draft / RESULT)
         put_in_place(draft, folder)
     drawn = tuple(folder / p.file.name for p in pictures)
     return Report(result, folder / PAGE, folder / RESULT, drawn, tuple(fact_table(result)))
+
+
+def _steps(batch: PromptBatch) -> Int[Tensor, "prompt"] | None:
+    """The step of each prompt where mazes are read at several."""
+    return batch.steps if isinstance(batch, MazePromptBatch) and len(batch) > len(batch.sequences) else None
 
 
 def put_in_place(draft: Path, folder: Path) -> None:

@@ -72,13 +72,13 @@ class AttributionResult(PromptResult):
 
     def top_heads(self, k: int = 5) -> list[RankedPart]:
         """The `k` heads with the largest mean contribution by size, in either direction, strongest first."""
-        return _strongest(summarize(self.heads), k, "H")
+        return strongest(summarize(self.heads), k, "H")
 
     def top_neurons(self, k: int = 5) -> list[RankedPart]:
         """The `k` neurons with the largest mean contribution by size; needs neurons to have been asked for."""
         if self.neuron_mean is None or self.neuron_variance is None:
             raise InputError("this result has no neurons: ask with attribute(..., neurons=True) or neurons='mean'")
-        return _strongest(summary_from_moments(self.neuron_mean, self.neuron_variance, len(self)), k, "N")
+        return strongest(summary_from_moments(self.neuron_mean, self.neuron_variance, len(self)), k, "N")
 
     def lens(self) -> LensResult:
         """The logit lens at the final norm's recorded scale, which is the running sum of the layers."""
@@ -108,6 +108,18 @@ class AttributionResult(PromptResult):
             scale="final",
         )
 
+    def per_prompt(self) -> dict[str, Float[Tensor, "prompt ..."]]:
+        """The numbers of each prompt whose shape does not depend on how long prompts are."""
+        names = ("metric", "layers", "heads", "attn_bias", "mlp_bias", "constant", "final_scale", "gap")
+        asked_for = ("neurons", "sources_by_kind")
+        found = {name: getattr(self, name) for name in (*names, *asked_for)}
+        return {name: values for name, values in found.items() if values is not None} | {"lens": self.lens().values}
+
+    def labels_of(self) -> dict[str, tuple[str, ...]]:
+        """Names for the last axis of some of them."""
+        kinds = {"sources_by_kind": self.kinds} if self.sources_by_kind is not None else {}
+        return {"layers": self.layer_labels, "lens": self.lens().labels, **kinds}
+
     def layer_summary(self) -> Summary:
         """Mean, standard error and interval of each layer's contribution over prompts."""
         return summarize(self.layers)
@@ -136,7 +148,8 @@ class AttributionResult(PromptResult):
         return [*super()._facts(), ("strongest heads", heads), ("completeness gap", gap)]
 
 
-def _strongest(summary: Summary, k: int, letter: str) -> list[RankedPart]:
+def strongest(summary: Summary, k: int, letter: str) -> list[RankedPart]:
+    """The parts of a [layer, part] summary with the largest means by size."""
     if k < 0:
         raise InputError(f"k is at least 0, got {k}")
     width = summary.mean.shape[1]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +18,44 @@ if TYPE_CHECKING:
 CAN_DO_THE_TASK = 0.5  # below this accuracy a result says that the model cannot do its task
 
 
+class Reported:
+    """How results say what they are: a few lines, or in a notebook a table."""
+
+    @property
+    def accuracy(self) -> Proportion:
+        """The share of prompts that the model answers correctly."""
+        raise NotImplementedError
+
+    @property
+    def caution(self) -> str | None:
+        """A sentence where the model cannot do the task, so that its parts explain no skill; else None."""
+        if self.accuracy.value >= CAN_DO_THE_TASK:
+            return None
+        return f"The model cannot do this task (accuracy {self.accuracy}): its parts explain no skill."
+
+    def _facts(self) -> list[tuple[str, str]]:
+        """The lines of the short representation: name and value."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        lines = [f"  {name}: {value}" for name, value in self._facts()]
+        if self.caution:
+            lines.append(f"  {self.caution}")
+        return "\n".join([type(self).__name__, *lines])
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        rows = "".join(
+            f"<tr><th style='text-align:left'>{escape(name)}</th><td style='text-align:left'>{escape(value)}</td></tr>"
+            for name, value in self._facts()
+        )
+        caution = f"<p><b>{escape(self.caution)}</b></p>" if self.caution else ""
+        return f"<b>{type(self).__name__}</b><table>{rows}</table>{caution}"
+
+
 @dataclass(frozen=True, eq=False, repr=False)
-class PromptResult:
+class PromptResult(Reported):
     """A result over prompts.
 
     `metric` is the metric of each prompt, computed from the model's own logits, in logits. `correct` says for which
@@ -39,17 +74,10 @@ class PromptResult:
     def __len__(self) -> int:
         return len(self.metric)
 
-    @cached_property
+    @property
     def accuracy(self) -> Proportion:
         """The share of prompts that the model answers correctly."""
         return Proportion(int(self.correct.sum()), len(self))
-
-    @property
-    def caution(self) -> str | None:
-        """A sentence where the model cannot do the task, so that its parts explain no skill; else None."""
-        if self.accuracy.value >= CAN_DO_THE_TASK:
-            return None
-        return f"The model cannot do this task (accuracy {self.accuracy}): its parts explain no skill."
 
     def metric_summary(self) -> Summary:
         """Mean, standard error and interval of the metric over prompts."""
@@ -69,8 +97,15 @@ class PromptResult:
         """The result as a table in long form, one row for each prompt and number."""
         raise NotImplementedError
 
+    def per_prompt(self) -> dict[str, Float[Tensor, "prompt ..."]]:
+        """The numbers of each prompt whose shape does not depend on how long prompts are."""
+        return {"metric": self.metric}
+
+    def labels_of(self) -> dict[str, tuple[str, ...]]:
+        """Names for the last axis of some of them."""
+        return {}
+
     def _facts(self) -> list[tuple[str, str]]:
-        """The lines of the short representation: name and value."""
         summary = self.metric_summary()
         return [
             ("model", str(self.info.get("model", "?"))),
@@ -79,22 +114,6 @@ class PromptResult:
             ("accuracy", str(self.accuracy)),
             (str(self.info.get("metric", "metric")), f"{format_mean(summary)} logits"),
         ]
-
-    def __repr__(self) -> str:
-        lines = [f"  {name}: {value}" for name, value in self._facts()]
-        if self.caution:
-            lines.append(f"  {self.caution}")
-        return "\n".join([type(self).__name__, *lines])
-
-    def _repr_html_(self) -> str:
-        from html import escape
-
-        rows = "".join(
-            f"<tr><th style='text-align:left'>{escape(name)}</th><td style='text-align:left'>{escape(value)}</td></tr>"
-            for name, value in self._facts()
-        )
-        caution = f"<p><b>{escape(self.caution)}</b></p>" if self.caution else ""
-        return f"<b>{type(self).__name__}</b><table>{rows}</table>{caution}"
 
 
 def format_mean(summary: Summary, index: tuple[int, ...] = ()) -> str:

@@ -43,6 +43,14 @@ class LensResult(PromptResult):
             return None
         return self.labels[int((mean >= share * mean[-1]).int().argmax())]
 
+    def per_prompt(self) -> dict[str, Float[Tensor, "prompt ..."]]:
+        """The numbers of each prompt whose shape does not depend on how long prompts are."""
+        return {**super().per_prompt(), "values": self.values}
+
+    def labels_of(self) -> dict[str, tuple[str, ...]]:
+        """Names for the last axis of some of them."""
+        return {"values": self.labels}
+
     def to_frame(self) -> pd.DataFrame:
         """Columns prompt, depth, value."""
         return _long(self.labels, value=self.values)
@@ -75,6 +83,17 @@ class TokenLensResult(PromptResult):
     def all_positions(self) -> bool:
         """Whether the arrays have a position axis."""
         return self.kl.ndim == 3
+
+    def per_prompt(self) -> dict[str, Float[Tensor, "prompt ..."]]:
+        """The numbers of each prompt whose shape does not depend on how long prompts are."""
+        if self.all_positions:
+            return super().per_prompt()
+        rank = self.target_rank.double()
+        return {**super().per_prompt(), "target_rank": rank, "entropy": self.entropy, "kl": self.kl}
+
+    def labels_of(self) -> dict[str, tuple[str, ...]]:
+        """Names for the last axis of some of them."""
+        return dict.fromkeys(() if self.all_positions else ("target_rank", "entropy", "kl"), self.labels)
 
     def top_tokens(self, prompt: int, position: int | None = None) -> list[list[str]]:
         """The k most likely tokens at every depth as strings, at one position where all were asked for."""

@@ -13,14 +13,17 @@ import torch
 from maze_dla.container import read_container
 from maze_dla.errors import ResultFileError
 from maze_dla.results.attribution import AttributionResult
-from maze_dla.results.base import PromptResult
 from maze_dla.results.lens import LensResult, TokenLensResult
 from maze_dla.results.storage import FORMAT_VERSION
+from maze_dla.results.streamed import StreamedResult
 
-KINDS: dict[str, type[PromptResult]] = {c.__name__: c for c in (AttributionResult, LensResult, TokenLensResult)}
+Loaded = AttributionResult | LensResult | TokenLensResult | StreamedResult
+KINDS: dict[str, type[Loaded]] = {
+    c.__name__: c for c in (AttributionResult, LensResult, TokenLensResult, StreamedResult)
+}
 
 
-def load_result(path: str | Path) -> AttributionResult | LensResult | TokenLensResult:
+def load_result(path: str | Path) -> Loaded:
     """Read a result that `save` wrote.
 
     Raises:
@@ -36,7 +39,7 @@ def load_result(path: str | Path) -> AttributionResult | LensResult | TokenLensR
     if missing := [n for n in names if n not in saved]:
         raise ResultFileError(f"{path}: the {kind} lacks {', '.join(missing)}")
     try:
-        return KINDS[kind](**{n: _restored(n, saved[n]) for n in names})  # type: ignore[return-value]
+        return KINDS[kind](**{n: _restored(n, saved[n]) for n in names})
     except (TypeError, ValueError) as problem:
         raise ResultFileError(f"{path}: a field of the {kind} is damaged ({problem})") from problem
 
@@ -44,6 +47,8 @@ def load_result(path: str | Path) -> AttributionResult | LensResult | TokenLensR
 def _restored(name: str, value: Any) -> Any:
     if isinstance(value, np.ndarray):
         return torch.from_numpy(np.array(value))
+    if isinstance(value, dict) and set(value) == {"arrays"}:
+        return {key: _restored(key, array) for key, array in value["arrays"].items()}
     if isinstance(value, dict) and set(value) == {"json"}:
         return _restored_text(name, json.loads(value["json"]))
     return value
@@ -52,4 +57,6 @@ def _restored(name: str, value: Any) -> Any:
 def _restored_text(name: str, value: Any) -> Any:
     if name in ("info", "token_names"):
         return dict(value)
+    if name == "axis_labels":
+        return {key: tuple(names) for key, names in value}
     return tuple(tuple(item) if isinstance(item, list) else item for item in value)

@@ -61,6 +61,8 @@ def _plain(value: Any) -> Any:
     """Arrays for tensors; text for what nests, since zanj would split it into thousands of items."""
     if isinstance(value, Tensor):
         return value.cpu().numpy()
+    if isinstance(value, Mapping) and any(isinstance(v, Tensor) for v in value.values()):
+        return {"arrays": {name: array.cpu().numpy() for name, array in value.items()}}
     if isinstance(value, Mapping):
         return {"json": json.dumps(list(value.items()), default=_number)}
     if isinstance(value, tuple):

@@ -12,10 +12,10 @@ from maze_dla.adapters.transformer_lens import reader
 from maze_dla.engine.attribution import attribute
 from maze_dla.engine.lens import logit_lens
 from maze_dla.engine.model import Reads, Wanted
-from maze_dla.engine.moments import Moments
 from maze_dla.engine.passes import run
 from maze_dla.engine.queue import ReadPlan
 from maze_dla.engine.token_lens import token_lens
+from maze_dla.results.moments import Moments
 
 from .small_models import make_batch, make_model, random_metric, shared_model
 

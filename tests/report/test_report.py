@@ -29,6 +29,9 @@ COMMON = {"lens", "layers", "heads", "neurons", "source_kinds", "token_lens"}
 PICTURES = {*COMMON, "maze_all_heads", "maze_strongest_head"}
 
 
+ALONG_THE_PATH = {"lens_along_path", "layers_along_path"}
+
+
 class Page(HTMLParser):
     """What a page refers to, its tags and its text."""
 
@@ -193,3 +196,18 @@ def test_a_folder_that_was_made_for_nothing_is_removed(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError), report_folder(tmp_path):
         raise RuntimeError
     assert tmp_path.exists()
+
+
+def test_every_step_of_the_paths(maze: MazeModel, tmp_path: Path) -> None:
+    batch = maze.prompts(task="every_path_step", n_mazes=3)
+    report = write_report(maze, batch, correct_vs_other(batch), tmp_path)
+    assert {p.stem for p in report.pictures} == {*PICTURES, *ALONG_THE_PATH}
+    assert dict(report.facts)["prompts"] == f"{len(batch)} (generated, seed 0)"
+    page = report.page.read_text(encoding="utf-8")
+    number = int(re.search(r"at every depth, prompt (\d+)", page)[1])  # pyright: ignore
+    paths = [len(batch.text(i).path) for i in range(len(batch))]
+    right = [i for i in range(len(batch)) if report.result.correct[i]] or range(len(batch))
+    longest = [i for i in right if paths[i] == max(paths[j] for j in right)]
+    from_middle = [abs(int(batch.steps[i]) - paths[i] / 2) for i in longest]
+    assert number in longest
+    assert abs(int(batch.steps[number]) - paths[number] / 2) == min(from_middle)

@@ -19,10 +19,10 @@ from zanj import ZANJ
 import maze_dla
 from maze_dla.errors import MazeDlaError, ResultFileError
 from maze_dla.results.attribution import AttributionResult
-from maze_dla.results.base import PromptResult
 from maze_dla.results.lens import LensResult, TokenLensResult
-from maze_dla.results.loading import KINDS, load_result
+from maze_dla.results.loading import KINDS, Loaded, load_result
 from maze_dla.results.storage import save_result
+from maze_dla.streaming import stream
 
 LAYERS, HEADS, NEURONS, POSITIONS = 2, 3, 200, 7
 
@@ -86,7 +86,7 @@ def token_lens(n: int, *positions: int) -> TokenLensResult:
     )
 
 
-RESULTS: dict[str, PromptResult] = {
+RESULTS: dict[str, Loaded] = {
     "attribution": attribution(5, full=False),
     "attribution with all": attribution(5, full=True),
     "attribution of one prompt": attribution(1, full=True),
@@ -95,15 +95,19 @@ RESULTS: dict[str, PromptResult] = {
     "lens of many": lens(300),
     "token lens": token_lens(3),
     "token lens at all positions": token_lens(2, POSITIONS),
+    "stream": stream(lambda batch: batch, [attribution(5, full=True), attribution(3, full=True)]),  # pyright: ignore
 }
 
 
-def assert_same(seen: PromptResult, expected: PromptResult) -> None:
+def assert_same(seen: Loaded, expected: Loaded) -> None:
     assert type(seen) is type(expected)
     for f in fields(expected):
         a, b = getattr(seen, f.name), getattr(expected, f.name)
         assert type(a) is type(b), f.name
-        if isinstance(b, Tensor):
+        if isinstance(b, dict) and f.name in ("means", "variances"):
+            assert a.keys() == b.keys()
+            assert all(np.array_equal(a[name].numpy(), b[name].numpy(), equal_nan=True) for name in b)
+        elif isinstance(b, Tensor):
             assert a.dtype == b.dtype, f.name
             assert np.array_equal(a.numpy(), b.numpy(), equal_nan=b.is_floating_point()), f.name
         else:

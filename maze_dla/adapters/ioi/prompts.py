@@ -55,6 +55,15 @@ class IOIPromptBatch(PromptBatch):
         sentences = [s.corrupted() for s in self.sentences]
         return self.build(sentences, self.tokenizer, self.d_vocab, {**self.info, "task": "IOI, names swapped"})
 
+    @property
+    def with_corrupted(self) -> Self:
+        """These prompts, and behind them their pairs of `corrupted` in the same order: i and len(self) + i belong
+        together. One run over both computes the beginning that the two of a pair share once.
+        """
+        sentences = [*self.sentences, *(s.corrupted() for s in self.sentences)]
+        task = f"{self.info['task']}, and names swapped"
+        return self.build(sentences, self.tokenizer, self.d_vocab, {**self.info, "task": task})
+
     def select(self, prompts: Any) -> Self:
         """The batch with just these prompts, in this order, or those where a mask holds."""
         chosen = chosen_prompts(prompts, len(self)).tolist()

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from maze_dla.adapters.mazes.library import import_maze_dataset, with_its_format_key
+from tqdm.auto import tqdm
+
+from maze_dla.adapters.mazes.library import import_maze_dataset, solved_maze, with_its_format_key
+from maze_dla.adapters.mazes.plain import PlainMaze, as_depth_first, can_write, draw, write
 from maze_dla.adapters.mazes.randomness import global_state_kept, seeded
 from maze_dla.adapters.mazes.vocabulary import MazeVocabulary
 from maze_dla.container import read_container
@@ -15,13 +19,28 @@ from maze_dla.errors import DatasetError, InputError
 
 TokenLists = list[list[str]]
 GENERATION_ROUNDS = 6
+SAMPLE = 4  # mazes that maze-dataset makes and writes itself, to compare with
 MOST_TRIES = 50  # mazes generated for each one that passes the config's filters
 
 
-def maze_tokens(
-    source: Any, vocabulary: MazeVocabulary, config: Mapping[str, Any], n_mazes: int | None, seed: int
-) -> tuple[TokenLists, str]:
-    """Mazes with their paths as lists of tokens, and a name for where they come from.
+@dataclass(frozen=True)
+class MazeSource:
+    """Mazes with their paths, which `tokens(first, behind, seed)` writes as lists of tokens, any part of them.
+
+    The seed is that of generated mazes and of the order in which adjacency lists are written.
+    """
+
+    n_mazes: int
+    tokens: Callable[[int, int, int], TokenLists]
+    name: str | None = None
+
+    def origin(self, seed: int) -> str:
+        """Where the mazes come from."""
+        return self.name if self.name is not None else f"generated, seed {seed}"
+
+
+def maze_source(source: Any, vocabulary: MazeVocabulary, config: Mapping[str, Any], n_mazes: int | None) -> MazeSource:
+    """Where mazes come from; given ones are read and checked here, others are generated when they are asked for.
 
     Args:
         source: None (generate), the path of a `.zanj` data set, a `MazeDataset`, or token lists (each a list of
@@ -29,22 +48,27 @@ def maze_tokens(
         vocabulary: its tokenizer writes the mazes of a data set.
         config: the data set's config in the checkpoint, for generating more of the same.
         n_mazes: how many; None for 100 generated ones, or all that are given.
-        seed: of the generator, and of the order in which adjacency lists are written.
 
     Raises:
         InputError: fewer than one maze asked for, or something that is no source of mazes.
-        DatasetError: a file that is no data set, an empty one, or a config that cannot be generated from.
+        DatasetError: a file that is no data set, an empty one, or a tokenizer that is not known.
     """
     if n_mazes is not None and n_mazes < 1:
         raise InputError(f"n_mazes is at least 1, got {n_mazes}")
+    is_file = isinstance(source, str | Path) and not _is_text(source)
+    if source is not None and not is_file and not hasattr(source, "mazes"):
+        lists = _first(_token_lists(source), n_mazes)
+        return MazeSource(len(lists), lambda first, behind, seed: lists[first:behind], "token lists")
     if source is None:
-        return _written(_generate(config, n_mazes or 100, seed), vocabulary, seed), f"generated, seed {seed}"
-    if isinstance(source, str | Path) and not _is_text(source):
-        return _written(_first(read_dataset(source), n_mazes), vocabulary, seed), Path(source).name
-    if (mazes := getattr(source, "mazes", None)) is not None:
-        name = getattr(getattr(source, "cfg", None), "name", "data set")
-        return _written(_first(list(mazes), n_mazes), vocabulary, seed), str(name)
-    return _first(_token_lists(source), n_mazes), "token lists"
+        tokenizer = _tokenizer(vocabulary)
+        return MazeSource(n_mazes or 100, lambda first, behind, seed: _made(config, tokenizer, behind - first, seed))
+    if isinstance(source, str | Path):
+        given, name = read_dataset(source), Path(source).name
+    else:
+        given, name = list(source.mazes), str(getattr(getattr(source, "cfg", None), "name", "data set"))
+    mazes = _first(given, n_mazes)
+    tokenizer = _tokenizer(vocabulary)
+    return MazeSource(len(mazes), lambda first, behind, seed: _written(mazes[first:behind], tokenizer, seed), name)
 
 
 def read_dataset(path: str | Path) -> list[Any]:
@@ -70,7 +94,7 @@ def _generate(config: Mapping[str, Any], n_mazes: int, seed: int) -> list[Any]:
     library = import_maze_dataset()
     try:
         base = dict(config)
-        kept = [f for f in base.get("applied_filters", []) if f.get("name") != "collect_generation_meta"]
+        kept = _filters(base)
         wanted = n_mazes
         mazes: list[Any] = []
         for _ in range(GENERATION_ROUNDS):
@@ -91,14 +115,62 @@ def _generate(config: Mapping[str, Any], n_mazes: int, seed: int) -> list[Any]:
     raise DatasetError(f"only {len(mazes)} of {wanted} mazes pass the config's filters, {n_mazes} were asked for")
 
 
-def _written(mazes: Sequence[Any], vocabulary: MazeVocabulary, seed: int) -> TokenLists:
+def _filters(config: Mapping[str, Any]) -> list[Any]:
+    """The filters that can throw a maze away."""
+    filters = config.get("applied_filters") or []
+    return [f for f in filters if not isinstance(f, Mapping) or f.get("name") != "collect_generation_meta"]
+
+
+def _made(config: Mapping[str, Any], tokenizer: Any, n_mazes: int, seed: int) -> TokenLists:
+    """Generated mazes: drawn by ourselves where those are, maze for maze, the ones that maze-dataset generates."""
+    kind = as_depth_first(config)
+    if kind is None or _filters(config) or n_mazes <= SAMPLE:
+        return _written(_generate(config, n_mazes, seed), tokenizer, seed)
+    sample = _generate(config, SAMPLE, seed)
+    with seeded(seed):
+        bar = tqdm(range(n_mazes), desc="generating mazes", unit="maze", disable=None, delay=2, leave=False)
+        mazes = [draw(kind) for _ in bar]
+    if mazes[:SAMPLE] != [PlainMaze.of(maze) for maze in sample]:
+        return _written(_generate(config, n_mazes, seed), tokenizer, seed)
+    if _writes_alike(sample, tokenizer, seed):
+        with seeded(seed):
+            return [write(maze) for maze in mazes]
+    return _written_by_library([solved_maze(*maze.arrays(kind.grid_n)) for maze in mazes], tokenizer, seed)
+
+
+def _written(mazes: Sequence[Any], tokenizer: Any, seed: int) -> TokenLists:
+    """Mazes of maze-dataset as tokens, written by ourselves where those are, token for token, the ones it writes."""
+    if len(mazes) <= SAMPLE or not _writes_alike(mazes[:SAMPLE], tokenizer, seed):
+        return _written_by_library(mazes, tokenizer, seed)
+    with seeded(seed):
+        return [write(PlainMaze.of(maze)) for maze in mazes]
+
+
+def _writes_alike(mazes: Sequence[Any], tokenizer: Any, seed: int) -> bool:
+    if not can_write(tokenizer):
+        return False
+    with seeded(seed):
+        ours = [write(PlainMaze.of(maze)) for maze in mazes]
+    return ours == _written_by_library(mazes, tokenizer, seed)
+
+
+def _written_by_library(mazes: Sequence[Any], tokenizer: Any, seed: int) -> TokenLists:
+    with seeded(seed):  # the order of an adjacency list is random
+        return [list(maze.as_tokens(tokenizer)) for maze in mazes]
+
+
+def _tokenizer(vocabulary: MazeVocabulary) -> Any:
+    """The vocabulary's tokenizer.
+
+    Raises:
+        DatasetError: there is none.
+    """
     if vocabulary.tokenizer is None:
         raise DatasetError(
             "this version of maze-dataset does not know the checkpoint's tokenizer and cannot write mazes with it: "
             "give token lists, or install maze-dataset 1.0 or later"
         )
-    with seeded(seed):  # the order of an adjacency list is random
-        return [list(maze.as_tokens(vocabulary.tokenizer)) for maze in mazes]
+    return vocabulary.tokenizer
 
 
 def _first(mazes: list[Any], n_mazes: int | None) -> list[Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 
 from maze_dla.errors import PromptError
 from maze_dla.results.geometry import Cell, MazeGeometry, Passage
@@ -16,14 +17,17 @@ PATH_START, PATH_END = "<PATH_START>", "<PATH_END>"
 CONNECTOR, SEPARATOR, PADDING = "<-->", ";", "<PADDING>"
 
 _CELL = re.compile(r"\((\d+),(\d+)\)")
+_REMEMBERED = 2**14  # tokens and cells, more than any vocabulary has
 
 
+@lru_cache(_REMEMBERED)
 def cell_of(token: str) -> Cell | None:
     """The cell that a token like `(3,4)` names, (row, column); None for any other token."""
     found = _CELL.fullmatch(token)
     return (int(found[1]), int(found[2])) if found else None
 
 
+@lru_cache(_REMEMBERED)
 def cell_token(cell: Cell) -> str:
     """The token that names a cell."""
     return f"({cell[0]},{cell[1]})"
@@ -46,14 +50,15 @@ class MazeText:
         except ValueError:
             raise PromptError(f"no {special} among the {len(self.tokens)} tokens ({_shown(self.tokens)})") from None
 
-    @property
+    @cached_property
     def passages(self) -> frozenset[Passage]:
         """The open passages of the adjacency list, each once, the smaller cell first."""
         found = set()
-        for left, middle, right in zip(self.tokens, self.tokens[1:], self.tokens[2:], strict=False):
-            a, b = cell_of(left), cell_of(right)
-            if middle == CONNECTOR and a is not None and b is not None:
-                found.add((min(a, b), max(a, b)))
+        for i, token in enumerate(self.tokens[1:-1], start=1):
+            if token == CONNECTOR:
+                a, b = cell_of(self.tokens[i - 1]), cell_of(self.tokens[i + 1])
+                if a is not None and b is not None:
+                    found.add((min(a, b), max(a, b)))
         return frozenset(found)
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
-from maze_dla.container import NEW_KEY, OLD_KEY
+from maze_dla.container import NEW_KEY, OLD_KEY, rename_format_keys
 
 
 def import_maze_dataset() -> Any:
@@ -30,15 +30,14 @@ def legacy_tokenizer(mode: str, max_grid_size: int | None) -> Any:
     )  # fmt: skip
 
 
+def solved_maze(connection_list: Any, solution: Any) -> Any:
+    """Its maze with a path, from the arrays that it keeps them in."""
+    return import_maze_dataset().SolvedMaze(connection_list=connection_list, solution=solution)
+
+
 def with_its_format_key(item: Any) -> Any:
     """JSON from a `.zanj` file with the format key under the name that the installed libraries look for."""
     from muutils.json_serialize import util
 
     key = getattr(util, "_FORMAT_KEY", OLD_KEY)  # muutils before 0.8 has no name for it
-    return _renamed(item, key) if key != NEW_KEY else item
-
-
-def _renamed(item: Any, key: str) -> Any:
-    if isinstance(item, dict):
-        return {key if k == NEW_KEY else k: _renamed(v, key) for k, v in item.items()}
-    return [_renamed(v, key) for v in item] if isinstance(item, list) else item
+    return rename_format_keys(item, NEW_KEY, key) if key != NEW_KEY else item

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import itertools
 import operator
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from maze_dla.adapters.mazes.checkpoint import MazeCheckpoint, read_checkpoint
-from maze_dla.adapters.mazes.datasets import maze_tokens
+from maze_dla.adapters.mazes.datasets import MazeSource, maze_source
 from maze_dla.adapters.mazes.prompts import MazePromptBatch, Padding
-from maze_dla.adapters.mazes.tasks import Task, find_task
+from maze_dla.adapters.mazes.tasks import Task, Tasks, find_tasks
 from maze_dla.adapters.mazes.vocabulary import MazeVocabulary
 from maze_dla.adapters.transformer_lens.build import build_decoder
 from maze_dla.errors import CheckpointError, InputError
 
+LARGEST_SEED = 2**32 - 1
 BUNDLED = Path(__file__).parent / "bundled" / "hallway-5x5.zanj"
 
 
@@ -44,19 +47,21 @@ class MazeModel:
         self,
         mazes: Any = None,
         *,
-        task: str | Task = "first_path_choice",
+        task: Tasks = "first_path_choice",
         n_mazes: int | None = None,
         seed: int = 0,
         prepend_bos: bool | None = None,
         padding: Padding = None,
     ) -> MazePromptBatch:
-        """Prompts of a task, one for each maze.
+        """Prompts of a task, or of several on the same mazes.
 
         Args:
             mazes: None generates them from the checkpoint's own config; else a `MazeDataset`, the path of a saved
                 one, or mazes with their paths as token lists (or strings with spaces).
-            task: one of the seven of maze-transformer (`maze_dla.TASKS`), or a function of a maze's tokens and a
-                numpy generator that returns the position of the token to predict.
+            task: one of `maze_dla.TASKS`, or a function of a maze's tokens and a numpy generator that returns the
+                position of the token to predict, or a list of positions. A list of tasks asks each of them of every
+                maze: prompts of one maze stand together, in the order of the tasks, and share its sequence, which
+                runs once. `batch.task_of` says which is which, `batch.of_task(name)` has those of one task.
             n_mazes: how many; default 100 where they are generated, else all that are given.
             seed: of the generated mazes, of the order of their adjacency lists, and of tasks that choose at random.
             prepend_bos: the extra BOS for these prompts; default as the model was loaded.
@@ -67,24 +72,72 @@ class MazeModel:
                 None, the default, runs each prompt by itself.
 
         Raises:
-            InputError: unknown task, no mazes asked for, a negative seed.
+            InputError: an unknown task or none, two of one name, no mazes asked for, a negative seed.
             DatasetError: a file that is no data set of mazes.
             PromptError: naming the prompt, and the token where one is at fault.
         """
-        name, function = find_task(task)
-        seed = _whole("seed", seed, 0, 2**32 - 1)
+        tasks = find_tasks(task)
+        seed = _whole("seed", seed, 0, LARGEST_SEED)
         n_mazes = None if n_mazes is None else _whole("n_mazes", n_mazes, 1)
-        tokens, origin = maze_tokens(mazes, self.vocabulary, self.dataset_config, n_mazes, seed)
-        bos = self.prepend_bos if prepend_bos is None else prepend_bos
+        source = maze_source(mazes, self.vocabulary, self.dataset_config, n_mazes)
+        return self._batch(source, 0, source.n_mazes, tasks, seed, prepend_bos, padding)
+
+    def prompt_batches(
+        self,
+        mazes: Any = None,
+        *,
+        task: Tasks = "first_path_choice",
+        n_mazes: int | None = None,
+        seed: int = 0,
+        prepend_bos: bool | None = None,
+        at_once: int = 1000,
+    ) -> Iterator[MazePromptBatch]:
+        """Prompts about any number of mazes, a batch of `at_once` mazes after the other, each made when it is due.
+
+        The first batch has the seed that was given, every later one a seed of its own, derived from that seed and the
+        number of the batch; `batch.info["seed"]` names it, and `prompts` with it (and, where mazes are given, with
+        that part of them) makes the same batch again. Generated batches are thus other mazes than those of one
+        `prompts(n_mazes=...)`.
+
+        Args:
+            mazes, task, n_mazes, seed, prepend_bos: as in `prompts`; random tasks draw anew in each batch.
+            at_once: mazes in a batch; the last one may have fewer.
+
+        Raises:
+            InputError: as `prompts`, and `at_once` below 1; at the call, as far as it can be known before.
+            DatasetError: a file that is no data set of mazes.
+            PromptError: as `prompts`, when the batch is due; it counts mazes from the first of that batch.
+        """
+        tasks = find_tasks(task)
+        seed = _whole("seed", seed, 0, LARGEST_SEED)
+        n_mazes = None if n_mazes is None else _whole("n_mazes", n_mazes, 1)
+        at_once = _whole("at_once", at_once, 1)
+        source = maze_source(mazes, self.vocabulary, self.dataset_config, n_mazes)
+        return (
+            self._batch(source, first, min(first + at_once, source.n_mazes), tasks, batch_seed, prepend_bos, None)
+            for first, batch_seed in zip(range(0, source.n_mazes, at_once), _seeds(seed), strict=False)
+        )
+
+    def _batch(
+        self,
+        source: MazeSource,
+        first: int,
+        behind: int,
+        tasks: Mapping[str, Task],
+        seed: int,
+        prepend_bos: bool | None,
+        padding: Padding,
+    ) -> MazePromptBatch:
+        """The prompts about some of the source's mazes."""
         return MazePromptBatch.build(
-            tokens,
+            source.tokens(first, behind, seed),
             self.vocabulary,
-            function,
+            tasks,
             grid_n=self.grid_n,
-            prepend_bos=bos,
+            prepend_bos=self.prepend_bos if prepend_bos is None else prepend_bos,
             padding=padding,
             seed=seed,
-            info={**self.info, "task": name, "seed": seed, "mazes": origin},
+            info={**self.info, "task": ", ".join(tasks), "seed": seed, "mazes": source.origin(seed)},
         )
 
     def __repr__(self) -> str:
@@ -93,6 +146,13 @@ class MazeModel:
             f"MazeModel({self.info.get('model')!r}: {cfg.n_layers} layers, {cfg.n_heads} heads, d_model {cfg.d_model}, "
             f"{len(self.vocabulary.tokens)} tokens, {self.grid_n}x{self.grid_n} mazes)"
         )
+
+
+def _seeds(seed: int) -> Iterator[int]:
+    """The seed itself, and then one for each further batch."""
+    yield seed
+    for number in itertools.count(1):
+        yield int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
 
 
 def _whole(name: str, value: Any, least: int, largest: float = float("inf")) -> int:

@@ -1,9 +1,10 @@
-"""From mazes to prompts: one sequence a maze, read where its task says."""
+"""From mazes to prompts: one sequence a maze, read wherever its tasks say."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any, Literal
 
 import numpy as np
@@ -14,27 +15,32 @@ from typing_extensions import Self
 
 from maze_dla.adapters.mazes.lattice import (
     ADJLIST_START,
+    CONNECTOR,
     ORIGIN_START,
     PADDING,
     PATH_START,
     TARGET_START,
     MazeText,
-    cell_of,
-    cell_token,
 )
+from maze_dla.adapters.mazes.questions import Questions, ask
 from maze_dla.adapters.mazes.tasks import Task
 from maze_dla.adapters.mazes.vocabulary import MazeVocabulary
-from maze_dla.engine.prompts import PromptBatch
-from maze_dla.errors import InputError, PromptError
+from maze_dla.engine.prompts import PromptBatch, chosen_prompts
+from maze_dla.errors import InputError
 from maze_dla.results.geometry import MazeGeometry
 
 Padding = int | Literal["longest"] | None
 PARTS = {"adjacency list": ADJLIST_START, "origin": ORIGIN_START, "target": TARGET_START, "path": PATH_START}
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class MazePromptBatch(PromptBatch):
-    """Prompts about mazes.
+    """Prompts about mazes, in the order of the mazes; those of one maze in the order of the tasks.
+
+    Prompts that read the same maze share its sequence, unless they were padded in front. `tasks` names what was asked
+    for, and `task_of` says which of them each prompt belongs to. `steps` is the number of path cells in front of the
+    predicted token: 0 where that is the origin, the length of the path where it is `<PATH_END>`, and negative in front
+    of the path (-1 for `<PATH_START>`).
 
     Token sets: "cells", the cells of the lattice (that of training, or of larger mazes); "neighbors", the legal moves
     from the current cell. The target never counts as one of the others, so that "neighbors" leaves the legal wrong
@@ -42,7 +48,10 @@ class MazePromptBatch(PromptBatch):
     Kinds of tokens: the parts of a maze's text, its own start and end tokens with each; BOS goes with the first.
     """
 
-    grid_n: int = 0
+    grid_n: int
+    tasks: tuple[str, ...]
+    task_of: Int[Tensor, "prompt"]
+    steps: Int[Tensor, "prompt"]
 
     def n_extra(self, prompt: int) -> int:
         """How many tokens stand in front of a prompt's maze: padding, and 1 with the extra BOS."""
@@ -64,12 +73,28 @@ class MazePromptBatch(PromptBatch):
             raise InputError(f"prompt is a number from 0 to {len(self) - 1}, got {prompt}")
         return self.text(prompt).geometry(int(self.lengths[prompt]), self.grid_n, self.n_extra(prompt))
 
+    def select(self, prompts: Sequence[int] | Tensor) -> Self:
+        """The batch with just these prompts, in this order, or those where a mask holds."""
+        chosen = chosen_prompts(prompts, len(self))
+        return replace(super().select(chosen), task_of=self.task_of[chosen], steps=self.steps[chosen])
+
+    def of_task(self, task: str) -> Self:
+        """The prompts of one of the tasks, as if it had been asked alone.
+
+        Raises:
+            InputError: a task that was not asked, or of which no prompt is left.
+        """
+        if task not in self.tasks:
+            raise InputError(f"no task {task!r} was asked, this batch has {', '.join(self.tasks)}")
+        own = self.select(self.task_of == self.tasks.index(task))
+        return replace(own, tasks=(task,), task_of=torch.zeros_like(own.task_of), info={**own.info, "task": task})
+
     @classmethod
     def build(
         cls,
-        mazes: list[list[str]],
+        mazes: Sequence[list[str]],
         vocabulary: MazeVocabulary,
-        task: Task,
+        tasks: Mapping[str, Task],
         *,
         grid_n: int,
         prepend_bos: bool,
@@ -77,57 +102,62 @@ class MazePromptBatch(PromptBatch):
         seed: int,
         info: Mapping[str, Any],
     ) -> Self:
-        """One prompt for each maze.
+        """What the tasks ask of each maze.
 
         Raises:
+            InputError: a task that returns no position, a padding that does not fit, or nothing asked at all.
             PromptError: a maze without `<PATH_START>`, a token outside the vocabulary, a task that points outside.
         """
-        rng = np.random.default_rng(seed)
-        bos = [ADJLIST_START] if prepend_bos else []
-        sequences, reads, targets, currents = [], [], [], []
-        for i, tokens in enumerate(mazes):
-            if bos and tokens[:2] == 2 * bos and tokens.count(ADJLIST_START) == 2:
-                raise PromptError(
-                    f"prompt {i} begins with the extra BOS already: leave it out, or pass prepend_bos=False"
-                )
-            position = _target_position(i, tokens, task, rng)
-            sequences.append(vocabulary.encode([*bos, *tokens], f"prompt {i}"))
-            reads.append(len(bos) + position - 1)
-            targets.append(sequences[-1][len(bos) + position])
-            currents.append(_legal_moves(i, tokens, position, vocabulary))
-        in_front = _padding_in_front([read + 1 for read in reads], padding, vocabulary)
-        reads = [read + n for read, n in zip(reads, in_front, strict=True)]
-        sequences = [[vocabulary.ids.get(PADDING, 0)] * n + s for s, n in zip(sequences, in_front, strict=True)]
-        lengths = torch.tensor([len(s) for s in sequences])
-        size = max([grid_n, *(1 + max(c) for tokens in mazes for t in tokens if (c := cell_of(t)) is not None)])
-        padded = torch.full((len(sequences), int(lengths.max())), vocabulary.ids.get(PADDING, 0))
-        for row, ids in enumerate(sequences):
-            padded[row, : len(ids)] = torch.tensor(ids)
+        asked = ask(mazes, vocabulary, tasks, prepend_bos=prepend_bos, seed=seed)
+        if not asked.positions:
+            raise InputError(f"{', '.join(tasks)} asks for no token in any of the {len(mazes)} mazes")
+        rows, sequence_of, in_front = _layout(asked, padding, vocabulary)
+        sequences, lengths = _padded([asked.ids[row] for row in rows], in_front, vocabulary)
+        reads = torch.tensor(asked.positions) - 1 + torch.tensor(in_front)[sequence_of]
+        steps = torch.tensor(asked.steps)
+        current = sequences[sequence_of, reads].where(steps > 0, -1)
+        size = max(grid_n, int(vocabulary.lattice_sizes[sequences.unique()].max()))
         return cls(
-            sequences=padded,
+            sequences=sequences,
             sequence_lengths=lengths,
-            sequence_of=torch.arange(len(sequences)),
-            read_positions=torch.tensor(reads),
-            targets=torch.tensor(targets),
+            sequence_of=sequence_of,
+            read_positions=reads,
+            targets=sequences[sequence_of, reads + 1],
             d_vocab=len(vocabulary.tokens),
-            sequence_labels=tuple((*[PADDING] * n, *bos, *tokens) for n, tokens in zip(in_front, mazes, strict=True)),
+            sequence_labels=tuple((PADDING,) * n + asked.labels[row] for n, row in zip(in_front, rows, strict=True)),
             vocabulary=vocabulary.tokens,
-            token_sets={"cells": vocabulary.cell_mask(size), "neighbors": _mask(currents, len(vocabulary.tokens))},
+            token_sets={
+                "cells": vocabulary.cell_mask(size),
+                "neighbors": _legal_moves(_passages(sequences, lengths, vocabulary), sequence_of, current, vocabulary),
+            },
             info={**info, "prepend_bos": prepend_bos, **({} if padding is None else {"padding": f"left, {padding}"})},
             grid_n=size,
+            tasks=tuple(tasks),
+            task_of=torch.tensor(asked.task_of),
+            steps=steps,
             kinds=tuple(PARTS),
-            sequence_kinds=_kinds(padded, vocabulary),
+            sequence_kinds=_kinds(sequences, vocabulary),
         )
 
 
-def _padding_in_front(lengths: list[int], padding: Padding, vocabulary: MazeVocabulary) -> list[int]:
+def _layout(
+    asked: Questions, padding: Padding, vocabulary: MazeVocabulary
+) -> tuple[list[int], Int[Tensor, "prompt"], list[int]]:
+    """Of which maze each sequence is, which sequence each prompt reads, and the padding in front of each sequence.
+
+    Padding moves the positions of each prompt on by another number, so that no two prompts can then share a sequence.
+    """
+    if padding is None:
+        return list(range(len(asked.ids))), torch.tensor(asked.maze_of), [0] * len(asked.ids)
+    return asked.maze_of, torch.arange(len(asked.maze_of)), _padding_in_front(asked.positions, padding, vocabulary)
+
+
+def _padding_in_front(lengths: list[int], padding: int | str, vocabulary: MazeVocabulary) -> list[int]:
     """How many `<PADDING>` each prompt of these lengths gets.
 
     Raises:
-        InputError: neither None, "longest" nor a length that all prompts fit in, or a vocabulary without the token.
+        InputError: neither "longest" nor a length that all prompts fit in, or a vocabulary without the token.
     """
-    if padding is None:
-        return [0] * len(lengths)
     if padding != "longest" and (isinstance(padding, bool) or not isinstance(padding, int)):
         raise InputError(f"padding is None, 'longest' or a number of tokens, got {padding!r}")
     if PADDING not in vocabulary.ids:
@@ -136,6 +166,18 @@ def _padding_in_front(lengths: list[int], padding: Padding, vocabulary: MazeVoca
     if width < max(lengths):
         raise InputError(f"padding to {width} tokens, but the longest prompt has {max(lengths)}")
     return [width - n for n in lengths]
+
+
+def _padded(
+    sequences: list[list[int]], in_front: list[int], vocabulary: MazeVocabulary
+) -> tuple[Int[Tensor, "sequence position"], Int[Tensor, "sequence"]]:
+    """Token ids as an array, with what stands in front of each and filled up behind, and the lengths."""
+    lengths = torch.tensor([len(s) + n for s, n in zip(sequences, in_front, strict=True)])
+    positions = torch.arange(int(lengths.max()))
+    inside = (positions >= torch.tensor(in_front)[:, None]) & (positions < lengths[:, None])
+    padded = torch.full(inside.shape, vocabulary.ids.get(PADDING, 0))
+    padded[inside] = torch.from_numpy(np.fromiter(chain.from_iterable(sequences), np.int64))
+    return padded, lengths
 
 
 def _kinds(sequences: Int[Tensor, "sequence position"], vocabulary: MazeVocabulary) -> Int[Tensor, "sequence position"]:
@@ -149,32 +191,32 @@ def _kinds(sequences: Int[Tensor, "sequence position"], vocabulary: MazeVocabula
     return started.gather(1, last_start).clamp_min(0)
 
 
-def _target_position(prompt: int, tokens: list[str], task: Task, rng: np.random.Generator) -> int:
-    try:
-        position = task(list(tokens), rng)
-    except PromptError as problem:
-        raise PromptError(f"prompt {prompt}: {problem}") from problem
-    except (ValueError, LookupError, TypeError) as problem:  # a task of the user's own
-        raise PromptError(f"prompt {prompt}: the task failed ({type(problem).__name__}: {problem})") from problem
-    if not isinstance(position, int | np.integer) or isinstance(position, bool):
-        raise InputError(f"a task returns the position of the token to predict, got {position!r}")
-    if not 1 <= position < len(tokens):
-        raise PromptError(f"prompt {prompt}: the task asks for token {position}, the maze's text has {len(tokens)}")
-    return int(position)
+def _passages(
+    sequences: Int[Tensor, "sequence position"], lengths: Int[Tensor, "sequence"], vocabulary: MazeVocabulary
+) -> Int[Tensor, "move 3"]:
+    """Every move that a passage allows, both ways: the sequence, the id of the cell, and the id of the next cell."""
+    connectors = sequences[:, 1:-1] == vocabulary.ids.get(CONNECTOR, -1)
+    connectors &= torch.arange(2, sequences.shape[1]) < lengths[:, None]  # the cell behind it is no padding
+    row, left = torch.nonzero(connectors).T
+    moves = torch.stack([row, sequences[row, left], sequences[row, left + 2]], 1)
+    moves = moves[(vocabulary.lattice_sizes[moves[:, 1:]] > 0).all(1)]
+    return torch.cat([moves, moves[:, [0, 2, 1]]])
 
 
-def _legal_moves(prompt: int, tokens: list[str], position: int, vocabulary: MazeVocabulary) -> list[int]:
-    text = MazeText(tuple(tokens))
-    try:
-        current = text.current_cell(position - 1)
-    except PromptError as problem:
-        raise PromptError(f"prompt {prompt}: {problem}") from problem
-    cells = text.neighbors(current) if current is not None else ()
-    return vocabulary.encode([cell_token(c) for c in cells], f"prompt {prompt}")
-
-
-def _mask(ids: list[list[int]], d_vocab: int) -> Bool[Tensor, "prompt vocab"]:
-    mask = torch.zeros(len(ids), d_vocab, dtype=torch.bool)
-    for row, tokens in enumerate(ids):
-        mask[row, tokens] = True
+def _legal_moves(
+    moves: Int[Tensor, "move 3"],
+    sequence_of: Int[Tensor, "prompt"],
+    current: Int[Tensor, "prompt"],
+    vocabulary: MazeVocabulary,
+) -> Bool[Tensor, "prompt vocab"]:
+    """The cells that one step from each prompt's current token can reach; none where that is -1 or no cell."""
+    n = len(vocabulary.tokens)
+    leaving, order = (moves[:, 0] * n + moves[:, 1]).sort()
+    wanted = torch.where(current >= 0, sequence_of * n + current, -1)
+    first, behind = torch.searchsorted(leaving, wanted), torch.searchsorted(leaving, wanted, right=True)
+    found = behind - first
+    prompts = torch.repeat_interleave(torch.arange(len(current)), found)
+    nth = torch.arange(len(prompts)) - (found.cumsum(0) - found)[prompts]
+    mask = torch.zeros(len(current), n, dtype=torch.bool)
+    mask[prompts, moves[order[first[prompts] + nth], 2]] = True
     return mask

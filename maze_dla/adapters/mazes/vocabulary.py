@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from maze_dla.adapters.mazes.lattice import cell_of
@@ -37,25 +37,29 @@ class MazeVocabulary:
         Raises:
             PromptError: naming the prompt (`what`), the token and where it stands.
         """
-        ids = []
-        for position, token in enumerate(tokens):
-            if token not in self.ids:
-                raise PromptError(
-                    f"{what}, position {position}: token {token!r} is not in the vocabulary of {len(self.tokens)}"
-                    + (self._its_cells() if cell_of(token) else "")
-                )
-            ids.append(self.ids[token])
-        return ids
+        try:
+            return list(map(self.ids.__getitem__, tokens))
+        except KeyError:
+            position, token = next((i, t) for i, t in enumerate(tokens) if t not in self.ids)
+        raise PromptError(
+            f"{what}, position {position}: token {token!r} is not in the vocabulary of {len(self.tokens)}"
+            + (self._its_cells() if cell_of(token) else "")
+        )
+
+    @cached_property
+    def lattice_sizes(self) -> Int[Tensor, "vocab"]:
+        """For each token that names a cell how large a lattice has to be to have it; 0 for all other tokens."""
+        cells = (cell_of(token) for token in self.tokens)
+        return torch.tensor([0 if c is None else 1 + max(c) for c in cells])
 
     def _its_cells(self) -> str:
         """What cells it has, for a maze that is too large for it."""
-        size = 1 + max((max(c) for token in self.tokens if (c := cell_of(token))), default=-1)
+        size = int(self.lattice_sizes.max())
         return f" tokens, whose cells are those of a {size}x{size} maze"
 
     def cell_mask(self, grid_n: int) -> Bool[Tensor, "vocab"]:
         """Which tokens name a cell of a lattice of this size."""
-        cells = (cell_of(token) for token in self.tokens)
-        return torch.tensor([c is not None and max(c) < grid_n for c in cells])
+        return (self.lattice_sizes > 0) & (self.lattice_sizes <= grid_n)
 
 
 def vocabulary_of(config: Mapping[str, Any], file: Path) -> MazeVocabulary:

@@ -14,6 +14,7 @@ import torch
 import maze_dla as dla
 from maze_dla.adapters.ioi.prompts import KINDS, IOISentence, ioi_prompts
 from maze_dla.adapters.ioi.words import NAMES, OBJECTS, PLACES, TEMPLATES, fill
+from maze_dla.engine.sharing import tokens_once
 from maze_dla.errors import InputError, PromptError
 
 STANDARD = "When John and Mary went to the shops, John gave the bag to"
@@ -115,6 +116,24 @@ def test_corrupted_prompts_swap_the_answers(bundled: Any) -> None:
 def test_corrupting_a_name_inside_another() -> None:
     sentence = IOISentence("When Dan and Daniel met, Dan gave a thing from Daniels to", "Daniel", "Dan")
     assert sentence.corrupted().text == "When Dan and Daniel met, Daniel gave a thing from Daniels to"
+
+
+def test_pairs_in_one_run_have_the_numbers_of_their_own_runs_and_share_their_beginnings(bundled: Any) -> None:
+    batch = ioi_prompts(bundled, 24, seed=3)
+    pairs = batch.with_corrupted
+    assert pairs.sentences == (*batch.sentences, *batch.corrupted.sentences)
+    together = dla.attribute(bundled, pairs, dla.logit_diff(pairs), sources=True)
+    apart = [dla.attribute(bundled, b, dla.logit_diff(b), sources=True) for b in (batch, batch.corrupted)]
+    for name in ("metric", "layers", "heads", "sources", "patterns"):
+        expected = torch.cat([getattr(result, name) for result in apart])
+        torch.testing.assert_close(getattr(together, name), expected, atol=1e-5 * float(expected.abs().max()), rtol=0)
+    plan = pairs.queue().take(48, 10_000)
+    assert plan is not None
+    computed = len(tokens_once(plan.tokens, plan.rows, plan.positions, torch.device("cpu")).ids)
+    alone = batch.queue().take(24, 10_000)
+    assert alone is not None
+    computed_alone = len(tokens_once(alone.tokens, alone.rows, alone.positions, torch.device("cpu")).ids)
+    assert computed < 1.7 * computed_alone  # what stands behind the second name is a third of a prompt and more
 
 
 def test_the_standard_prompts_are_each_others_corrupted_ones(bundled: Any) -> None:

@@ -41,7 +41,7 @@ RANDOM = {"rand_path_token": (1, -1), "rand_path_token_non_endpoint": (3, -2)}
 
 
 def test_the_names_are_those_of_maze_transformer() -> None:
-    assert tuple(TASKS) == NAMES
+    assert tuple(TASKS) == (*NAMES, "every_path_step")
 
 
 @pytest.mark.parametrize("bos", [True, False])
@@ -120,7 +120,7 @@ ERRORS: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "unknown": (
         {"task": "first_step"},
         InputError,
-        f"unknown task 'first_step', expected one of {', '.join(NAMES)}, or a function",
+        f"unknown task 'first_step', expected one of {', '.join(TASKS)}, or a function",
     ),
     "no path start": (
         {"mazes": [TEXT, SHORT.replace("<PATH_START>", ";")]},
@@ -154,6 +154,30 @@ ERRORS: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
         {"task": lambda tokens, rng: "(0,0)"},
         InputError,
         "a task returns the position of the token to predict, got '(0,0)'",
+    ),
+    "no position among several": (
+        {"task": lambda tokens, rng: [3, "x"]},
+        InputError,
+        "a task returns the position of the token to predict, got 'x'; several come as a list",
+    ),
+    "one of several outside": (
+        {"mazes": [TEXT, SHORT], "task": lambda tokens, rng: [3, 30]},
+        PromptError,
+        "maze 1: the task asks for token 30, the maze's text has 20",
+    ),
+    "nothing": ({"task": lambda tokens, rng: []}, InputError, "<lambda> asks for no token in any of the 1 mazes"),
+    "no tasks": ({"task": []}, InputError, "no task, expected at least one of path_start, "),
+    "a number": ({"task": 3}, InputError, "unknown task 3, expected one of path_start, "),
+    "an unknown one among several": ({"task": ["path_end", "end"]}, InputError, "unknown task 'end', expected one of"),
+    "one of several fails": (
+        {"mazes": [TEXT, TEXT.replace(" <PATH_END>", "")], "task": ["path_start", "path_end"]},
+        PromptError,
+        "maze 1: no <PATH_END> among the 34 tokens",
+    ),
+    "twice": (
+        {"task": ["path_end", third_step, "path_end"]},
+        InputError,
+        "two tasks go by the name 'path_end', expected each once",
     ),
     "true is no position": ({"task": lambda tokens, rng: True}, InputError, "a task returns the position of the token"),
 }

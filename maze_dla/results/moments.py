@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
-
-from maze_dla.engine.devices import in_double
 
 
 class Moments:
@@ -22,8 +21,15 @@ class Moments:
     def add(self, values: Float[Tensor, "prompt ..."]) -> None:
         """Another piece, of at least one prompt."""
         values = in_double(values)
-        n, mean = len(values), values.mean(0)
-        squares = (values - mean).pow(2).sum(0)
+        mean = values.mean(0)
+        self._join(len(values), mean, (values - mean).pow(2).sum(0))
+
+    def add_moments(self, n: int, mean: Float[Tensor, "..."], variance: Float[Tensor, "..."]) -> None:
+        """Another piece of `n` prompts, of which mean and unbiased variance are known (the latter NaN for one)."""
+        mean, variance = in_double(mean), in_double(variance)
+        self._join(n, mean, variance * (n - 1) if n > 1 else torch.zeros_like(mean))
+
+    def _join(self, n: int, mean: Tensor, squares: Tensor) -> None:
         if self._mean is None or self._squares is None:
             self.n, self._mean, self._squares = n, mean, squares
             return
@@ -40,3 +46,8 @@ class Moments:
     def variance(self) -> Tensor | None:
         """Of all pieces, on the CPU; NaN for a single prompt, None before the first."""
         return None if self._squares is None else (self._squares / (self.n - 1 if self.n > 1 else float("nan"))).cpu()
+
+
+def in_double(values: Tensor) -> Tensor:
+    """In double precision, on the CPU where the device has none."""
+    return (values.cpu() if values.device.type == "mps" else values).double()

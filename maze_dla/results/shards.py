@@ -1,0 +1,81 @@
+"""The numbers of every prompt on disk, in Parquet files of one batch each."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from maze_dla.errors import InputError
+from maze_dla.results.base import PromptResult
+
+NAME = "shard-{:05d}.parquet"
+
+
+class ShardWriter:
+    """Writes one file for each result into a folder that holds none yet.
+
+    Columns are prompt (its number in the whole run), target, correct, and one for each number that the result holds
+    for every prompt; arrays are flattened into lists, shapes and labels stand in the schema's metadata under
+    "maze_dla".
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        """Make the folder if it is missing.
+
+        Raises:
+            InputError: it is a file, cannot be written, or holds shards already.
+        """
+        self._folder = Path(folder)
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with TemporaryDirectory(dir=self._folder, prefix=".shard-"):
+                pass
+        except OSError as problem:
+            raise InputError(f"{folder}: cannot be written as a folder ({problem.strerror or problem})") from problem
+        if old := sorted(self._folder.glob("*.parquet")):
+            raise InputError(
+                f"{folder}: holds {len(old)} shards already ({old[0].name}, ...), expected an empty folder"
+            )
+        self._n_files = self._n_prompts = 0
+
+    def write(self, result: PromptResult) -> Path:
+        """The result's prompts as one more file; it appears whole or not at all.
+
+        Raises:
+            InputError: the file cannot be written.
+        """
+        import pyarrow.parquet as parquet
+
+        file = self._folder / NAME.format(self._n_files)
+        try:
+            with TemporaryDirectory(dir=self._folder, prefix=".shard-") as draft:
+                written = Path(draft) / file.name
+                parquet.write_table(_table(result, self._n_prompts), written)
+                written.replace(file)
+        except OSError as problem:
+            raise InputError(f"{file}: cannot be written ({problem.strerror or problem})") from problem
+        self._n_files, self._n_prompts = self._n_files + 1, self._n_prompts + len(result)
+        return file
+
+
+def _table(result: PromptResult, first: int) -> Any:
+    import pyarrow as pa
+
+    columns: dict[str, Any] = {
+        "prompt": pa.array(range(first, first + len(result)), pa.int64()),
+        "target": pa.array(result.targets, pa.string()),
+        "correct": pa.array(result.correct.numpy()),
+    }
+    numbers = result.per_prompt()
+    for name, values in numbers.items():
+        flat = values.reshape(len(result), -1).numpy()
+        one = pa.array(flat.reshape(-1))
+        columns[name] = one if values.ndim == 1 else pa.FixedSizeListArray.from_arrays(one, flat.shape[1])
+    described = {
+        "shapes": {name: list(values.shape[1:]) for name, values in numbers.items()},
+        "labels": result.labels_of(),
+        "info": {key: str(value) for key, value in result.info.items()},
+    }
+    return pa.table(columns).replace_schema_metadata({"maze_dla": json.dumps(described)})

@@ -1,0 +1,106 @@
+"""The result of a run over more prompts than memory holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jaxtyping import Float
+from torch import Tensor
+
+from maze_dla.errors import InputError
+from maze_dla.results.attribution import RankedPart, strongest
+from maze_dla.results.base import Reported, format_mean
+from maze_dla.results.statistics import Proportion, Summary, summary_from_moments
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class StreamedResult(Reported):
+    """Means and variances over prompts, in the units of the results that they come from.
+
+    `means` and `variances` (unbiased) have an array for each number that those results hold for every prompt:
+    "metric", and of an attribution "layers", "heads", "attn_bias", "mlp_bias", "constant", "final_scale", "lens" (at
+    the final scale) and, where asked for, "neurons" and "sources_by_kind"; of a logit lens "values"; of a token lens
+    "target_rank", "entropy" and "kl". `axis_labels` names the entries of their last axis, where they have names.
+    `largest_gap` is the largest completeness gap of any prompt.
+    """
+
+    of: str
+    n: int
+    n_correct: int
+    means: Mapping[str, Float[Tensor, "..."]]
+    variances: Mapping[str, Float[Tensor, "..."]]
+    axis_labels: Mapping[str, tuple[str, ...]]
+    largest_gap: float
+    info: Mapping[str, Any]
+
+    def __len__(self) -> int:
+        return self.n
+
+    @property
+    def accuracy(self) -> Proportion:
+        """The share of prompts that the model answers correctly."""
+        return Proportion(self.n_correct, self.n)
+
+    def summary(self, name: str) -> Summary:
+        """Mean, standard error and 95% interval of one of `means` over prompts.
+
+        Raises:
+            InputError: no such name.
+        """
+        if name not in self.means:
+            raise InputError(f"unknown number {name!r}, this result has {', '.join(self.means)}")
+        return summary_from_moments(self.means[name], self.variances[name], self.n)
+
+    def metric_summary(self) -> Summary:
+        """Mean, standard error and interval of the metric over prompts."""
+        return self.summary("metric")
+
+    def top_heads(self, k: int = 5) -> list[RankedPart]:
+        """The `k` heads with the largest mean contribution by size, in either direction, strongest first."""
+        return strongest(self.summary("heads"), k, "H")
+
+    def top_neurons(self, k: int = 5) -> list[RankedPart]:
+        """The `k` neurons with the largest mean contribution by size; neurons must have been asked for."""
+        return strongest(self.summary("neurons"), k, "N")
+
+    def to_frame(self) -> pd.DataFrame:
+        """Columns number, index, label, mean, standard_error, low, high; one row for each entry of each array."""
+        import numpy as np
+        import pandas as pd
+
+        frames = []
+        for name in self.means:
+            summary = self.summary(name)
+            where = [tuple(int(i) for i in index) for index in np.ndindex(*summary.mean.shape)]
+            labels = self.axis_labels.get(name)
+            columns = {"index": where, "label": [labels[i[-1]] if labels and i else None for i in where]}
+            for column in ("mean", "standard_error", "low", "high"):
+                columns[column] = getattr(summary, column).flatten().numpy()
+            frames.append(pd.DataFrame({"number": name, **columns}))
+        return pd.concat(frames, ignore_index=True)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the result to a `.zanj` file, as other results; `load_result` reads it."""
+        from maze_dla.results.storage import save_result
+
+        return save_result(self, path)
+
+    def _facts(self) -> list[tuple[str, str]]:
+        metric = f"{format_mean(self.metric_summary())} logits"
+        facts = [
+            ("model", str(self.info.get("model", "?"))),
+            ("task", str(self.info.get("task", "?"))),
+            ("prompts", str(self.n)),
+            ("accuracy", str(self.accuracy)),
+            (str(self.info.get("metric", "metric")), metric),
+        ]
+        if "heads" in self.means:
+            facts.append(("strongest heads", ", ".join(f"{h.name} {h.mean:+.2f}" for h in self.top_heads(3))))
+            facts.append(("completeness gap", f"{self.largest_gap:.1e} logits at most"))
+        return facts

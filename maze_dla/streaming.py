@@ -1,0 +1,106 @@
+"""Runs over any number of prompts, in constant memory."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sized
+from pathlib import Path
+from typing import Any
+
+from tqdm.auto import tqdm
+
+from maze_dla.engine.prompts import PromptBatch
+from maze_dla.errors import InputError
+from maze_dla.results.attribution import AttributionResult
+from maze_dla.results.base import PromptResult
+from maze_dla.results.moments import Moments
+from maze_dla.results.shards import ShardWriter
+from maze_dla.results.streamed import StreamedResult
+
+
+def stream(
+    ask: Callable[[PromptBatch], PromptResult],
+    batches: Iterable[PromptBatch],
+    *,
+    shards: str | Path | None = None,
+) -> StreamedResult:
+    """Ask the same of one batch after another and keep means, variances and counts; each batch is then let go.
+
+    A bar with the rate and the time left appears on a terminal when it takes more than two seconds; the time left
+    needs `batches` to have a length.
+
+    Args:
+        ask: from a batch to its result, such as `lambda batch: attribute(model, batch, correct_vs_other(batch))`.
+            With `neurons="mean"` and `sources="kinds"` nothing that is large is kept even for one batch.
+        batches: such as `maze.prompt_batches(n_mazes=100_000)`, or a list.
+        shards: a folder for the numbers of every prompt, one Parquet file for each batch, whole or not there at all;
+            `pandas.read_parquet(folder)` reads them. Rows are prompts; the arrays of a prompt are flattened, their
+            shapes and labels stand in the metadata of the schema.
+
+    Raises:
+        InputError: no batches, results of different kinds or of different shapes, or a folder that already holds
+            shards or cannot be written.
+        MazeDlaError: whatever `ask` raises; the shards of the batches before it are left.
+    """
+    writer = None if shards is None else ShardWriter(shards)
+    kept = _Kept()
+    total = len(batches) if isinstance(batches, Sized) else None
+    with tqdm(total=total, desc="streaming", unit="batch", disable=None, delay=2, leave=False) as bar:
+        for batch in batches:
+            result = ask(batch)
+            kept.add(result)
+            if writer is not None:
+                writer.write(result)
+            bar.update()
+    return kept.finished()
+
+
+class _Kept:
+    """What is kept of the results so far."""
+
+    def __init__(self) -> None:
+        self.moments: dict[str, Moments] = defaultdict(Moments)
+        self.alike: tuple[str, dict[str, tuple[int, ...]], dict[str, tuple[str, ...]]] | None = None
+        self.info: dict[str, Any] = {}
+        self.n = self.n_correct = 0
+        self.largest_gap = 0.0
+
+    def add(self, result: PromptResult) -> None:
+        """One more result."""
+        numbers = result.per_prompt()
+        self._check(result, {name: tuple(values.shape[1:]) for name, values in numbers.items()})
+        if (gap := numbers.pop("gap", None)) is not None:
+            self.largest_gap = max(self.largest_gap, float(gap.abs().max()))
+        for name, values in numbers.items():
+            self.moments[name].add(values)
+        if isinstance(result, AttributionResult) and "neurons" not in numbers and result.neuron_mean is not None:
+            assert result.neuron_variance is not None
+            self.moments["neurons"].add_moments(len(result), result.neuron_mean, result.neuron_variance)
+        self.n += len(result)
+        self.n_correct += int(result.correct.sum())
+
+    def _check(self, result: PromptResult, shapes: dict[str, tuple[int, ...]]) -> None:
+        alike = (type(result).__name__, shapes, result.labels_of())
+        if self.alike is None:
+            self.alike, self.info = alike, dict(result.info)
+        elif alike != self.alike:
+            raise InputError(
+                f"results of one stream are alike: the first was of {self.alike[0]} with shapes {self.alike[1]}, "
+                f"after {self.n} prompts comes one of {alike[0]} with shapes {shapes}"
+            )
+
+    def finished(self) -> StreamedResult:
+        """What came of all of them."""
+        if self.alike is None:
+            raise InputError("a stream needs at least one batch, got none")
+        kept = {name: (m.mean, m.variance) for name, m in self.moments.items()}
+        return StreamedResult(
+            of=self.alike[0],
+            n=self.n,
+            n_correct=self.n_correct,
+            means={name: mean for name, (mean, _) in kept.items() if mean is not None},
+            variances={name: variance for name, (_, variance) in kept.items() if variance is not None},
+            axis_labels=self.alike[2],
+            largest_gap=self.largest_gap,
+            info=self.info,
+        )
