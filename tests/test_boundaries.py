@@ -15,7 +15,7 @@ BELOW_ENGINE = {"errors", "results"}
 FOR_ADAPTERS = {*BELOW_ENGINE, "container", "engine"}
 ADAPTERS = {"adapters", "adapters.transformer_lens", "adapters.mazes", "adapters.ioi"}
 FOR_ANALYSIS = {*FOR_ADAPTERS, *ADAPTERS, "plots", "baselines"}
-EVERYTHING = {*FOR_ANALYSIS, "analysis", "streaming", "report", "sweep", "cli"}
+EVERYTHING = {*FOR_ANALYSIS, "analysis", "streaming", "report", "sweep", "bench", "cli"}
 
 # from bottom to top: each part of the house, and what it may import beside itself
 MAY_IMPORT: dict[str, set[str]] = {
@@ -33,6 +33,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "streaming": FOR_ADAPTERS,
     "report": {*FOR_ANALYSIS, "analysis", "streaming", "sweep"},
     "sweep": {*FOR_ANALYSIS, "analysis", "streaming", "report"},
+    "bench": {*FOR_ANALYSIS, "analysis"},
     "cli": EVERYTHING - {"cli"},
     "": EVERYTHING,  # maze_dla/__init__.py, the public names
     "__main__": {"cli"},
@@ -138,6 +139,8 @@ PLANTED = {
         "baselines imports adapters.ioi",
     ),
     "analysis, report": ("maze_dla/analysis.py", "from maze_dla.report import page", "analysis imports report"),
+    "bench, report": ("maze_dla/bench/run.py", "from maze_dla.report import page", "bench imports report"),
+    "report, bench": ("maze_dla/report/page.py", "from maze_dla.bench import run", "report imports bench"),
     "report, cli": ("maze_dla/report/page.py", "from maze_dla import cli", "report imports cli"),
     "errors, anything": ("maze_dla/errors.py", "from maze_dla.results import base", "errors imports results"),
 }
@@ -145,7 +148,7 @@ SKELETON = (
     "__init__ errors container analysis baselines results/__init__ results/base engine/__init__ "
     "engine/lens plots/__init__ plots/head_grid adapters/__init__ adapters/mazes/__init__ "
     "adapters/mazes/tasks adapters/ioi/__init__ adapters/ioi/names adapters/transformer_lens/__init__ "
-    "adapters/transformer_lens/view report/__init__ report/page cli/__init__"
+    "adapters/transformer_lens/view report/__init__ report/page bench/__init__ bench/run cli/__init__"
 )
 
 

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from maze_dla.cli.bench import add_bench
 from maze_dla.cli.compare import add_compare
 from maze_dla.cli.ioi import add_ioi
 from maze_dla.cli.parser import BAD_INPUT, DONE, INTERRUPTED, OneLineParser
@@ -20,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="maze-dla", description="Which layers, heads, neurons and cells write the next step of a path?"
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=OneLineParser)
-    for add in (add_report, add_ioi, add_compare, add_train):
+    for add in (add_report, add_ioi, add_compare, add_train, add_bench):
         add(commands)
     try:
         chosen = parser.parse_args(arguments)

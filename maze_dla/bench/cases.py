@@ -1,0 +1,116 @@
+"""What is compared with what: the ways for each shape and number of prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+
+from maze_dla.bench.memory import free_memory
+from maze_dla.bench.shapes import N_TASKS, Shape, random_prompts, task_prompts
+from maze_dla.bench.timing import Way
+from maze_dla.bench.ways import (
+    can_project_neurons,
+    neurons_projected,
+    ours,
+    plain,
+    tutorial,
+    tutorial_for_each_task,
+)
+
+AT_ONCE, FEW_AT_ONCE = 100, 16
+ALL_WAYS_UP_TO = 1000
+SHARE_OF_FREE = 0.8
+PLAIN, TUTORIAL, OURS = "plain forward", "tutorial way", "maze_dla"
+HOOKED, SOURCES = f'{OURS}, engine="hooked"', f"{OURS}, with sources"
+
+
+@dataclass(frozen=True)
+class Case:
+    """Ways to be timed in turns: the first is the plain forward pass, and one may be the tutorial's."""
+
+    title: str
+    shape: str
+    n: int
+    ways: tuple[Way, ...]
+    notes: tuple[str, ...] = ()
+
+
+def cases_of(model: Any, shape: Shape, sizes: Sequence[int], with_tasks: bool) -> list[Case]:
+    """One case for each number of prompts and, on request, one of all seven tasks for the smallest.
+
+    Where the tutorial's way fits into memory for none of the sizes, a case of as many as fit, up to 100, comes first.
+    """
+    fitting = prompts_that_fit(model, shape)
+    first = min(sizes)
+    part = min(fitting, AT_ONCE)
+    chosen = [part, *sizes] if 0 < fitting < first else sizes
+    cases = [_case(model, shape, n, fitting) for n in chosen]
+    return [*cases, _tasks_case(model, shape, first, fitting)] if with_tasks else cases
+
+
+def prompts_that_fit(model: Any, shape: Shape) -> int:
+    """For about how many prompts of a shape the tutorial's way has the memory, with something to spare.
+
+    Counted are the activations that it caches and, where all prompts end together, the arrays that it makes of one
+    stack: a layer's neurons, and the products of the heads' z with W_O (TransformerLens 2 and 3 hold two of them).
+    """
+    held = 1.3 * _cached_bytes(model, shape.longest)
+    s = shape.spec
+    if shape.shortest == shape.longest:
+        held += 4 * s.d_model * (4 * s.d_mlp + 2 * shape.longest * s.n_heads * s.d_head)
+    return int(SHARE_OF_FREE * free_memory(model.W_U.device) / held)
+
+
+def _cached_bytes(model: Any, n_tokens: int) -> int:
+    """What `run_with_cache` keeps of one prompt; entries that share their memory count once."""
+    tokens = torch.zeros(1, n_tokens, dtype=torch.long, device=model.W_U.device)
+    with torch.no_grad():
+        _, cache = model.run_with_cache(tokens)
+    storages = [value.untyped_storage() for value in cache.values()]
+    return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
+
+
+def _case(model: Any, shape: Shape, n: int, fitting: int) -> Case:
+    batch = random_prompts(shape, n)
+    ways = _plain_ways(model, batch.tokens)
+    notes: tuple[str, ...] = ()
+    if n <= fitting:
+        ways.append(Way(TUTORIAL, partial(tutorial, model, batch)))
+        if shape.shortest == shape.longest and can_project_neurons():
+            faster = partial(tutorial, model, batch, neurons_projected)
+            ways.append(Way(f"{TUTORIAL}, neurons by project_output_onto", faster))
+    else:
+        notes += (_does_not_fit(n, fitting),)
+    ways.append(Way(OURS, partial(ours, model, batch)))
+    if n <= ALL_WAYS_UP_TO:
+        ways.append(Way(HOOKED, partial(ours, model, batch, engine="hooked")))
+        ways.append(Way(SOURCES, partial(ours, model, batch, sources=True)))
+    lengths = str(shape.longest) if shape.shortest == shape.longest else f"{shape.shortest} to {shape.longest}"
+    return Case(f"{shape.spec.name}: {n:,} prompts of {lengths} tokens", shape.spec.name, n, tuple(ways), notes)
+
+
+def _tasks_case(model: Any, shape: Shape, n: int, fitting: int) -> Case:
+    batch = task_prompts(shape, n)
+    ways = _plain_ways(model, batch.sequences)[:1]
+    notes: tuple[str, ...] = ("The plain forward pass is one of the longest prompt of each maze alone.",)
+    if n <= fitting:
+        ways.append(Way(f"{TUTORIAL}, once for each task", partial(tutorial_for_each_task, model, batch)))
+    else:
+        notes += (_does_not_fit(n, fitting),)
+    ways.append(Way(f"{OURS}, all tasks in one pass", partial(ours, model, batch)))
+    title = f"{shape.spec.name}: all seven tasks on the same {n:,} mazes ({N_TASKS * n:,} prompts)"
+    return Case(title, shape.spec.name, n, tuple(ways), notes)
+
+
+def _plain_ways(model: Any, tokens: torch.Tensor) -> list[Way]:
+    n = len(tokens)
+    chosen = [size for size in (AT_ONCE, FEW_AT_ONCE) if size == AT_ONCE or FEW_AT_ONCE < n <= ALL_WAYS_UP_TO]
+    return [Way(f"{PLAIN}, {min(size, n)} at once", partial(plain, model, tokens, size)) for size in chosen]
+
+
+def _does_not_fit(n: int, fitting: int) -> str:
+    return f"The tutorial way is not run on {n:,} prompts: the memory that is free holds about {fitting:,} of them."

@@ -1,0 +1,168 @@
+"""The whole benchmark: models, cases, what was measured, and on what."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from math import inf
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm.auto import tqdm
+
+from maze_dla.adapters.transformer_lens.build import check_placement
+from maze_dla.bench.cases import Case, cases_of
+from maze_dla.bench.shapes import GPT2, MAZE, Shape, random_model, random_prompts
+from maze_dla.bench.startup import startup_seconds
+from maze_dla.bench.timing import Measured, measure, threads
+from maze_dla.bench.ways import check_agreement, ours, tutorial
+from maze_dla.errors import InputError
+
+SHAPES: Mapping[str, Shape] = {"maze": MAZE, "gpt2": GPT2}
+DEFAULT_SIZES: Mapping[str, tuple[int, ...]] = {"maze": (32,), "gpt2": (8,)}
+ROUNDS, PATIENCE = 3, 5.0
+PACKAGES = ("maze_dla", "torch", "transformer_lens")
+
+
+@dataclass(frozen=True)
+class Table:
+    """What was measured of one case; the first row is the plain forward pass."""
+
+    case: Case
+    rows: tuple[Measured, ...]
+
+    @property
+    def plain(self) -> Measured:
+        """The row that times are ratios to."""
+        return self.rows[0]
+
+    def named(self, start: str) -> Measured | None:
+        """The first row whose name begins so."""
+        return next((row for row in self.rows if row.name.startswith(start)), None)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was run on what, how often, the tables, and the seconds that a fresh process takes to import and to help."""
+
+    facts: Mapping[str, str]
+    rounds: int
+    tables: tuple[Table, ...]
+    startup: tuple[float, float] | None
+
+
+def run_bench(
+    shapes: Sequence[str] = tuple(SHAPES),
+    sizes: Sequence[int] | None = None,
+    *,
+    rounds: int | None = None,
+    n_threads: int | None = None,
+    device: str | None = None,
+    known: Mapping[str, Shape] = SHAPES,
+    startup: bool = True,
+) -> Report:
+    """Time a plain forward pass, the tutorial's way and maze_dla in turns, on random models and prompts.
+
+    A bar shows on a terminal.
+
+    Args:
+        shapes: names among `known`.
+        sizes: numbers of prompts, for every shape; default: what fits in about a minute.
+        rounds: how many timed runs each way has; default: 3, and 1 of a way that takes more than 5 seconds.
+        n_threads: threads for torch, put back afterwards; default: as many as torch takes.
+        device: what the models are on; default: the CPU.
+        known: the shapes by name.
+        startup: whether fresh processes are timed too.
+
+    Raises:
+        InputError: an unknown shape, a size or rounds below 1, threads outside 1..cores, or a device that cannot be
+            used here.
+        MazeDlaError: the tutorial's numbers and maze_dla's are not the same.
+    """
+    _check(shapes, sizes, rounds, n_threads, known)
+    check_placement(device, None)
+    place = torch.device(device or "cpu")
+    timing = (ROUNDS, PATIENCE) if rounds is None else (rounds, inf)
+    with threads(n_threads) as n:
+        models = {name: _checked_model(known[name], device) for name in shapes}
+        cases: list[Case] = []
+        for name, model in models.items():
+            cases += cases_of(model, known[name], sorted(set(sizes or DEFAULT_SIZES[name])), with_tasks=name == "maze")
+        tables = _measure_all(cases, place, *timing)
+    return Report(
+        {
+            **_facts(place, n),
+            **{known[name].spec.name: _described(known[name], model) for name, model in models.items()},
+        },
+        timing[0],
+        tables,
+        startup_seconds() if startup else None,
+    )
+
+
+def _check(
+    shapes: Sequence[str],
+    sizes: Sequence[int] | None,
+    rounds: int | None,
+    n_threads: int | None,
+    known: Mapping[str, Shape],
+) -> None:
+    if unknown := [name for name in shapes if name not in known]:
+        raise InputError(f"unknown shape {unknown[0]!r}, expected one of {', '.join((*known, 'all'))}")
+    if sizes is not None and min(sizes, default=0) < 1:
+        raise InputError(f"a number of prompts is at least 1, got {min(sizes, default='none')}")
+    if rounds is not None and rounds < 1:
+        raise InputError(f"rounds is at least 1, got {rounds}")
+    cores = os.cpu_count() or 1
+    if n_threads is not None and not 1 <= n_threads <= cores:
+        raise InputError(f"threads is between 1 and this computer's {cores}, got {n_threads}")
+
+
+def _checked_model(shape: Shape, device: str | None) -> Any:
+    """A random model for which all ways find the same."""
+    model = random_model(shape, device=device)
+    batch = random_prompts(shape, 3)
+    check_agreement(tutorial(model, batch), ours(model, batch))
+    return model
+
+
+def _measure_all(cases: Sequence[Case], device: torch.device, rounds: int, patience: float) -> tuple[Table, ...]:
+    total = sum(len(case.ways) for case in cases) * (rounds + 1)
+    with tqdm(total=total, desc="timing", unit="run", disable=None, leave=False) as bar:
+        measured = [measure(case.ways, rounds, device, patience, bar.update) for case in cases]
+    return tuple(Table(case, tuple(rows)) for case, rows in zip(cases, measured, strict=True))
+
+
+def _facts(device: torch.device, n_threads: int) -> dict[str, str]:
+    versions = [f"{name} {_version(name)}" for name in PACKAGES]
+    return {
+        "versions": ", ".join([*versions, f"Python {platform.python_version()}"]),
+        "ran on": f"{_device_name(device)}, torch with {n_threads} of {os.cpu_count()} threads, float32",
+    }
+
+
+def _described(shape: Shape, model: Any) -> str:
+    return f"{shape}; random weights in a {type(model).__name__}"
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return f"{torch.cuda.get_device_name(device)} ({device})"
+    cpu = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0] if names else cpu} ({device})"

@@ -1,0 +1,146 @@
+"""The ways to the same numbers: a plain forward pass, the tutorial's, and maze_dla's own."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from dataclasses import dataclass, fields
+from inspect import signature
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from maze_dla.analysis import attribute
+from maze_dla.bench.shapes import N_TASKS
+from maze_dla.engine.metrics import logit_diff
+from maze_dla.engine.prompts import PromptBatch
+from maze_dla.errors import MazeDlaError
+
+AGREEMENT = 1e-3
+Neurons = Callable[[Any, Any, Tensor, int], Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Numbers:
+    """What every way but the plain one finds, in logits; `lens` up to a constant of each prompt."""
+
+    lens: Float[Tensor, "prompt depth"]
+    layers: Float[Tensor, "prompt component"]
+    heads: Float[Tensor, "prompt layer head"]
+    neurons: Float[Tensor, "prompt layer neuron"]
+
+
+def plain(model: Any, tokens: Int[Tensor, "prompt position"], at_once: int) -> None:
+    """The forward pass that any analysis needs: `model(tokens)`, padded on the right."""
+    with torch.no_grad():
+        for part in tokens.to(model.W_U.device).split(at_once):
+            model(part)
+
+
+def ours(model: Any, batch: PromptBatch, **options: Any) -> Numbers:
+    """`dla.attribute` with neurons, and the lens that its result has without a second pass."""
+    result = attribute(model, batch, logit_diff(batch), neurons=True, **options)
+    assert result.neurons is not None  # the shapes have MLPs
+    return Numbers(result.lens().values, result.layers, result.heads, result.neurons)
+
+
+def tutorial(model: Any, batch: PromptBatch, neurons: Neurons | None = None) -> Numbers:
+    """The way of TransformerLens's Exploratory Analysis tutorial, through its public cache alone.
+
+    One `run_with_cache` of all prompts, padded on the right. Then, for the prompts that end at the same position, the
+    cache's stacks at `pos_slice`, `apply_ln_to_stack` and the product with the logit difference's directions. The
+    tutorial itself stops at heads; neurons are stacked in the same way, `neurons_by_stack` if not told otherwise.
+    """
+    order = batch.lengths.argsort(stable=True)
+    batch = batch.select(order)
+    ends, sizes = batch.read_positions.unique_consecutive(return_counts=True)
+    pieces: list[Numbers] = []
+    start = 0
+    with torch.no_grad(), redirect_stdout(io.StringIO()):  # TransformerLens 2 tells that it computes head results
+        _, cache = model.run_with_cache(batch.tokens.to(model.W_U.device))
+        directions = _directions(model, batch)
+        for end, size in zip(ends.tolist(), sizes.tolist(), strict=True):
+            part = cache.apply_slice_to_batch_dim((start, start + size))
+            of_part = directions[start : start + size]
+            pieces.append(_from_stacks(model, part, of_part, end, neurons or neurons_by_stack))
+            start += size
+    joined = (torch.cat([getattr(piece, field.name) for piece in pieces]).cpu() for field in fields(Numbers))
+    return Numbers(*(torch.empty_like(values).index_copy_(0, order, values) for values in joined))
+
+
+def tutorial_for_each_task(model: Any, batch: PromptBatch) -> list[Numbers]:
+    """The tutorial's way once for each of the tasks that share the batch's sequences."""
+    task_of = torch.arange(len(batch)) % N_TASKS
+    return [tutorial(model, batch.select(task_of == task)) for task in range(N_TASKS)]
+
+
+def _directions(model: Any, batch: PromptBatch) -> Float[Tensor, "prompt d_model"]:
+    W_U = model.W_U
+    assert batch.incorrect is not None
+    correct, incorrect = batch.targets.to(W_U.device), batch.incorrect.to(W_U.device)
+    return (W_U[:, correct] - W_U[:, incorrect]).T
+
+
+def _from_stacks(model: Any, cache: Any, directions: Tensor, position: int, neurons: Neurons) -> Numbers:
+    at = {"layer": -1, "pos_slice": position}
+    heads = _projected(cache, cache.stack_head_results(**at), directions, position)
+    return Numbers(
+        _projected(cache, cache.accumulated_resid(incl_mid=True, **at), directions, position),
+        _projected(cache, cache.decompose_resid(**at), directions, position),
+        heads.unflatten(1, (model.cfg.n_layers, model.cfg.n_heads)),
+        neurons(model, cache, directions, position),
+    )
+
+
+def _projected(cache: Any, stack: Tensor, directions: Tensor, position: int) -> Float[Tensor, "prompt component"]:
+    scaled = cache.apply_ln_to_stack(stack, layer=-1, pos_slice=position)
+    return torch.einsum("cpd,pd->pc", scaled, directions)
+
+
+def neurons_by_stack(model: Any, cache: Any, directions: Tensor, position: int) -> Tensor:
+    """What each neuron adds to the residual stream, stacked and projected as the tutorial does with heads.
+
+    Layer by layer through `get_neuron_results`: `stack_neuron_results` is the same for all layers at once, and would
+    hold a [neuron, prompt, d_model] array of the whole model.
+    """
+    stacks = (cache.get_neuron_results(i, pos_slice=position).transpose(0, 1) for i in range(model.cfg.n_layers))
+    return torch.stack([_projected(cache, stack, directions, position) for stack in stacks], 1)
+
+
+def neurons_projected(model: Any, cache: Any, directions: Tensor, position: int) -> Tensor:
+    """The same through `project_output_onto`, which stacks no vectors (from TransformerLens 3 on).
+
+    Every neuron is projected onto the directions of all prompts, of which each needs its own.
+    """
+    onto = {"apply_ln": True, "project_output_onto": directions.T}
+    every = cache.stack_neuron_results(layer=-1, pos_slice=position, **onto)
+    return every.diagonal(dim1=1, dim2=2).T.unflatten(1, (model.cfg.n_layers, -1))
+
+
+def can_project_neurons() -> bool:
+    """Whether this version of TransformerLens has `project_output_onto`."""
+    from transformer_lens import ActivationCache
+
+    return "project_output_onto" in signature(ActivationCache.stack_neuron_results).parameters
+
+
+def check_agreement(one: Numbers, other: Numbers) -> None:
+    """Refuse to compare the speed of ways that do not find the same.
+
+    Raises:
+        MazeDlaError: numbers differ by more than 1e-3 of the largest part.
+    """
+    size = float(one.layers.abs().max())
+    for name in ("layers", "heads", "neurons", "lens"):
+        a, b = getattr(one, name).double(), getattr(other, name).double()
+        if name == "lens":  # without the constants, which the tutorial leaves out
+            a, b = a.diff(dim=1), b.diff(dim=1)
+        apart = float((a - b).abs().max()) / size
+        if not apart <= AGREEMENT:
+            raise MazeDlaError(
+                f"the tutorial's {name} and maze_dla's differ by {apart:.1e} of the largest part "
+                f"(at most {AGREEMENT:.0e}): their times cannot be compared"
+            )
