@@ -21,7 +21,7 @@ from maze_dla.errors import InputError, PromptError
 
 Parts = dict[str, Tensor]
 Measure = Callable[[ReadPlan, Reads], Parts]
-TOKENS_ON_CPU = 2048
+TOKENS_ON_CPU = 1536
 MOST_TOKENS = 1 << 20
 SHARE_OF_FREE_MEMORY = 0.5
 
