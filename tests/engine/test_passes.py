@@ -104,19 +104,19 @@ def test_a_gpu_gives_the_numbers_of_the_cpu(engine: Any) -> None:
 
 
 @NEEDS_GPU
-def test_no_piece_waits_for_the_gpu() -> None:
+def test_no_piece_waits_for_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     batch = make_batch()
     metric = random_metric(batch)
     model = reader(make_model().to("cuda"))
     attribute(model, batch, metric, neurons="mean", sources=True)  # the comparison with the model itself waits, once
-    read, waits = model.read, []
+    read, waits = type(model).read, []
 
     def watched(*arguments: Any) -> Reads:
         torch.cuda.set_sync_debug_mode("error")  # from the first read to the last
-        waits.append(len(arguments[0]))
+        waits.append(len(arguments[1]))
         return read(*arguments)
 
-    model.read = watched  # pyright: ignore[reportAttributeAccessIssue]
+    monkeypatch.setattr(type(model), "read", watched)
     try:
         with pytest.raises(RuntimeError, match="synchroniz"):  # what puts the pieces together does wait
             attribute(model, batch, metric, neurons="mean", sources=True, sequences_at_once=2)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from maze_dla.adapters.transformer_lens import TransformerLensModel, engines, reader, residual_model
+from maze_dla.adapters.transformer_lens.engines import CheckedModel
 from maze_dla.adapters.transformer_lens.plain import plain_decoder
 from maze_dla.analysis import attribute, logit_lens, token_lens
 from maze_dla.engine.model import Wanted
@@ -129,7 +130,7 @@ def test_other_models_are_run_themselves(name: str) -> None:
     view = residual_model(make_model(**NOT_PLAIN[name]))
     assert isinstance(view, TransformerLensModel)
     assert plain_decoder(view) is None
-    assert isinstance(reader(view.model), TransformerLensModel)
+    assert type(reader(view.model)) is TransformerLensModel
 
 
 def test_hooks_of_the_users_own_are_heard() -> None:
@@ -199,6 +200,6 @@ def test_a_model_with_dropout_is_run_itself() -> None:
     model = make_model()
     model.blocks[0].add_module("dropped", torch.nn.Dropout(0.1))
     model.train()
-    assert isinstance(reader(model), TransformerLensModel)
+    assert type(reader(model)) is TransformerLensModel
     model.eval()
-    assert not isinstance(reader(model), TransformerLensModel)
+    assert isinstance(reader(model), CheckedModel)

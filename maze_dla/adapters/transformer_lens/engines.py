@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -14,7 +14,7 @@ from maze_dla.adapters.transformer_lens.plain import plain_decoder
 from maze_dla.adapters.transformer_lens.view import TransformerLensModel, residual_model
 from maze_dla.engine.completeness import TOLERANCES
 from maze_dla.engine.decoder import PlainDecoder
-from maze_dla.engine.model import BlockWeights, ModelShape, Norm, Reads, ResidualModel, Wanted
+from maze_dla.engine.model import Reads, ResidualModel, Wanted
 from maze_dla.errors import InputError
 
 Engine = Literal["auto", "hooked"]
@@ -39,59 +39,19 @@ def reader(model: Any, engine: Engine = "auto") -> ResidualModel:
     if engine == "hooked" or not isinstance(view, TransformerLensModel) or view is model:
         return view
     decoder = plain_decoder(view)
-    return view if decoder is None else CheckedDecoder(decoder, view)
+    return view if decoder is None else CheckedModel(**vars(view), decoder=decoder)
 
 
-class CheckedDecoder:
-    """The engine's own forward pass, once it has been compared with the model itself: a `ResidualModel` for one run.
+@dataclass(frozen=True, eq=False, repr=False)
+class CheckedModel(TransformerLensModel):
+    """A model read by the engine's own forward pass, once that has been compared with the model itself, in one run.
 
     The first read compares the logits of the longest of its sequences. Where they differ it warns, and from then on
     the model itself is read.
     """
 
-    def __init__(self, decoder: PlainDecoder, model: TransformerLensModel) -> None:
-        self._decoder, self._model = decoder, model
-        self._reads_by: ResidualModel | None = None
-
-    @property
-    def shape(self) -> ModelShape:
-        """Sizes."""
-        return self._model.shape
-
-    @property
-    def precision(self) -> torch.dtype:
-        """The coarsest dtype that logits are computed in."""
-        return self._model.precision
-
-    @property
-    def final_norm(self) -> Norm:
-        """The norm before the unembedding."""
-        return self._model.final_norm
-
-    @property
-    def blocks(self) -> tuple[BlockWeights, ...]:
-        """What each block writes with."""
-        return self._model.blocks
-
-    @property
-    def W_U(self) -> Tensor:
-        """The unembedding."""
-        return self._model.W_U
-
-    @property
-    def b_U(self) -> Tensor | None:
-        """Its bias, where it has one."""
-        return self._model.b_U
-
-    @property
-    def logit_cap(self) -> float | None:
-        """What the model caps its logits softly at."""
-        return self._model.logit_cap
-
-    @property
-    def info(self) -> Mapping[str, Any]:
-        """The model's name and whatever else results should carry."""
-        return self._model.info
+    decoder: PlainDecoder = field(kw_only=True)
+    agrees: list[bool] = field(default_factory=list, kw_only=True)  # empty until they have been compared
 
     def read(
         self,
@@ -101,19 +61,23 @@ class CheckedDecoder:
         wanted: Wanted,
     ) -> Reads:
         """Run the sequences once and keep what is wanted at (rows[i], positions[i]) for every prompt i."""
-        if self._reads_by is not None:
-            return self._reads_by.read(tokens, rows, positions, wanted)
-        reads = self._decoder.read(tokens, rows, positions, wanted)
-        if (gap := self._gap(reads.logits, tokens, rows, positions)) <= self._tolerance:
-            self._reads_by = self._decoder
-            return reads
+        if self.agrees == [False]:
+            return super().read(tokens, rows, positions, wanted)
+        reads = self.decoder.read(tokens, rows, positions, wanted)
+        if not self.agrees:
+            gap = self._gap(reads.logits, tokens, rows, positions)
+            self.agrees.append(gap <= self._tolerance)
+            if self.agrees == [False]:
+                self._warn(gap)
+                return super().read(tokens, rows, positions, wanted)
+        return reads
+
+    def _warn(self, gap: float) -> None:
         warnings.warn(
             f"{self.info.get('model', 'the model')}: the engine's own forward pass gives other logits than the model, "
             f"by {gap:.1e} of the largest (at most {self._tolerance:.0e}); the model itself is run instead",
             stacklevel=2,
         )
-        self._reads_by = self._model
-        return self._model.read(tokens, rows, positions, wanted)
 
     @property
     def _tolerance(self) -> float:
@@ -125,7 +89,7 @@ class CheckedDecoder:
         chosen = torch.nonzero(rows == longest).flatten()
         length = int(positions[chosen].max()) + 1
         only = torch.zeros_like(chosen)
-        own = self._model.read(tokens[longest, None, :length], only, positions[chosen], Wanted()).logits
+        own = super().read(tokens[longest, None, :length], only, positions[chosen], Wanted()).logits
         ours = logits[chosen.to(logits.device)]
         apart = (ours - own).abs().where(ours != own, 0).nan_to_num(nan=float("inf"))
         apart = apart.where(~(ours.isnan() & own.isnan()), 0)  # sums will refuse what is no number
