@@ -19,12 +19,14 @@ from maze_dla.bench.ways import (
     plain,
     tutorial,
     tutorial_for_each_task,
+    tutorial_with_pos_slice,
 )
 
 AT_ONCE, FEW_AT_ONCE = 100, 16
 ALL_WAYS_UP_TO = 1000
 SHARE_OF_FREE = 0.8
 PLAIN, TUTORIAL, OURS = "plain forward", "tutorial way", "maze_dla"
+SLICED = f"{TUTORIAL}, with pos_slice"
 HOOKED, SOURCES = f'{OURS}, engine="hooked"', f"{OURS}, with sources"
 
 
@@ -55,13 +57,16 @@ def cases_of(model: Any, shape: Shape, sizes: Sequence[int], with_tasks: bool) -
 def prompts_that_fit(model: Any, shape: Shape) -> int:
     """For about how many prompts of a shape the tutorial's way has the memory, with something to spare.
 
-    Counted are the activations that it caches and, where all prompts end together, the arrays that it makes of one
-    stack: a layer's neurons, and the products of the heads' z with W_O (TransformerLens 2 and 3 hold two of them).
+    Counted are the activations that it caches, the results of all heads at all positions that it adds to them, and the
+    most that it holds beside them: three more arrays of all heads (their stack, centred, and scaled), or two layers'
+    products of z with W_O (TransformerLens 2 and 3), or a layer's neurons where all prompts end together.
     """
-    held = 1.3 * _cached_bytes(model, shape.longest)
     s = shape.spec
-    if shape.shortest == shape.longest:
-        held += 4 * s.d_model * (4 * s.d_mlp + 2 * shape.longest * s.n_heads * s.d_head)
+    vector = 4 * s.d_model
+    results = shape.longest * s.n_layers * s.n_heads * vector
+    products = shape.longest * s.n_heads * s.d_head * vector
+    neurons = s.d_mlp * vector if shape.shortest == shape.longest else 0
+    held = 1.3 * _cached_bytes(model, shape.longest) + results + max(3 * results, 2 * products, 4 * neurons)
     return int(SHARE_OF_FREE * free_memory(model.W_U.device) / held)
 
 
@@ -80,9 +85,10 @@ def _case(model: Any, shape: Shape, n: int, fitting: int) -> Case:
     notes: tuple[str, ...] = ()
     if n <= fitting:
         ways.append(Way(TUTORIAL, partial(tutorial, model, batch)))
+        ways.append(Way(SLICED, partial(tutorial_with_pos_slice, model, batch)))
         if shape.shortest == shape.longest and can_project_neurons():
-            faster = partial(tutorial, model, batch, neurons_projected)
-            ways.append(Way(f"{TUTORIAL}, neurons by project_output_onto", faster))
+            faster = partial(tutorial_with_pos_slice, model, batch, neurons_projected)
+            ways.append(Way(f"{SLICED} and project_output_onto", faster))
     else:
         notes += (_does_not_fit(n, fitting),)
     ways.append(Way(OURS, partial(ours, model, batch)))
@@ -98,7 +104,7 @@ def _tasks_case(model: Any, shape: Shape, n: int, fitting: int) -> Case:
     ways = _plain_ways(model, batch.sequences)[:1]
     notes: tuple[str, ...] = ("The plain forward pass is one of the longest prompt of each maze alone.",)
     if n <= fitting:
-        ways.append(Way(f"{TUTORIAL}, once for each task", partial(tutorial_for_each_task, model, batch)))
+        ways.append(Way(f"{SLICED}, once for each task", partial(tutorial_for_each_task, model, batch)))
     else:
         notes += (_does_not_fit(n, fitting),)
     ways.append(Way(f"{OURS}, all tasks in one pass", partial(ours, model, batch)))

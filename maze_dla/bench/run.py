@@ -19,12 +19,12 @@ from maze_dla.bench.cases import Case, cases_of
 from maze_dla.bench.shapes import GPT2, MAZE, Shape, random_model, random_prompts
 from maze_dla.bench.startup import startup_seconds
 from maze_dla.bench.timing import Measured, measure, threads
-from maze_dla.bench.ways import check_agreement, ours, tutorial
+from maze_dla.bench.ways import check_agreement, ours, tutorial, tutorial_with_pos_slice
 from maze_dla.errors import InputError
 
 SHAPES: Mapping[str, Shape] = {"maze": MAZE, "gpt2": GPT2}
 DEFAULT_SIZES: Mapping[str, tuple[int, ...]] = {"maze": (32,), "gpt2": (8,)}
-ROUNDS, PATIENCE = 3, 5.0
+ROUNDS, PATIENCE = 3, 3.0
 PACKAGES = ("maze_dla", "torch", "transformer_lens")
 
 
@@ -72,7 +72,7 @@ def run_bench(
     Args:
         shapes: names among `known`.
         sizes: numbers of prompts, for every shape; default: what fits in about a minute.
-        rounds: how many timed runs each way has; default: 3, and 1 of a way that takes more than 5 seconds.
+        rounds: how many timed runs each way has; default: 3, and 1 of a way that takes more than 3 seconds.
         n_threads: threads for torch, put back afterwards; default: as many as torch takes.
         device: what the models are on; default: the CPU.
         known: the shapes by name.
@@ -126,7 +126,9 @@ def _checked_model(shape: Shape, device: str | None) -> Any:
     """A random model for which all ways find the same."""
     model = random_model(shape, device=device)
     batch = random_prompts(shape, 3)
-    check_agreement(tutorial(model, batch), ours(model, batch))
+    own = ours(model, batch)
+    for way in (tutorial, tutorial_with_pos_slice):
+        check_agreement(way(model, batch), own)
     return model
 
 

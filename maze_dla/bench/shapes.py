@@ -89,7 +89,10 @@ def _random_weight(name: str, size: tuple[int, ...], generator: torch.Generator)
 
 
 def random_prompts(shape: Shape, n: int, seed: int = 0) -> PromptBatch:
-    """Random tokens of random lengths, each prompt a sequence of its own, with a correct and an incorrect token."""
+    """Random tokens of random lengths, each prompt a sequence of its own, with a correct and an incorrect token.
+
+    The first token is the same in all.
+    """
     return _batch(shape, n, _lengths(shape, n, seed)[:, None], seed)
 
 
@@ -117,6 +120,7 @@ def _batch(shape: Shape, n: int, ends: Tensor, seed: int) -> PromptBatch:
     generator = torch.Generator().manual_seed(seed + 2)
     d_vocab, per_sequence = shape.spec.d_vocab, ends.shape[1]
     sequences = torch.randint(0, d_vocab, (n, shape.longest), generator=generator)
+    sequences[:, 0] = 0  # real prompts begin with one and the same token, as BOS
     targets = torch.randint(0, d_vocab, (ends.numel(),), generator=generator)
     further = torch.randint(1, d_vocab, (ends.numel(),), generator=generator)
     lengths = ends.amax(1)

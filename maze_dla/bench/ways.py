@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
 from dataclasses import dataclass, fields
 from inspect import signature
@@ -47,34 +47,81 @@ def ours(model: Any, batch: PromptBatch, **options: Any) -> Numbers:
     return Numbers(result.lens().values, result.layers, result.heads, result.neurons)
 
 
-def tutorial(model: Any, batch: PromptBatch, neurons: Neurons | None = None) -> Numbers:
+def tutorial(model: Any, batch: PromptBatch) -> Numbers:
     """The way of TransformerLens's Exploratory Analysis tutorial, through its public cache alone.
 
-    One `run_with_cache` of all prompts, padded on the right. Then, for the prompts that end at the same position, the
-    cache's stacks at `pos_slice`, `apply_ln_to_stack` and the product with the logit difference's directions. The
-    tutorial itself stops at heads; neurons are stacked in the same way, `neurons_by_stack` if not told otherwise.
+    One `run_with_cache` of all prompts, padded on the right. Then the cache's stacks at all positions,
+    `apply_ln_to_stack`, and of that the positions that are read and the product with the logit difference's directions.
+    The tutorial itself stops at heads. Neurons at all positions would need gigabytes for each layer: they are stacked
+    by `neurons_by_stack`, for the prompts that end at the same position and there alone.
     """
-    order = batch.lengths.argsort(stable=True)
-    batch = batch.select(order)
-    ends, sizes = batch.read_positions.unique_consecutive(return_counts=True)
-    pieces: list[Numbers] = []
-    start = 0
     with torch.no_grad(), redirect_stdout(io.StringIO()):  # TransformerLens 2 tells that it computes head results
-        _, cache = model.run_with_cache(batch.tokens.to(model.W_U.device))
-        directions = _directions(model, batch)
-        for end, size in zip(ends.tolist(), sizes.tolist(), strict=True):
-            part = cache.apply_slice_to_batch_dim((start, start + size))
-            of_part = directions[start : start + size]
-            pieces.append(_from_stacks(model, part, of_part, end, neurons or neurons_by_stack))
-            start += size
-    joined = (torch.cat([getattr(piece, field.name) for piece in pieces]).cpu() for field in fields(Numbers))
-    return Numbers(*(torch.empty_like(values).index_copy_(0, order, values) for values in joined))
+        run = _Run.of(model, batch)
+        heads = run.projected(run.cache.stack_head_results(layer=-1))
+        found = Numbers(
+            run.projected(run.cache.accumulated_resid(layer=-1, incl_mid=True)),
+            run.projected(run.cache.decompose_resid(layer=-1)),
+            heads.unflatten(1, (model.cfg.n_layers, model.cfg.n_heads)),
+            torch.cat([neurons_by_stack(model, *group) for group in run.groups()]),
+        )
+    return _in_order(run.order, found)
+
+
+def tutorial_with_pos_slice(model: Any, batch: PromptBatch, neurons: Neurons | None = None) -> Numbers:
+    """The same with stacks at one position each: `pos_slice`, for the prompts that end at the same position.
+
+    Neurons are found by `neurons_by_stack` if not told otherwise.
+    """
+    with torch.no_grad(), redirect_stdout(io.StringIO()):
+        run = _Run.of(model, batch)
+        pieces = [_from_stacks(model, *group, neurons or neurons_by_stack) for group in run.groups()]
+        joined = (torch.cat([getattr(piece, field.name) for piece in pieces]) for field in fields(Numbers))
+        return _in_order(run.order, Numbers(*joined))
 
 
 def tutorial_for_each_task(model: Any, batch: PromptBatch) -> list[Numbers]:
-    """The tutorial's way once for each of the tasks that share the batch's sequences."""
+    """The tutorial's way with `pos_slice`, once for each of the tasks that share the batch's sequences."""
     task_of = torch.arange(len(batch)) % N_TASKS
-    return [tutorial(model, batch.select(task_of == task)) for task in range(N_TASKS)]
+    return [tutorial_with_pos_slice(model, batch.select(task_of == task)) for task in range(N_TASKS)]
+
+
+@dataclass(frozen=True, eq=False)
+class _Run:
+    """What one `run_with_cache` keeps of all prompts, in the order of their ends."""
+
+    order: Int[Tensor, "prompt"]
+    ends: Int[Tensor, "prompt"]
+    cache: Any
+    directions: Float[Tensor, "prompt d_model"]
+
+    @classmethod
+    def of(cls, model: Any, batch: PromptBatch) -> _Run:
+        """Run the model."""
+        order = batch.lengths.argsort(stable=True)
+        batch = batch.select(order)
+        _, cache = model.run_with_cache(batch.tokens.to(model.W_U.device))
+        return cls(order, batch.read_positions, cache, _directions(model, batch))
+
+    def groups(self) -> Iterator[tuple[Any, Tensor, int]]:
+        """Cache and directions of the prompts that end at the same position, and that position."""
+        ends, sizes = self.ends.unique_consecutive(return_counts=True)
+        start = 0
+        for end, size in zip(ends.tolist(), sizes.tolist(), strict=True):
+            of_group = (start, start + size)
+            yield self.cache.apply_slice_to_batch_dim(of_group), self.directions[slice(*of_group)], end
+            start += size
+
+    def projected(self, stack: Float[Tensor, "component prompt position d_model"]) -> Float[Tensor, "prompt component"]:
+        """A stack of all positions behind the norm, where each prompt is read."""
+        scaled = self.cache.apply_ln_to_stack(stack, layer=-1)
+        prompts = torch.arange(len(self.ends), device=scaled.device)
+        return torch.einsum("cpd,pd->pc", scaled[:, prompts, self.ends.to(scaled.device)], self.directions)
+
+
+def _in_order(order: Int[Tensor, "prompt"], found: Numbers) -> Numbers:
+    """The prompts as they were before they were put in order, on the CPU."""
+    every = (getattr(found, field.name).cpu() for field in fields(Numbers))
+    return Numbers(*(torch.empty_like(values).index_copy_(0, order, values) for values in every))
 
 
 def _directions(model: Any, batch: PromptBatch) -> Float[Tensor, "prompt d_model"]:

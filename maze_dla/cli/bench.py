@@ -23,7 +23,7 @@ def add_bench(commands: Commands) -> None:
         "--rounds",
         type=int,
         metavar="N",
-        help="timed runs of each way (default: 3, and 1 of what takes more than 5 seconds)",
+        help="timed runs of each way (default: 3, and 1 of what takes more than 3 seconds)",
     )
     bench.add_argument("--threads", type=int, metavar="N", help="threads for torch (default: as many as it takes)")
     bench.add_argument("--device", help="cpu, cuda or mps (default: cpu)")

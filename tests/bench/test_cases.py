@@ -12,8 +12,9 @@ from maze_dla.bench.cases import Case, cases_of
 from maze_dla.bench.shapes import random_model
 from maze_dla.bench.ways import can_project_neurons
 
+TUTORIAL = ["tutorial way", "tutorial way, with pos_slice"]
 OURS = ["maze_dla", 'maze_dla, engine="hooked"', "maze_dla, with sources"]
-PROJECTED = ["tutorial way, neurons by project_output_onto"] if can_project_neurons() else []
+PROJECTED = ["tutorial way, with pos_slice and project_output_onto"] if can_project_neurons() else []
 
 
 @cache
@@ -32,27 +33,27 @@ def names(case: Case) -> list[str]:
 def test_all_ways_of_both_shapes() -> None:
     prompts, tasks = cases("maze", 20)
     (gpt2,) = cases("gpt2", 20)
-    assert names(prompts) == ["plain forward, 20 at once", "plain forward, 16 at once", "tutorial way", *OURS]
+    assert names(prompts) == ["plain forward, 20 at once", "plain forward, 16 at once", *TUTORIAL, *OURS]
     assert names(tasks) == [
         "plain forward, 20 at once",
-        "tutorial way, once for each task",
+        "tutorial way, with pos_slice, once for each task",
         "maze_dla, all tasks in one pass",
     ]
-    assert names(gpt2) == [*names(prompts)[:3], *PROJECTED, *OURS]
+    assert names(gpt2) == [*names(prompts)[:4], *PROJECTED, *OURS]
     assert prompts.title == "tiny maze shape: 20 prompts of 9 to 31 tokens"
     assert tasks.title == "tiny maze shape: all seven tasks on the same 20 mazes (140 prompts)"
     assert gpt2.title == "tiny gpt2 shape: 20 prompts of 16 tokens"
 
 
 def test_the_plain_way_runs_few_prompts_at_once_and_never_more_than_100() -> None:
-    assert names(cases("gpt2", 3)[0])[:2] == ["plain forward, 3 at once", "tutorial way"]
+    assert names(cases("gpt2", 3)[0])[:3] == ["plain forward, 3 at once", *TUTORIAL]
     assert names(cases("gpt2", 101)[0])[0] == "plain forward, 100 at once"
 
 
 def test_large_sizes_run_what_grows_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("maze_dla.bench.cases.ALL_WAYS_UP_TO", 10)
     (large,) = cases("gpt2", 20)
-    assert names(large) == ["plain forward, 20 at once", "tutorial way", *PROJECTED, "maze_dla"]
+    assert names(large) == ["plain forward, 20 at once", *TUTORIAL, *PROJECTED, "maze_dla"]
 
 
 def test_where_the_tutorial_does_not_fit_it_runs_on_a_part(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,8 +36,9 @@ def test_every_case_is_measured() -> None:
     assert report.startup is None
 
 
-def test_ways_that_differ_are_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(running, "tutorial", lambda model, batch: running.ours(model, batch.select([2, 1, 0])))
+@pytest.mark.parametrize("way", ["tutorial", "tutorial_with_pos_slice"])
+def test_ways_that_differ_are_not_timed(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(running, way, lambda model, batch: running.ours(model, batch.select([2, 1, 0])))
     with pytest.raises(MazeDlaError, match="the tutorial's layers and maze_dla's differ by"):
         bench("gpt2")
 

@@ -23,6 +23,8 @@ def test_prompts_have_the_lengths_of_the_shape(shape: Shape) -> None:
     assert len(batch) == 300
     assert int(batch.lengths.min()) == shape.shortest
     assert int(batch.lengths.max()) == shape.longest
+    assert (batch.sequences[:, 0] == 0).all()
+    assert len(batch.sequences[:, 1].unique()) > 1
     assert batch.incorrect is not None
     assert not (batch.incorrect == batch.targets).any()
     assert torch.equal(batch.tokens, random_prompts(shape, 300).tokens)

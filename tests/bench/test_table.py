@@ -14,7 +14,9 @@ MIB = 1 << 20
 
 def table(n: int = 100, own: float = 0.5, *, tutorial: bool = True, notes: tuple[str, ...] = ()) -> Table:
     rows = [Measured("plain forward, 100 at once", (2.0, 1.0, 1.5), 30 * MIB)]
-    rows += [Measured("tutorial way", (6.0,), 600 * MIB)] if tutorial else []
+    if tutorial:
+        rows += [Measured("tutorial way", (6.0,), 600 * MIB)]
+        rows += [Measured("tutorial way, with pos_slice", (3.0, 3.0, 3.0), 200 * MIB)]
     rows += [
         Measured("maze_dla", (own, own, own), 20 * MIB),
         Measured("maze_dla, with sources", (0.6, 0.6, 0.6), MIB // 2),
@@ -29,19 +31,20 @@ def report(*tables: Table, startup: tuple[float, float] | None = (0.021, 0.11)) 
 def test_the_table() -> None:
     lines = as_text(report(table(notes=("As it was.",)))).splitlines()
     assert lines[:2] == ["versions  torch 2", "ran on    an abacus"]
-    assert lines[3:12] == [
+    assert lines[3:13] == [
         "maze shape: 100 prompts",
-        "                              seconds  / plain  faster by  peak MiB  leaner by",
-        "  plain forward, 100 at once    1.500     1.00       4.00        30       20.0",
-        "  tutorial way                  6.000     4.00       1.00       600       1.00",
-        "  maze_dla                      0.500     0.33       12.0        20       30.0",
-        "  maze_dla, with sources        0.600     0.40       10.0        <1          -",
+        "                                seconds  / plain  faster by  peak MiB  leaner by",
+        "  plain forward, 100 at once      1.500     1.00       4.00        30       20.0",
+        "  tutorial way                    6.000     4.00       1.00       600       1.00",
+        "  tutorial way, with pos_slice    3.000     2.00       2.00       200       3.00",
+        "  maze_dla                        0.500     0.33       12.0        20       30.0",
+        "  maze_dla, with sources          0.600     0.40       10.0        <1          -",
         "  As it was.",
         "  With sources maze_dla takes 1.20 times as long as without.",
         "  Run only once, as it takes long, so a rough figure (--rounds N repeats it): tutorial way.",
     ]
-    assert "import maze_dla takes 0.02 s of its own, maze-dla --help 0.11 s." in lines[13]
-    assert lines[15].startswith("How to read it: ")
+    assert "import maze_dla takes 0.02 s of its own, maze-dla --help 0.11 s." in lines[14]
+    assert lines[16].startswith("How to read it: ")
     assert max(len(line) for line in lines) <= 120
 
 
@@ -55,7 +58,7 @@ def test_memory_that_was_not_measured() -> None:
     whole = table()
     rows = tuple(Measured(row.name, row.seconds, None) for row in whole.rows)
     text = as_text(report(Table(whole.case, rows)))
-    assert "  tutorial way                  6.000     4.00       1.00         -          -" in text.splitlines()
+    assert "  tutorial way                    6.000     4.00       1.00         -          -" in text.splitlines()
     assert "Memory was not measured: that needs Linux or a CUDA device." in text
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
+from typing import Any
 
 import pytest
 import torch
@@ -18,9 +19,11 @@ from maze_dla.bench.ways import (
     plain,
     tutorial,
     tutorial_for_each_task,
+    tutorial_with_pos_slice,
 )
 from maze_dla.errors import MazeDlaError
 
+WAYS = {"all positions": tutorial, "pos_slice": tutorial_with_pos_slice}
 NAMES = [field.name for field in fields(Numbers)]
 
 
@@ -32,10 +35,11 @@ def close(one: Numbers, other: Numbers) -> bool:
     return all(a.shape == b.shape and float((a - b).abs().max()) < size for a, b in without.values())
 
 
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("name", TINY)
-def test_the_tutorial_and_maze_dla_find_the_same(name: str) -> None:
+def test_the_tutorial_and_maze_dla_find_the_same(name: str, way: str) -> None:
     model, batch = random_model(TINY[name]), random_prompts(TINY[name], 9)
-    theirs, own = tutorial(model, batch), ours(model, batch)
+    theirs, own = WAYS[way](model, batch), ours(model, batch)
     n_layers, n_heads, d_mlp = 2, 3, 40
     assert theirs.lens.shape == (9, 2 * n_layers + 1)
     assert theirs.layers.shape == (9, 2 + 2 * n_layers)
@@ -43,22 +47,58 @@ def test_the_tutorial_and_maze_dla_find_the_same(name: str) -> None:
     assert theirs.neurons.shape == (9, n_layers, d_mlp)
     assert close(theirs, own)
     check_agreement(theirs, own)
+    assert not close(WAYS[way](model, random_prompts(TINY[name], 9, seed=1)), own)
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_all_of_our_own_ways_find_the_same(name: str) -> None:
+    model, batch = random_model(TINY[name]), random_prompts(TINY[name], 9)
+    own = ours(model, batch)
     assert close(ours(model, batch, engine="hooked"), own)
     assert close(ours(model, batch, sources=True), own)
-    assert not close(tutorial(model, random_prompts(TINY[name], 9, seed=1)), own)
+
+
+STACKS = ("accumulated_resid", "decompose_resid", "stack_head_results")
+
+
+@pytest.mark.parametrize(("way", "size"), [("all positions", (5, 31)), ("pos_slice", None)])
+def test_which_positions_are_stacked(way: str, size: tuple[int, int] | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The whole stack of five prompts [component, prompt, position, d_model], or one position of some of them."""
+    from transformer_lens import ActivationCache
+
+    seen: dict[str, list[torch.Size]] = {name: [] for name in STACKS}
+    for name in STACKS:
+        original = getattr(ActivationCache, name)
+
+        def noted(*args: Any, original: Any = original, name: str = name, **kwargs: Any) -> Any:
+            stack = original(*args, **kwargs)
+            seen[name].append(stack.shape[1:-1])
+            return stack
+
+        monkeypatch.setattr(ActivationCache, name, noted)
+    batch = random_prompts(MANY_LENGTHS, 5)
+    WAYS[way](random_model(MANY_LENGTHS), batch)
+    for shapes in seen.values():
+        if size is not None:
+            assert shapes == [size]
+        else:
+            assert len(shapes) == len(set(batch.lengths.tolist()))
+            assert all(len(shape) == 1 for shape in shapes)
+            assert sum(shape[0] for shape in shapes) == 5
 
 
 @pytest.mark.skipif(not can_project_neurons(), reason="TransformerLens 2 has no project_output_onto")
 @pytest.mark.parametrize("name", TINY)
 def test_projected_neurons_are_the_stacked_ones(name: str) -> None:
     model, batch = random_model(TINY[name]), random_prompts(TINY[name], 6)
-    assert close(tutorial(model, batch, neurons_projected), tutorial(model, batch))
+    assert close(tutorial_with_pos_slice(model, batch, neurons_projected), tutorial(model, batch))
 
 
-def test_the_tutorial_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("way", WAYS)
+def test_the_tutorial_prints_nothing(way: str, capfd: pytest.CaptureFixture[str]) -> None:
     model, batch = random_model(MANY_LENGTHS), random_prompts(MANY_LENGTHS, 4)
     capfd.readouterr()
-    tutorial(model, batch)
+    WAYS[way](model, batch)
     assert capfd.readouterr() == ("", "")
 
 
