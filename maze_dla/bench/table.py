@@ -16,7 +16,7 @@ How to read it: `seconds` is the median of interleaved runs in this process, `/ 
 `peak MiB` the memory above what was held before; `faster by` and `leaner by` say how many times as long the tutorial
 way takes as the row, and how many times as much memory. The tutorial way stacks every position of all prompts (neurons
 aside); with pos_slice it stacks only the positions that are read, and all tasks are compared with that. Every way but
-the plain one finds lens, layers, heads and neurons; that their numbers are the same was checked before they were timed."""
+the plain one finds lens, layers, heads and neurons; that their numbers are the same was checked before timing."""
 
 
 def as_text(report: Report) -> str:
