@@ -38,16 +38,20 @@ def stream(
             shapes and labels stand in the metadata of the schema.
 
     Raises:
-        InputError: no batches, results of different kinds or of different shapes, or a folder that already holds
-            shards or cannot be written.
+        InputError: no batches, something else than a result, results of different kinds, shapes, metrics, scales or
+            models, or a folder that already holds shards or cannot be written.
         MazeDlaError: whatever `ask` raises; the shards of the batches before it are left.
     """
+    if isinstance(batches, PromptBatch) or not isinstance(batches, Iterable):
+        raise InputError(f"batches are a list of batches or what yields them, got {type(batches).__name__}")
     writer = None if shards is None else ShardWriter(shards)
     kept = _Kept()
     total = len(batches) if isinstance(batches, Sized) else None
     with tqdm(total=total, desc="streaming", unit="batch", disable=None, delay=2, leave=False) as bar:
         for batch in batches:
             result = ask(batch)
+            if not isinstance(result, PromptResult):
+                raise InputError(f"ask returns the result of a batch, got {type(result).__name__}")
             kept.add(result)
             if writer is not None:
                 writer.write(result)
@@ -60,7 +64,8 @@ class _Kept:
 
     def __init__(self) -> None:
         self.moments: dict[str, Moments] = defaultdict(Moments)
-        self.alike: tuple[str, dict[str, tuple[int, ...]], dict[str, tuple[str, ...]]] | None = None
+        self.alike: dict[str, Any] = {}
+        self.labels: dict[str, tuple[str, ...]] = {}
         self.info: dict[str, Any] = {}
         self.n = self.n_correct = 0
         self.largest_gap = 0.0
@@ -80,27 +85,37 @@ class _Kept:
         self.n_correct += int(result.correct.sum())
 
     def _check(self, result: PromptResult, shapes: dict[str, tuple[int, ...]]) -> None:
-        alike = (type(result).__name__, shapes, result.labels_of())
-        if self.alike is None:
-            self.alike, self.info = alike, dict(result.info)
-        elif alike != self.alike:
+        """Refuse what cannot be averaged with the results so far."""
+        asked = ("metric", "model", "sha256", "forced_choice")
+        alike = {
+            "kind": type(result).__name__,
+            "numbers": shapes,
+            "labels": result.labels_of(),
+            "scale": getattr(result, "scale", None),
+            "neurons": getattr(result, "neuron_mean", None) is not None,
+            **{name: result.info.get(name) for name in asked},
+        }
+        if not self.alike:
+            self.alike, self.info, self.labels = alike, dict(result.info), result.labels_of()
+        elif differs := [name for name, value in alike.items() if value != self.alike[name]]:
+            what = differs[0]
             raise InputError(
-                f"results of one stream are alike: the first was of {self.alike[0]} with shapes {self.alike[1]}, "
-                f"after {self.n} prompts comes one of {alike[0]} with shapes {shapes}"
+                f"results of one stream are alike, but after {self.n} prompts comes one of another {what}: "
+                f"{alike[what]!r:.200} where the first had {self.alike[what]!r:.200}"
             )
 
     def finished(self) -> StreamedResult:
         """What came of all of them."""
-        if self.alike is None:
+        if not self.alike:
             raise InputError("a stream needs at least one batch, got none")
         kept = {name: (m.mean, m.variance) for name, m in self.moments.items()}
         return StreamedResult(
-            of=self.alike[0],
+            of=self.alike["kind"],
             n=self.n,
             n_correct=self.n_correct,
             means={name: mean for name, (mean, _) in kept.items() if mean is not None},
             variances={name: variance for name, (_, variance) in kept.items() if variance is not None},
-            axis_labels=self.alike[2],
+            axis_labels=self.labels,
             largest_gap=self.largest_gap,
             info=self.info,
         )

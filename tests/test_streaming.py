@@ -16,7 +16,7 @@ import maze_dla as dla
 from maze_dla.engine.prompts import PromptBatch
 from maze_dla.errors import InputError, ResultFileError
 from maze_dla.results.statistics import summarize
-from tests.engine.small_models import make_batch, random_metric, shared_model
+from tests.engine.small_models import make_batch, make_model, random_metric, shared_model
 
 LENGTHS = (5, 31, 17, 9, 40, 12, 26, 8, 8, 21)
 PARTS = ([0, 3, 1], [2], [4, 5, 6, 7], [8, 9])
@@ -147,13 +147,57 @@ def test_results_that_do_not_belong_together_are_refused() -> None:
     first, second = whole().select([0, 1]), whole().select([2])
     with pytest.raises(InputError, match="a stream needs at least one batch, got none"):
         dla.stream(ask(), [])
-    with pytest.raises(InputError, match="results of one stream are alike: the first was of AttributionResult"):
+    with pytest.raises(
+        InputError, match=r"results of one stream are alike, but after 2 prompts comes one of another numbers"
+    ):
         dla.stream(
             lambda batch: dla.attribute(shared_model(), batch, dla.logit(batch), neurons=len(batch) == 2),
             [first, second],
         )
     with pytest.raises(InputError, match=r"unknown number 'sources', this result has metric, layers"):
         dla.stream(lambda batch: dla.attribute(shared_model(), batch, dla.logit(batch)), [first]).summary("sources")
+
+
+def test_numbers_that_mean_different_things_are_not_averaged() -> None:
+    model, parts = shared_model(), pieces()
+
+    def in_turn(*asks: Any) -> Any:
+        one_of = iter(asks)
+        return lambda batch: next(one_of)(batch)
+
+    attribute = {
+        name: lambda batch, metric=metric, neurons=neurons: dla.attribute(model, batch, metric(batch), neurons=neurons)
+        for name, metric, neurons in (
+            ("logit", dla.logit, False),
+            ("other", dla.correct_vs_other, False),
+            ("neurons", dla.logit, "mean"),
+        )
+    }
+    own, final = (lambda b, s=s: dla.logit_lens(model, b, dla.logit(b), s) for s in ("own", "final"))
+    for first, second, what in (
+        (attribute["logit"], attribute["other"], "metric: 'correct minus mean of all' where the first had 'logit of"),
+        (attribute["logit"], attribute["neurons"], "neurons: True where the first had False"),
+        (own, final, "scale: 'final' where the first had 'own'"),
+        (attribute["logit"], own, "kind: 'LensResult' where the first had 'AttributionResult'"),
+    ):
+        with pytest.raises(InputError, match=what):
+            dla.stream(in_turn(first, second), parts[:2])
+
+
+@pytest.mark.parametrize("batches", [None, 3, make_batch()])
+def test_what_is_no_list_of_batches(batches: Any, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="batches are a list of batches or what yields them, got"):
+        dla.stream(ask(), batches, shards=tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+    with pytest.raises(InputError, match="ask returns the result of a batch, got int"):
+        dla.stream(lambda batch: 3, pieces())  # pyright: ignore
+
+
+def test_shards_of_a_model_in_half_precision(tmp_path: Path) -> None:
+    model = make_model(torch.bfloat16)
+    dla.stream(lambda batch: dla.logit_lens(model, batch, dla.logit(batch)), pieces()[:1], shards=tmp_path)
+    expected = dla.logit_lens(model, pieces()[0], dla.logit(pieces()[0])).values
+    assert np.stack(pd.read_parquet(tmp_path)["values"].to_list()).tolist() == expected.float().tolist()
 
 
 def test_batches_are_made_when_they_are_due_and_let_go() -> None:

@@ -47,6 +47,8 @@ class PromptBatch:
     sequence_kinds: Int[Tensor, "sequence position"] | None = None
 
     def __post_init__(self) -> None:
+        for name in ("sequences", "sequence_lengths", "sequence_of", "read_positions", "targets"):
+            object.__setattr__(self, name, getattr(self, name).long())
         n = len(self.targets)
         if n == 0:
             raise InputError("a batch needs at least one prompt, got none")

@@ -7,6 +7,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import torch
+
 from maze_dla.errors import InputError
 from maze_dla.results.base import PromptResult
 
@@ -70,6 +72,7 @@ def _table(result: PromptResult, first: int) -> Any:
     }
     numbers = result.per_prompt()
     for name, values in numbers.items():
+        values = values.float() if values.dtype == torch.bfloat16 else values  # which Parquet does not know
         flat = values.reshape(len(result), -1).numpy()
         one = pa.array(flat.reshape(-1))
         columns[name] = one if values.ndim == 1 else pa.FixedSizeListArray.from_arrays(one, flat.shape[1])

@@ -117,11 +117,13 @@ def test_plain_models_are_read_by_the_own_pass(name: str, monkeypatch: pytest.Mo
     assert ran == [(1, 40)]  # the longest sequence of the first piece
 
 
+CONFIG = vars(shared_model().cfg)
 LOCAL = {"use_local_attn": True, "window_size": 3, "attn_types": ["local", "local"]}
 NOT_PLAIN: dict[str, Any] = {
     "rotary, gated, grouped": MODERN,
     "half precision": {"dtype": torch.bfloat16},
     **({"parallel": {"parallel_attn_mlp": True}, "local attention": LOCAL} if HOOKED else {}),
+    **({"clipped": {"clip_qkv": 6.0}} if HOOKED and "clip_qkv" in CONFIG else {}),
 }
 
 
@@ -150,10 +152,27 @@ def test_hooks_of_the_users_own_are_heard() -> None:
     assert torch.equal(attribute(model, batch, metric).metric, free.metric)
 
 
+def test_torchs_own_hooks_are_heard_too() -> None:
+    """What is done to token 7 alone, which the compared sequence does not have."""
+    model = make_model()
+    batch = PromptBatch.from_tokens([[1, 2, 3, 4, 5, 6], [1, 7, 2], [7], [3, 7]], [1, 2, 3, 4], d_vocab=D_VOCAB)
+    model(torch.tensor([[1, 2]]))
+    assert isinstance(reader(model), CheckedModel)
+
+    def ablate(module: Any, tokens: Any, out: Tensor) -> Tensor:
+        return out * (tokens[0] != 7)[..., None]
+
+    handle = inner(model.embed).register_forward_hook(ablate)
+    own, hooked = (logit_lens(model, batch, random_metric(batch), engine=engine) for engine in ("auto", "hooked"))
+    assert torch.equal(own.values, hooked.values)
+    handle.remove()
+    assert not torch.allclose(logit_lens(model, batch, random_metric(batch)).values, hooked.values, atol=1e-3)
+
+
 def test_a_model_that_does_something_else_than_its_weights_say_is_run_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     model, batch = make_model(), make_batch()
     metric = random_metric(batch)
-    component = inner(model.blocks[1].attn)
+    component = type(inner(model.blocks[1].attn))
     forward = component.forward
 
     def twice(*args: Any, **kwargs: Any) -> Any:
@@ -175,8 +194,10 @@ def test_the_comparison_allows_1e_4(size: float, monkeypatch: pytest.MonkeyPatch
     def shifted(view: TransformerLensModel) -> Any:
         found = decoder(view)
         assert found is not None
-        largest = float(residual_model(model).read(*_longest(batch), Wanted()).logits.abs().max())
-        return replace(found, b_U=found.b_U + size * largest if found.b_U is not None else None)
+        logits = residual_model(model).read(*_longest(batch), Wanted()).logits
+        spread = float((logits - logits.mean()).abs().max())
+        assert found.b_U is not None
+        return replace(found, b_U=found.b_U + size * spread)
 
     monkeypatch.setattr(engines, "plain_decoder", shifted)
     with warnings.catch_warnings(record=True) as caught:

@@ -75,7 +75,7 @@ class CheckedModel(TransformerLensModel):
     def _warn(self, gap: float) -> None:
         warnings.warn(
             f"{self.info.get('model', 'the model')}: the engine's own forward pass gives other logits than the model, "
-            f"by {gap:.1e} of the largest (at most {self._tolerance:.0e}); the model itself is run instead",
+            f"by {gap:.1e} of their spread (at most {self._tolerance:.0e}); the model itself is run instead",
             stacklevel=2,
         )
 
@@ -84,13 +84,14 @@ class CheckedModel(TransformerLensModel):
         return TOLERANCES.get(self.precision, 1e-4)
 
     def _gap(self, logits: Tensor, tokens: Tensor, rows: Tensor, positions: Tensor) -> float:
-        """How far the logits of the longest sequence are from the model's, as a share of the largest by size."""
+        """How far the logits of the longest sequence are from the model's, as a share of how far these are spread."""
         longest = rows[positions.argmax()]
         chosen = torch.nonzero(rows == longest).flatten()
         length = int(positions[chosen].max()) + 1
         only = torch.zeros_like(chosen)
         own = super().read(tokens[longest, None, :length], only, positions[chosen], Wanted()).logits
-        ours = logits[chosen.to(logits.device)]
-        apart = (ours - own).abs().where(ours != own, 0).nan_to_num(nan=float("inf"))
-        apart = apart.where(~(ours.isnan() & own.isnan()), 0)  # sums will refuse what is no number
-        return float(apart.max() / own.abs().amax().nan_to_num(nan=1.0).clamp_min(1e-12))
+        apart = (logits[chosen.to(logits.device)] - own).abs().amax()
+        spread = (own - own.mean(-1, keepdim=True)).abs().amax()
+        if not own.isfinite().all():
+            return 0.0  # sums will refuse what is no number
+        return float(apart.nan_to_num(nan=float("inf")) / spread.clamp_min(1e-12))

@@ -24,7 +24,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 # what a plain decoder has nothing of, by the names of TransformerLens's config
 NOT_PLAIN = (
     *("parallel_attn_mlp", "gated_mlp", "use_local_attn", "scale_attn_by_inverse_layer_idx", "post_embedding_ln"),
-    *("num_experts", "use_qk_norm", "final_rms"),
+    *("num_experts", "use_qk_norm", "final_rms", "clip_qkv", "use_logn_attn", "use_attention_sinks"),
 )
 
 
@@ -59,16 +59,25 @@ def plain_decoder(view: TransformerLensModel) -> PlainDecoder | None:
 
 def _is_plain(view: TransformerLensModel) -> bool:
     model, cfg = view.model, view.model.cfg
-    hooked = any(getattr(point, "fwd_hooks", None) for point in model.hook_dict.values())
     return (
-        not hooked
-        and not any(isinstance(part, nn.Dropout) and part.training and part.p > 0 for part in model.modules())
+        not any(getattr(point, "fwd_hooks", None) for point in model.hook_dict.values())
+        and not any(_meddled_with(part) for part in model.modules())
         and view.W_U.dtype in (torch.float32, torch.float64)
         and cfg.positional_embedding_type == "standard"
         and (view.shape.d_mlp is None or cfg.act_fn in ACTIVATIONS)
         and not any(getattr(cfg, name, None) for name in NOT_PLAIN)
         and getattr(cfg, "n_key_value_heads", None) in (None, cfg.n_heads)
         and float(getattr(cfg, "attn_scores_soft_cap", None) or 0) <= 0
+    )
+
+
+def _meddled_with(part: nn.Module) -> bool:
+    """Whether a module has dropout, hooks that are not TransformerLens's own, or a forward that is not its class's."""
+    hooks = (*part._forward_hooks.values(), *part._forward_pre_hooks.values())
+    return (
+        (isinstance(part, nn.Dropout) and part.training and part.p > 0)
+        or any(not str(getattr(hook, "__module__", "")).startswith("transformer_lens") for hook in hooks)
+        or "forward" in vars(part)
     )
 
 

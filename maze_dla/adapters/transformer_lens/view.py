@@ -95,6 +95,8 @@ class TransformerLensModel:
             found = (caught.get(f"blocks.{i}.{name}") for i in range(self.shape.n_layers))
             return [t for t in found if t is not None]
 
+        if "final_residual" not in caught:
+            raise ModelError(f"{self.info['model']}: nothing was read behind its last block, so no sum can be checked")
         final = caught["final_residual"]
         scale = caught["ln_final.hook_scale"] if "ln_final.hook_scale" in caught else self.final_norm.scale(final)
         embeddings = {"embed": "hook_embed", "pos_embed": "hook_pos_embed"}
@@ -272,6 +274,8 @@ def _logit_scale(cfg: Any) -> float:
 def _refuse_what_does_not_add_up(model: Any) -> None:
     """Name the features under which contributions at a frozen final norm do not sum to the logits."""
     cfg = model.cfg
+    if cfg.n_layers < 1:
+        raise ModelError(f"the model has {cfg.n_layers} layers, expected at least one")
     behind = [name for name in ("ln1_post", "ln2_post") if any(hasattr(block, name) for block in model.blocks)]
     if behind or getattr(cfg, "use_normalization_before_and_after", False):
         raise ModelError(
