@@ -23,7 +23,7 @@ from maze_dla.engine.prompts import PromptBatch
 from maze_dla.engine.queue import ReadPlan
 from maze_dla.errors import InputError
 from maze_dla.results.attribution import AttributionResult
-from maze_dla.results.moments import Moments, in_double
+from maze_dla.results.moments import Moments, sum_in_double
 
 ALWAYS_KEPT = (
     *("metric", "correct", "constant", "gap", "final_scale"),
@@ -178,7 +178,7 @@ TOTAL = "total of "
 
 def _totals(parts: Parts) -> Parts:
     """The sums of all kinds of parts, in double precision: checks need no more, so whole arrays can go."""
-    return {TOTAL + name: in_double(parts[name]).sum(-1) for name in SUMMED if name in parts}
+    return {TOTAL + name: sum_in_double(parts[name]) for name in SUMMED if name in parts}
 
 
 def _check(parts: Parts, dtype: torch.dtype, labels: list[str]) -> Float[Tensor, "prompt"]:

@@ -20,9 +20,8 @@ class Moments:
 
     def add(self, values: Float[Tensor, "prompt ..."]) -> None:
         """Another piece, of at least one prompt."""
-        values = in_double(values)
-        mean = values.mean(0)
-        self._join(len(values), mean, (values - mean).pow(2).sum(0))
+        variance, mean = torch.var_mean(in_double(values), 0, correction=0)
+        self._join(len(values), mean, variance * len(values))
 
     def add_moments(self, n: int, mean: Float[Tensor, "..."], variance: Float[Tensor, "..."]) -> None:
         """Another piece of `n` prompts, of which mean and unbiased variance are known (the latter NaN for one)."""
@@ -46,6 +45,11 @@ class Moments:
     def variance(self) -> Tensor | None:
         """Of all pieces, on the CPU; NaN for a single prompt, None before the first."""
         return None if self._squares is None else (self._squares / (self.n - 1 if self.n > 1 else float("nan"))).cpu()
+
+
+def sum_in_double(values: Float[Tensor, "*rest part"]) -> Float[Tensor, "*rest"]:
+    """The sum over the last axis in double precision, without a copy in between where the device has it."""
+    return (values.cpu() if values.device.type == "mps" else values).sum(-1, dtype=torch.float64)
 
 
 def in_double(values: Tensor) -> Tensor:
