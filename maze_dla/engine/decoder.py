@@ -73,7 +73,9 @@ class PlainDecoder:
         slots = slots_of(rows, positions, len(tokens), device)
         embed, pos_embed = self.W_E[once.ids], self.W_pos[once.positions]
         x = embed + pos_embed
-        kept = _Kept({"embed": embed[once.reads], "pos_embed": pos_embed[once.reads]})
+        kept = _Kept()
+        if wanted.components:
+            kept.embeddings |= {"embed": embed[once.reads], "pos_embed": pos_embed[once.reads]}
         at: At = once.reads
         for i, layer in enumerate(self.layers):
             if i < len(self.layers) - 1:
@@ -81,8 +83,9 @@ class PlainDecoder:
             else:
                 z = self._attention_at_reads(layer, x, once, slots, wanted, kept)
                 x, at = x[once.reads], slice(None)
-            kept.depths[f"{i}_pre"] = x[at]
-            x = self._write(i, layer, x, z, at, kept)
+            if wanted.depths:
+                kept.depths[f"{i}_pre"] = x[at]
+            x = self._write(i, layer, x, z, at, wanted, kept)
         final = x[at]
         kept.depths["final_post"] = final
         scale = self.final_norm.scale(final)
@@ -130,19 +133,23 @@ class PlainDecoder:
         behind = torch.arange(scores.shape[-1], device=scores.device) > slots.positions[..., None]
         return (scores / self.attn_scale).masked_fill_(behind[:, :, None], -torch.inf).softmax(-1)
 
-    def _write(self, i: int, layer: DecoderBlock, x: Tensor, z: Tensor, at: At, kept: _Kept) -> Tensor:
+    def _write(self, i: int, layer: DecoderBlock, x: Tensor, z: Tensor, at: At, wanted: Wanted, kept: _Kept) -> Tensor:
         """The residual stream behind the block, whose attention has brought `z`."""
         attn_out = _affine(z, layer.writes.W_O.flatten(0, 1), layer.writes.b_O)
         x = x + attn_out
-        kept.z.append(self._by_head(z[at]))
-        kept.attn_out.append(attn_out[at])
+        if wanted.components:
+            kept.z.append(self._by_head(z[at]))
+            kept.attn_out.append(attn_out[at])
         if layer.W_in is None or layer.ln2 is None or layer.writes.W_out is None:
             return x
-        kept.depths[f"{i}_mid"] = x[at]
+        if wanted.depths:
+            kept.depths[f"{i}_mid"] = x[at]
         neurons = self.act(_affine(layer.ln2(x), layer.W_in, layer.b_in))
         mlp_out = _affine(neurons, layer.writes.W_out, layer.writes.b_out)
-        kept.neurons.append(neurons[at])
-        kept.mlp_out.append(mlp_out[at])
+        if wanted.neurons:
+            kept.neurons.append(neurons[at])
+        if wanted.components:
+            kept.mlp_out.append(mlp_out[at])
         return x + mlp_out
 
     def _queries(self, layer: DecoderBlock, normed: Float[Tensor, "n d_model"]) -> Float[Tensor, "n head d_head"]:
@@ -156,7 +163,7 @@ class PlainDecoder:
 class _Kept:
     """What a pass has kept so far, as in `Reads`."""
 
-    embeddings: dict[str, Tensor]
+    embeddings: dict[str, Tensor] = field(default_factory=dict)
     attn_out: list[Tensor] = field(default_factory=list)
     mlp_out: list[Tensor] = field(default_factory=list)
     z: list[Tensor] = field(default_factory=list)

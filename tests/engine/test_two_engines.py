@@ -92,6 +92,24 @@ def test_both_engines_agree(name: str, kind: str) -> None:
         assert apart < 1e-5 * size, f"{key}: {apart:.1e} of {size:.3g}"
 
 
+WANTED = [Wanted(**{f.name: True}) for f in fields(Wanted)] + [Wanted()]
+
+
+@pytest.mark.parametrize("wanted", WANTED, ids=str)
+def test_what_was_not_asked_for_is_empty(wanted: Wanted) -> None:
+    plan = plans(make_batch(), 7)[0]
+    for engine in ("auto", "hooked"):
+        reads = reader(shared_model(), engine).read(plan.tokens, plan.rows, plan.positions, wanted)
+        filled = {f.name for f in fields(reads) if not isinstance(value := getattr(reads, f.name), Tensor) and value}
+        expected = {
+            *(("embeddings", "attn_out", "mlp_out", "z") if wanted.components else ()),
+            *(("neurons",) if wanted.neurons else ()),
+            *(("values", "patterns") if wanted.sources else ()),
+        }
+        assert filled == {*expected, "depths"}  # of which the last is always there, and what checks need
+        assert len(reads.depths) == 5 if wanted.depths else len(reads.depths) <= 2
+
+
 def test_that_comparison_sees_a_difference() -> None:
     model, batch = make_model(), make_batch()
     before = everything(model, batch, "auto")
