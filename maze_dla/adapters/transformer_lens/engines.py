@@ -94,4 +94,4 @@ class CheckedModel(TransformerLensModel):
         spread = (own - own.mean(-1, keepdim=True)).abs().amax()
         if not own.isfinite().all():
             return 0.0  # sums will refuse what is no number
-        return float(apart.nan_to_num(nan=float("inf")) / spread.clamp_min(1e-12))
+        return float((apart.nan_to_num(nan=float("inf")) / spread.clamp_min(1e-12)).detach())
