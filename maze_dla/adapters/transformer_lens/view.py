@@ -274,8 +274,6 @@ def _logit_scale(cfg: Any) -> float:
 def _refuse_what_does_not_add_up(model: Any) -> None:
     """Name the features under which contributions at a frozen final norm do not sum to the logits."""
     cfg = model.cfg
-    if cfg.n_layers < 1:
-        raise ModelError(f"the model has {cfg.n_layers} layers, expected at least one")
     behind = [name for name in ("ln1_post", "ln2_post") if any(hasattr(block, name) for block in model.blocks)]
     if behind or getattr(cfg, "use_normalization_before_and_after", False):
         raise ModelError(
@@ -284,3 +282,5 @@ def _refuse_what_does_not_add_up(model: Any) -> None:
         )
     if (looks := getattr(cfg, "attention_dir", None) or "causal") != "causal":
         raise ModelError(f"the model's attention is {looks}: a prompt's numbers would depend on what stands behind it")
+    if cfg.n_layers < 1:
+        raise ModelError(f"the model has {cfg.n_layers} layers, expected at least one")

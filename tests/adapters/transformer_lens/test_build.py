@@ -47,6 +47,7 @@ def test_what_is_no_model_of_transformer_lens(model: object) -> None:
     [
         ({"use_normalization_before_and_after": True}, "a norm behind attention or MLP"),
         ({"attention_dir": "bidirectional"}, "the model's attention is bidirectional"),
+        ({"n_layers": 0}, "the model has 0 layers, expected at least one"),
     ],
 )
 def test_models_that_do_not_add_up(cfg: dict[str, object], message: str) -> None:
