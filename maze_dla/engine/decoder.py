@@ -13,12 +13,10 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import embedding, scaled_dot_product_attention
 
 from maze_dla.engine.model import BlockWeights, ModelShape, Norm, Reads, Wanted
 from maze_dla.engine.sharing import Slots, TokensOnce, slots_of, tokens_once
-
-At = Tensor | slice
 
 
 @dataclass(frozen=True)
@@ -40,7 +38,10 @@ class DecoderBlock:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class PlainDecoder:
-    """A decoder by its weights, as a `ResidualModel`. Attention scores are divided by `attn_scale`."""
+    """A decoder by its weights, as a `ResidualModel`. Attention scores are divided by `attn_scale`.
+
+    `act` may overwrite its argument.
+    """
 
     shape: ModelShape
     precision: torch.dtype
@@ -71,22 +72,22 @@ class PlainDecoder:
         device = self.W_E.device
         once = tokens_once(tokens, rows, positions, device)
         slots = slots_of(rows, positions, len(tokens), device)
-        embed, pos_embed = self.W_E[once.ids], self.W_pos[once.positions]
+        embed, pos_embed = embedding(once.ids, self.W_E), embedding(once.positions, self.W_pos)
         x = embed + pos_embed
         kept = _Kept()
         if wanted.components:
-            kept.embeddings |= {"embed": embed[once.reads], "pos_embed": pos_embed[once.reads]}
-        at: At = once.reads
+            kept.embeddings |= {"embed": _rows(embed, once.reads), "pos_embed": _rows(pos_embed, once.reads)}
+        at: Tensor | None = once.reads
         for i, layer in enumerate(self.layers):
             if i < len(self.layers) - 1:
                 z = self._attention(layer, x, once, slots, wanted, kept)
             else:
                 z = self._attention_at_reads(layer, x, once, slots, wanted, kept)
-                x, at = x[once.reads], slice(None)
+                x, at = _rows(x, at), None
             if wanted.depths:
-                kept.depths[f"{i}_pre"] = x[at]
+                kept.depths[f"{i}_pre"] = _rows(x, at)
             x = self._write(i, layer, x, z, at, wanted, kept)
-        final = x[at]
+        final = _rows(x, at)
         kept.depths["final_post"] = final
         scale = self.final_norm.scale(final)
         logits = _affine(self.final_norm.apply(final, scale), self.W_U, self.b_U)
@@ -100,7 +101,7 @@ class PlainDecoder:
         weights = ((layer.W_Q, layer.b_Q), (layer.W_K, layer.b_K), (layer.W_V, layer.b_V))
         q, k, v = (self._by_head(once.spread(_affine(normed, W, b))).transpose(1, 2) for W, b in weights)
         if wanted.sources:
-            asked = slots.fill(self._queries(layer, normed[once.reads]))
+            asked = slots.fill(self._queries(layer, _rows(normed, once.reads)))
             pattern = self._pattern(torch.einsum("srhe,shte->srht", asked, k), slots)
             kept.patterns.append(slots.take(pattern))
             kept.values.append(v.transpose(1, 2))
@@ -116,7 +117,7 @@ class PlainDecoder:
         """
         normed = layer.ln1(x)
         W_K, W_V = self._by_head(layer.W_K), self._by_head(layer.W_V)
-        asked = slots.fill(torch.einsum("phe,dhe->phd", self._queries(layer, normed[once.reads]), W_K))
+        asked = slots.fill(torch.einsum("phe,dhe->phd", self._queries(layer, _rows(normed, once.reads)), W_K))
         places = once.spread(normed)
         pattern = self._pattern(torch.einsum("srhd,std->srht", asked, places), slots)
         seen = slots.take(torch.einsum("srht,std->srhd", pattern, places))
@@ -133,23 +134,25 @@ class PlainDecoder:
         behind = torch.arange(scores.shape[-1], device=scores.device) > slots.positions[..., None]
         return (scores / self.attn_scale).masked_fill_(behind[:, :, None], -torch.inf).softmax(-1)
 
-    def _write(self, i: int, layer: DecoderBlock, x: Tensor, z: Tensor, at: At, wanted: Wanted, kept: _Kept) -> Tensor:
+    def _write(
+        self, i: int, layer: DecoderBlock, x: Tensor, z: Tensor, at: Tensor | None, wanted: Wanted, kept: _Kept
+    ) -> Tensor:
         """The residual stream behind the block, whose attention has brought `z`."""
         attn_out = _affine(z, layer.writes.W_O.flatten(0, 1), layer.writes.b_O)
         x = x + attn_out
         if wanted.components:
-            kept.z.append(self._by_head(z[at]))
-            kept.attn_out.append(attn_out[at])
+            kept.z.append(self._by_head(_rows(z, at)))
+            kept.attn_out.append(_rows(attn_out, at))
         if layer.W_in is None or layer.ln2 is None or layer.writes.W_out is None:
             return x
         if wanted.depths:
-            kept.depths[f"{i}_mid"] = x[at]
+            kept.depths[f"{i}_mid"] = _rows(x, at)
         neurons = self.act(_affine(layer.ln2(x), layer.W_in, layer.b_in))
         mlp_out = _affine(neurons, layer.writes.W_out, layer.writes.b_out)
         if wanted.neurons:
-            kept.neurons.append(neurons[at])
+            kept.neurons.append(_rows(neurons, at))
         if wanted.components:
-            kept.mlp_out.append(mlp_out[at])
+            kept.mlp_out.append(_rows(mlp_out, at))
         return x + mlp_out
 
     def _queries(self, layer: DecoderBlock, normed: Float[Tensor, "n d_model"]) -> Float[Tensor, "n head d_head"]:
@@ -175,3 +178,8 @@ class _Kept:
 
 def _affine(x: Float[Tensor, "n d"], W: Float[Tensor, "d e"], b: Float[Tensor, "e"] | None) -> Float[Tensor, "n e"]:
     return x @ W if b is None else torch.addmm(b, x, W)
+
+
+def _rows(x: Float[Tensor, "token d"], at: Int[Tensor, "n"] | None) -> Float[Tensor, "n d"]:
+    """Some rows, or all; `x[at]` would take several times as long on a CPU."""
+    return x if at is None else x.index_select(0, at)

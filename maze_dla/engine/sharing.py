@@ -31,11 +31,11 @@ class TokensOnce:
 
     def spread(self, values: Float[Tensor, "token d"]) -> Float[Tensor, "sequence position d"]:
         """Values of the tokens at every place that they stand for."""
-        return (values if self.of is None else values[self.of]).unflatten(0, (self.n_sequences, -1))
+        return (values if self.of is None else values.index_select(0, self.of)).unflatten(0, (self.n_sequences, -1))
 
     def gather(self, values: Float[Tensor, "sequence position d"]) -> Float[Tensor, "token d"]:
         """Values of all places, one for each of the tokens."""
-        return values.flatten(0, 1) if self.places is None else values.flatten(0, 1)[self.places]
+        return values.flatten(0, 1) if self.places is None else values.flatten(0, 1).index_select(0, self.places)
 
 
 def tokens_once(

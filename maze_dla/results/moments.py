@@ -2,9 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+PART = 1 << 18  # numbers worked on at a time: their doubles stay in the caches of a CPU
+
+
+@dataclass(frozen=True)
+class _Moments:
+    n: int
+    mean: Float[Tensor, "..."]
+    squares: Float[Tensor, "..."]  # sum of squared distances from the mean
+
+    def joined(self, other: _Moments) -> _Moments:
+        n, shift = self.n + other.n, other.mean - self.mean
+        squares = self.squares + other.squares + shift.square() * (self.n * other.n / n)
+        return _Moments(n, self.mean + shift * (other.n / n), squares)
 
 
 class Moments:
@@ -14,37 +30,40 @@ class Moments:
     """
 
     def __init__(self) -> None:
-        self.n = 0
-        self._mean: Tensor | None = None
-        self._squares: Tensor | None = None
+        self._so_far: _Moments | None = None
 
     def add(self, values: Float[Tensor, "prompt ..."]) -> None:
-        """Another piece, of at least one prompt."""
-        variance, mean = torch.var_mean(in_double(values), 0, correction=0)
-        self._join(len(values), mean, variance * len(values))
+        """Another piece, of at least one prompt; all of it or, where memory runs out, nothing."""
+        so_far = self._so_far
+        for part in values.split(max(PART // max(values[0].numel(), 1), 1)):
+            part = in_double(part)
+            mean = part.mean(0)
+            here = _Moments(len(part), mean, (part - mean).square_().sum(0))  # var_mean takes several times as long
+            so_far = here if so_far is None else so_far.joined(here)
+        self._so_far = so_far
 
     def add_moments(self, n: int, mean: Float[Tensor, "..."], variance: Float[Tensor, "..."]) -> None:
         """Another piece of `n` prompts, of which mean and unbiased variance are known (the latter NaN for one)."""
         mean, variance = in_double(mean), in_double(variance)
-        self._join(n, mean, variance * (n - 1) if n > 1 else torch.zeros_like(mean))
+        here = _Moments(n, mean, variance * (n - 1) if n > 1 else torch.zeros_like(mean))
+        self._so_far = here if self._so_far is None else self._so_far.joined(here)
 
-    def _join(self, n: int, mean: Tensor, squares: Tensor) -> None:
-        if self._mean is None or self._squares is None:
-            self.n, self._mean, self._squares = n, mean, squares
-            return
-        total, shift = self.n + n, mean - self._mean
-        squares = self._squares + squares + shift.pow(2) * (self.n * n / total)
-        self.n, self._mean, self._squares = total, self._mean + shift * (n / total), squares  # all of it or nothing
+    @property
+    def n(self) -> int:
+        """How many prompts there have been."""
+        return 0 if self._so_far is None else self._so_far.n
 
     @property
     def mean(self) -> Tensor | None:
         """Of all pieces, on the CPU; None before the first."""
-        return None if self._mean is None else self._mean.cpu()
+        return None if self._so_far is None else self._so_far.mean.cpu()
 
     @property
     def variance(self) -> Tensor | None:
         """Of all pieces, on the CPU; NaN for a single prompt, None before the first."""
-        return None if self._squares is None else (self._squares / (self.n - 1 if self.n > 1 else float("nan"))).cpu()
+        if self._so_far is None:
+            return None
+        return (self._so_far.squares / (self.n - 1 if self.n > 1 else float("nan"))).cpu()
 
 
 def sum_in_double(values: Float[Tensor, "*rest part"]) -> Float[Tensor, "*rest"]:

@@ -16,7 +16,7 @@ from maze_dla.adapters.transformer_lens.plain import plain_decoder
 from maze_dla.analysis import attribute, logit_lens, token_lens
 from maze_dla.engine.model import Wanted
 from maze_dla.engine.prompts import PromptBatch
-from maze_dla.errors import InputError
+from maze_dla.errors import CompletenessError, InputError
 
 from .small_models import D_VOCAB, HOOKED, MODERN, inner, make_batch, make_model, plans, random_metric, shared_model
 
@@ -222,6 +222,24 @@ def test_the_comparison_allows_1e_4(size: float, monkeypatch: pytest.MonkeyPatch
         warnings.simplefilter("always")
         attribute(model, batch, random_metric(batch))
     assert sum("gives other logits" in str(warning.message) for warning in caught) == (size > 1e-4)
+
+
+def test_a_large_vocabulary_is_compared_in_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The user's model keeps its unembedding, and one that does something else is found out."""
+    model = make_model(d_vocab=5000)
+    batch = PromptBatch.from_tokens([[1, 4999, 3], [7, 2]], [4998, 3], d_vocab=5000)
+    metric = random_metric(batch)
+    before = {name: id(weight) for name, weight in model.named_parameters()}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        own, hooked = (attribute(model, batch, metric, engine=engine) for engine in ("auto", "hooked"))
+    assert torch.allclose(own.heads, hooked.heads, atol=1e-5)
+    assert {name: id(weight) for name, weight in model.named_parameters()} == before
+    component = type(inner(model.unembed))
+    forward = component.forward
+    monkeypatch.setattr(component, "forward", lambda self, x: 1.01 * forward(self, x))
+    with pytest.warns(UserWarning, match="gives other logits than the model"), pytest.raises(CompletenessError):
+        attribute(model, batch, metric)  # nor do the model's own logits add up then
 
 
 def _longest(batch: PromptBatch) -> tuple[Tensor, Tensor, Tensor]:

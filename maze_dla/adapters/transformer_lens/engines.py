@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, field
+from copy import copy
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
 from jaxtyping import Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from maze_dla.adapters.transformer_lens.plain import plain_decoder
 from maze_dla.adapters.transformer_lens.view import TransformerLensModel, residual_model
@@ -19,6 +20,7 @@ from maze_dla.errors import InputError
 
 Engine = Literal["auto", "hooked"]
 ENGINES = ("auto", "hooked")
+COMPARED_TOKENS = 4096
 
 
 def reader(model: Any, engine: Engine = "auto") -> ResidualModel:
@@ -46,8 +48,8 @@ def reader(model: Any, engine: Engine = "auto") -> ResidualModel:
 class CheckedModel(TransformerLensModel):
     """A model read by the engine's own forward pass, once that has been compared with the model itself, in one run.
 
-    The first read compares the logits of the longest of its sequences. Where they differ it warns, and from then on
-    the model itself is read.
+    The first read compares the logits of the longest of its sequences, of up to 4,096 tokens. Where they differ it
+    warns, and from then on the model itself is read.
     """
 
     decoder: PlainDecoder = field(kw_only=True)
@@ -89,9 +91,27 @@ class CheckedModel(TransformerLensModel):
         chosen = torch.nonzero(rows == longest).flatten()
         length = int(positions[chosen].max()) + 1
         only = torch.zeros_like(chosen)
-        own = super().read(tokens[longest, None, :length], only, positions[chosen], Wanted()).logits
-        apart = (logits[chosen.to(logits.device)] - own).abs().amax()
+        itself = self if self.logit_cap is not None else replace(self, model=_of_few_tokens(self.model))
+        own = TransformerLensModel.read(
+            itself, tokens[longest, None, :length], only, positions[chosen], Wanted()
+        ).logits
+        apart = (logits[chosen.to(logits.device), : own.shape[-1]] - own).abs().amax()
         spread = (own - own.mean(-1, keepdim=True)).abs().amax()
         if not own.isfinite().all():
             return 0.0  # sums will refuse what is no number
         return float((apart.nan_to_num(nan=float("inf")) / spread.clamp_min(1e-12)).detach())
+
+
+def _of_few_tokens(model: Any) -> Any:
+    """The same model with an unembedding of the first tokens alone, where it has a large one of its own.
+
+    TransformerLens 3 copies all of W_U in every forward pass, which can take as long as the rest of the comparison.
+    """
+    weights = dict(model.unembed.named_parameters(recurse=False))
+    if set(weights) != {"W_U", "b_U"} or weights["W_U"].shape[-1] <= COMPARED_TOKENS:
+        return model
+    unembed, narrow = copy(model.unembed), copy(model)
+    few = {name: nn.Parameter(w.detach()[..., :COMPARED_TOKENS], w.requires_grad) for name, w in weights.items()}
+    unembed._parameters = few
+    narrow._modules = {**model._modules, "unembed": unembed}
+    return narrow

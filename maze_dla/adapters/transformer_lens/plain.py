@@ -13,13 +13,15 @@ from torch.nn import functional
 from maze_dla.adapters.transformer_lens.view import TransformerLensModel, norm_of, parameter
 from maze_dla.engine.decoder import DecoderBlock, PlainDecoder
 
+_gelu_tanh = partial(torch.ops.aten.gelu_, approximate="tanh")
+# in place: a new array for the largest activations would cost as much again as computing them on some CPUs
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "relu": functional.relu,
-    "gelu": functional.gelu,
-    "gelu_new": partial(functional.gelu, approximate="tanh"),
-    "gelu_fast": partial(functional.gelu, approximate="tanh"),
-    "gelu_pytorch_tanh": partial(functional.gelu, approximate="tanh"),
-    "silu": functional.silu,
+    "relu": partial(functional.relu, inplace=True),
+    "gelu": torch.ops.aten.gelu_,
+    "gelu_new": _gelu_tanh,
+    "gelu_fast": _gelu_tanh,
+    "gelu_pytorch_tanh": _gelu_tanh,
+    "silu": partial(functional.silu, inplace=True),
 }
 # what a plain decoder has nothing of, by the names of TransformerLens's config
 NOT_PLAIN = (
