@@ -99,9 +99,9 @@ def _positions(model: Any) -> Tensor | None:
 
 
 def _block(view: TransformerLensModel, i: int) -> DecoderBlock | None:
-    """One block's weights, heads side by side; None where some of them are not where a plain decoder has them."""
+    """One block's weights; None where some of them are not where a plain decoder has them."""
     block, writes = view.model.blocks[i], view.blocks[i]
-    W_Q, W_K, W_V = (_side_by_side(parameter(block.attn, name)) for name in ("W_Q", "W_K", "W_V"))
+    W_Q, W_K, W_V = (parameter(block.attn, name) for name in ("W_Q", "W_K", "W_V"))
     b_Q, b_K, b_V = (_flat(parameter(block.attn, name)) for name in ("b_Q", "b_K", "b_V"))
     mlp = None if writes.W_out is None else block.mlp
     W_in = None if mlp is None else parameter(mlp, "W_in")
@@ -120,11 +120,6 @@ def _block(view: TransformerLensModel, i: int) -> DecoderBlock | None:
         b_in=None if mlp is None else parameter(mlp, "b_in"),
         writes=writes,
     )
-
-
-def _side_by_side(weights: Tensor | None) -> Tensor | None:
-    """[head, d_model, d_head] as [d_model, head * d_head], without a copy where the model has them so."""
-    return None if weights is None else weights.transpose(0, 1).flatten(1)
 
 
 def _flat(bias: Tensor | None) -> Tensor | None:
