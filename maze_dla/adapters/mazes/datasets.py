@@ -11,7 +11,7 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from maze_dla.adapters.mazes.library import import_maze_dataset, solved_maze, with_its_format_key
-from maze_dla.adapters.mazes.plain import PlainMaze, as_depth_first, can_write, draw, write
+from maze_dla.adapters.mazes.plain import PlainMaze, as_depth_first, draw, writer_like
 from maze_dla.adapters.mazes.randomness import global_state_kept, seeded
 from maze_dla.adapters.mazes.vocabulary import MazeVocabulary
 from maze_dla.container import read_container
@@ -132,7 +132,7 @@ def _made(config: Mapping[str, Any], tokenizer: Any, n_mazes: int, seed: int) ->
         mazes = [draw(kind) for _ in bar]
     if mazes[:SAMPLE] != [PlainMaze.of(maze) for maze in sample]:
         return _written(_generate(config, n_mazes, seed), tokenizer, seed)
-    if _writes_alike(sample, tokenizer, seed):
+    if (write := _writer(sample, tokenizer, seed)) is not None:
         with seeded(seed):
             return [write(maze) for maze in mazes]
     return _written_by_library([solved_maze(*maze.arrays(kind.grid_n)) for maze in mazes], tokenizer, seed)
@@ -140,18 +140,21 @@ def _made(config: Mapping[str, Any], tokenizer: Any, n_mazes: int, seed: int) ->
 
 def _written(mazes: Sequence[Any], tokenizer: Any, seed: int) -> TokenLists:
     """Mazes of maze-dataset as tokens, written by ourselves where those are, token for token, the ones it writes."""
-    if len(mazes) <= SAMPLE or not _writes_alike(mazes[:SAMPLE], tokenizer, seed):
+    write = None if len(mazes) <= SAMPLE else _writer(mazes[:SAMPLE], tokenizer, seed)
+    if write is None:
         return _written_by_library(mazes, tokenizer, seed)
     with seeded(seed):
         return [write(PlainMaze.of(maze)) for maze in mazes]
 
 
-def _writes_alike(mazes: Sequence[Any], tokenizer: Any, seed: int) -> bool:
-    if not can_write(tokenizer):
-        return False
+def _writer(mazes: Sequence[Any], tokenizer: Any, seed: int) -> Callable[[PlainMaze], list[str]] | None:
+    """What writes as the tokenizer does, once it has written these mazes so."""
+    write = writer_like(tokenizer)
+    if write is None:
+        return None
     with seeded(seed):
         ours = [write(PlainMaze.of(maze)) for maze in mazes]
-    return ours == _written_by_library(mazes, tokenizer, seed)
+    return write if ours == _written_by_library(mazes, tokenizer, seed) else None
 
 
 def _written_by_library(mazes: Sequence[Any], tokenizer: Any, seed: int) -> TokenLists:

@@ -8,7 +8,7 @@ of every run with maze-dataset's own, and takes those where any differs.
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from itertools import takewhile
 from typing import Any, NamedTuple
@@ -29,10 +29,12 @@ from maze_dla.adapters.mazes.lattice import (
     TARGET_START,
     cell_token,
 )
+from maze_dla.adapters.mazes.randomness import own_generator
 from maze_dla.results.geometry import Cell
 
 Wall = tuple[int, int, int]  # an entry of maze-dataset's connection list: 0 (down) or 1 (right), row, column
 Ways = dict[Cell, list[tuple[Cell, Wall]]]
+Order = list[tuple[int, bool]]  # passages by number, and whether the lower or right cell comes first
 ONE_TOKEN_A_CELL = ("AOTP_UT_rasterized", "AOTP_UT_uniform")
 
 
@@ -127,22 +129,42 @@ def _way_up(cell: Cell, came_from: Mapping[Cell, Cell]) -> list[Cell]:
     return way
 
 
-def can_write(tokenizer: Any) -> bool:
-    """Whether a tokenizer of maze-dataset writes what `write` writes."""
-    return getattr(getattr(tokenizer, "tokenization_mode", None), "name", None) in ONE_TOKEN_A_CELL
+def writer_like(tokenizer: Any) -> Callable[[PlainMaze], list[str]] | None:
+    """What writes as a tokenizer of maze-dataset does; None for one that writes otherwise."""
+    if getattr(getattr(tokenizer, "tokenization_mode", None), "name", None) in ONE_TOKEN_A_CELL:
+        return lambda maze: write(maze, _by_global_generator(len(maze.passages)))
+    is_modular = type(tokenizer).__name__ == "MazeTokenizerModular"
+    if is_modular and tokenizer.name == type(tokenizer)().name and (generator := own_generator()) is not None:
+        return lambda maze: write(maze, _by_own_generator(maze.passages, generator))
+    return None
 
 
-def write(maze: PlainMaze) -> list[str]:
-    """A maze as tokens, its passages in an order and with directions from numpy's global generator."""
-    turned = (np.random.rand(len(maze.passages)) > 0.5).tolist()  # noqa: NPY002
-    order = np.arange(len(maze.passages))
-    np.random.shuffle(order)  # noqa: NPY002
+def write(maze: PlainMaze, drawn: Order) -> list[str]:
+    """A maze as tokens, its passages in an order and with directions that have been drawn."""
     tokens = [ADJLIST_START]
-    for i in order.tolist():
+    for i, turned in drawn:
         direction, row, column = maze.passages[i]
         one = cell_token((row, column))
         other = cell_token((row, column + 1) if direction else (row + 1, column))
-        tokens += [other, CONNECTOR, one, SEPARATOR] if turned[i] else [one, CONNECTOR, other, SEPARATOR]
+        tokens += [other, CONNECTOR, one, SEPARATOR] if turned else [one, CONNECTOR, other, SEPARATOR]
     path = [cell_token(cell) for cell in maze.path]
     tokens += [ADJLIST_END, ORIGIN_START, path[0], ORIGIN_END, TARGET_START, path[-1], TARGET_END]
     return [*tokens, PATH_START, *path, PATH_END]
+
+
+def _by_global_generator(n: int) -> Order:
+    """As tokenizers without parts draw."""
+    turned = np.random.rand(n) > 0.5  # noqa: NPY002
+    order = np.arange(n)
+    np.random.shuffle(order)  # noqa: NPY002
+    return list(zip(order.tolist(), turned[order].tolist(), strict=True))
+
+
+def _by_own_generator(passages: list[Wall], generator: np.random.Generator) -> Order:
+    """As tokenizers made of parts draw: rows and columns of the two cells are permuted apart, one of them in vain."""
+    ends = np.tile(np.array([0, 1], dtype=np.int8)[:, None], (len(passages), 1, 2))
+    generator.permuted(ends, axis=1, out=ends)
+    order = np.arange(len(passages))
+    generator.shuffle(order)
+    first = ends[:, 0].tolist()
+    return [(i, bool(first[i][passages[i][0]])) for i in order.tolist()]

@@ -22,7 +22,7 @@ def global_state_kept() -> Iterator[None]:
     maze-dataset seeds all generators when it makes or reads a config; before 1.0 it also makes torch deterministic.
     """
     state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002
-    own = _own_generator()
+    own = own_generator()
     own_state = None if own is None else own.bit_generator.state
     deterministic = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     workspace = os.environ.get(CUBLAS)
@@ -46,11 +46,11 @@ def seeded(seed: int) -> Iterator[None]:
     with global_state_kept():
         random.seed(seed)
         np.random.seed(seed % 2**32)  # noqa: NPY002 (maze-dataset draws from the global generator)
-        if (own := _own_generator()) is not None:
+        if (own := own_generator()) is not None:
             own.bit_generator.state = np.random.default_rng(seed % 2**32).bit_generator.state
         yield
 
 
-def _own_generator() -> Any:
+def own_generator() -> Any:
     """maze-dataset's own global generator, which it has since 1.0."""
     return getattr(sys.modules.get("maze_dataset.generation.generators"), "_NUMPY_RNG", None)

@@ -10,7 +10,12 @@ import numpy as np
 import pytest
 
 from maze_dla.adapters.mazes import datasets, plain
-from maze_dla.adapters.mazes.library import import_maze_dataset, legacy_tokenizer, with_its_format_key
+from maze_dla.adapters.mazes.library import (
+    has_modular_tokenizers,
+    import_maze_dataset,
+    legacy_tokenizer,
+    with_its_format_key,
+)
 from maze_dla.adapters.mazes.model import MazeModel, load_maze_model
 from maze_dla.adapters.mazes.randomness import seeded
 
@@ -19,6 +24,16 @@ from .small_files import damaged
 N = 60
 SEEDS = (0, 7, 2**32 - 1)
 TOKENIZER = legacy_tokenizer("AOTP_UT_uniform", None)
+needs_modular = pytest.mark.skipif(
+    not has_modular_tokenizers(), reason="this maze-dataset has no tokenizers made of parts"
+)
+
+
+def modular(**parts: Any) -> Any:
+    """maze-dataset's tokenizer made of parts, by default the one of checkpoints of 2024."""
+    from maze_dataset.tokenization import MazeTokenizerModular, PromptSequencers
+
+    return MazeTokenizerModular(prompt_sequencer=PromptSequencers.AOTP(**parts)) if parts else MazeTokenizerModular()
 
 
 @pytest.fixture(scope="module")
@@ -59,8 +74,11 @@ def test_drawn_and_written_alike(grid_n: int, how: dict[str, bool], seed: int, b
         connections, solution = ours.arrays(grid_n)
         assert np.array_equal(connections, its.connection_list)
         assert np.array_equal(solution, its.solution)
-    with seeded(seed):
-        assert [plain.write(maze) for maze in drawn] == as_it_writes(mazes, TOKENIZER, seed)
+    for tokenizer in (TOKENIZER, modular()) if has_modular_tokenizers() else (TOKENIZER,):
+        write = plain.writer_like(tokenizer)
+        assert write is not None
+        with seeded(seed):
+            assert [write(maze) for maze in drawn] == as_it_writes(mazes, tokenizer, seed)
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -110,14 +128,37 @@ def test_a_maze_dataset_that_draws_otherwise_is_followed(bundled: MazeModel, mon
 def test_a_maze_dataset_that_writes_otherwise_is_followed(bundled: MazeModel, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = bundled.prompts(n_mazes=N).sequence_labels
     real = plain.write
-    monkeypatch.setattr(datasets, "write", lambda maze: real(maze)[::-1])
+    monkeypatch.setattr(plain, "write", lambda maze, drawn: real(maze, drawn)[::-1])
     assert bundled.prompts(n_mazes=N).sequence_labels == expected
 
 
 @pytest.mark.parametrize("mode", ["AOTP_UT_rasterized", "AOTP_CTT_indexed"])
 def test_tokenizers(mode: str, bundled: MazeModel) -> None:
     tokenizer = legacy_tokenizer(mode, 5)
-    assert plain.can_write(tokenizer) is (mode == "AOTP_UT_rasterized")
+    assert (plain.writer_like(tokenizer) is not None) is (mode == "AOTP_UT_rasterized")
+    check_written(tokenizer, bundled)
+
+
+@needs_modular
+@pytest.mark.parametrize("part", [None, "AdjListCardinal", "shuffle_d0", "BothCoords", "CTT"])
+def test_tokenizers_made_of_parts(part: str | None, bundled: MazeModel) -> None:
+    from maze_dataset.tokenization import AdjListTokenizers, CoordTokenizers, EdgePermuters
+
+    adj_list = AdjListTokenizers.AdjListCoord
+    others: dict[str | None, Any] = {
+        None: {},
+        "AdjListCardinal": {"adj_list_tokenizer": AdjListTokenizers.AdjListCardinal()},
+        "shuffle_d0": {"adj_list_tokenizer": adj_list(shuffle_d0=False)},
+        "BothCoords": {"adj_list_tokenizer": adj_list(edge_permuter=EdgePermuters.BothCoords())},
+        "CTT": {"coord_tokenizer": CoordTokenizers.CTT()},
+    }
+    tokenizer = modular(**others[part])
+    assert (plain.writer_like(tokenizer) is not None) is (part is None)
+    check_written(tokenizer, bundled)
+
+
+def check_written(tokenizer: Any, bundled: MazeModel) -> None:
+    """Whoever writes: tokens are those of the tokenizer."""
     mazes = of_library(dict(bundled.dataset_config), 0, 10)
     assert datasets._written(mazes, tokenizer, 3) == as_it_writes(mazes, tokenizer, 3)
     made = datasets._made(bundled.dataset_config, tokenizer, 10, 0)
