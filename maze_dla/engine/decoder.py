@@ -79,10 +79,12 @@ class PlainDecoder:
         x = embed + pos_embed
         *layers, last = enumerate(self.layers)
         for i, layer in layers:
-            x = self._write(i, layer, x, self._attention(layer, x, once, slots, kept), kept)
+            x = self._behind_attention(i, layer, x, self._attention(layer, x, once, slots, kept), kept)
+            x = self._behind_mlp(i, layer, x, kept)
         i, layer = last
         z = self._attention_at_reads(layer, x, once, slots, kept)
-        final = self._write(i, layer, kept.only_reads_from_here(x), z, kept)
+        x = self._behind_attention(i, layer, kept.only_reads_from_here(x), z, kept)
+        final = self._behind_mlp(i, layer, x, kept)
         scale = self.final_norm.scale(final)
         logits = _affine(self.final_norm.apply(final, scale), self.W_U, self.b_U)
         return kept.reads(logits, scale, final)
@@ -128,17 +130,20 @@ class PlainDecoder:
         behind = torch.arange(scores.shape[-1], device=scores.device) > slots.positions[..., None]
         return (scores / self.attn_scale).masked_fill_(behind[:, :, None], -torch.inf).softmax(-1)
 
-    def _write(self, i: int, layer: DecoderBlock, x: Tensor, z: Tensor, kept: Kept) -> Tensor:
-        """The residual stream behind the block, whose attention has brought `z`."""
+    def _behind_attention(self, i: int, layer: DecoderBlock, x: Tensor, z: Tensor, kept: Kept) -> Tensor:
+        """The residual stream once heads, which bring `z`, have written."""
         attn_out = _affine(z, layer.writes.W_O.flatten(0, 1), layer.writes.b_O)
         kept.keep(i, pre=x, z=z, attn_out=attn_out)
-        x = x + attn_out
+        return attn_out.add_(x)
+
+    def _behind_mlp(self, i: int, layer: DecoderBlock, x: Tensor, kept: Kept) -> Tensor:
+        """The residual stream once neurons, where there are any, have written."""
         if layer.W_in is None or layer.ln2 is None or layer.writes.W_out is None:
             return x
         neurons = self.act(_affine(layer.ln2(x), layer.W_in, layer.b_in))
         mlp_out = _affine(neurons, layer.writes.W_out, layer.writes.b_out)
         kept.keep(i, mid=x, neurons=neurons, mlp_out=mlp_out)
-        return x + mlp_out
+        return mlp_out.add_(x)
 
     def _queries(self, layer: DecoderBlock, normed: Float[Tensor, "n d_model"]) -> Float[Tensor, "n head d_head"]:
         return self._by_head(_affine(normed, _joined(layer.W_Q), layer.b_Q))

@@ -42,7 +42,7 @@ class Kept:
         return x
 
     def keep(self, i: int, **values: Float[Tensor, "token _"]) -> None:
-        """What layer `i` has, where it is wanted."""
+        """A copy of what layer `i` has, where it is wanted."""
         for name in values.keys() & self._layers.keys():
             if self._at is None:
                 self._layers[name][i] = values[name]

@@ -21,7 +21,7 @@ from maze_dla.errors import InputError, PromptError
 
 Parts = dict[str, Tensor]
 Measure = Callable[[ReadPlan, Reads], Parts]
-TOKENS_ON_CPU = 1536
+BYTES_ON_CPU, TOKENS_ON_CPU = 6 << 20, (512, 2048)  # of a layer's largest activations; never fewer, never more tokens
 MOST_TOKENS = 1 << 20
 SHARE_OF_FREE_MEMORY = 0.5
 
@@ -111,11 +111,13 @@ def piece_size(model: ResidualModel, sequences_at_once: int | None) -> PieceSize
     if sequences_at_once is not None:
         return PieceSize(sequences_at_once, MOST_TOKENS)
     device = model.W_U.device
+    shape = model.shape
     if device.type != "cuda":
-        return PieceSize(MOST_TOKENS, TOKENS_ON_CPU)
+        fewest, most = TOKENS_ON_CPU
+        fitting = BYTES_ON_CPU // (model.W_U.element_size() * (shape.d_mlp or shape.d_model))
+        return PieceSize(MOST_TOKENS, min(max(fitting, fewest), most))
     free, _ = torch.cuda.mem_get_info(device)
     reusable = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    shape = model.shape
     a_token = 4 * model.W_U.element_size() * (4 * shape.d_model + 2 * (shape.d_mlp or 0))
     return PieceSize(MOST_TOKENS, max(int(SHARE_OF_FREE_MEMORY * (free + reusable)) // a_token, shape.n_ctx))
 

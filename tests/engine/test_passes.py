@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,10 +10,11 @@ import torch
 from torch import Tensor
 
 from maze_dla.adapters.transformer_lens import reader
+from maze_dla.adapters.transformer_lens.engines import CheckedModel
 from maze_dla.engine.attribution import attribute
 from maze_dla.engine.lens import logit_lens
 from maze_dla.engine.model import Reads, Wanted
-from maze_dla.engine.passes import run
+from maze_dla.engine.passes import piece_size, run
 from maze_dla.engine.queue import ReadPlan
 from maze_dla.engine.token_lens import token_lens
 from maze_dla.results.moments import Moments
@@ -123,3 +125,11 @@ def test_no_piece_waits_for_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert sum(waits) == len(batch)
+
+
+@pytest.mark.parametrize(("d_mlp", "tokens"), [(None, 2048), (512, 2048), (1024, 1536), (3072, 512), (8192, 512)])
+def test_on_a_cpu_pieces_are_what_its_caches_hold(d_mlp: int | None, tokens: int) -> None:
+    """Few enough for the largest activations of a layer, but never so few that weights would be read too often."""
+    model = reader(shared_model())
+    assert isinstance(model, CheckedModel)
+    assert piece_size(replace(model, shape=replace(model.shape, d_mlp=d_mlp)), None).tokens == tokens
