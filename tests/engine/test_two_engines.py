@@ -230,6 +230,8 @@ def test_a_large_vocabulary_is_compared_in_part(monkeypatch: pytest.MonkeyPatch)
     batch = PromptBatch.from_tokens([[1, 4999, 3], [7, 2]], [4998, 3], d_vocab=5000)
     metric = random_metric(batch)
     before = {name: id(weight) for name, weight in model.named_parameters()}
+    narrow = engines._of_few_tokens(model)  # what TransformerLens 2 and 3 would copy; a bridge copies nothing
+    assert narrow.unembed.W_U.shape == (24, 4096) if HOOKED else narrow is model
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         own, hooked = (attribute(model, batch, metric, engine=engine) for engine in ("auto", "hooked"))
