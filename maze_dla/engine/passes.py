@@ -21,7 +21,7 @@ from maze_dla.errors import InputError, PromptError
 
 Parts = dict[str, Tensor]
 Measure = Callable[[ReadPlan, Reads], Parts]
-BYTES_ON_CPU, TOKENS_ON_CPU = 6 << 20, (512, 2048)  # of a layer's largest activations; never fewer, never more tokens
+BYTES_ON_CPU, TOKENS_ON_CPU = 6 << 20, (1024, 2048)  # of a layer's largest activations; never fewer, never more tokens
 MOST_TOKENS = 1 << 20
 SHARE_OF_FREE_MEMORY = 0.5
 

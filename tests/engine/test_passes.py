@@ -127,7 +127,7 @@ def test_no_piece_waits_for_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sum(waits) == len(batch)
 
 
-@pytest.mark.parametrize(("d_mlp", "tokens"), [(None, 2048), (512, 2048), (1024, 1536), (3072, 512), (8192, 512)])
+@pytest.mark.parametrize(("d_mlp", "tokens"), [(None, 2048), (512, 2048), (1024, 1536), (3072, 1024), (8192, 1024)])
 def test_on_a_cpu_pieces_are_what_its_caches_hold(d_mlp: int | None, tokens: int) -> None:
     """Few enough for the largest activations of a layer, but never so few that weights would be read too often."""
     model = reader(shared_model())
