@@ -54,7 +54,13 @@ def prefixes() -> PromptBatch:
     )
 
 
-BATCHES = {"prompts apart": make_batch, "prefixes": prefixes}
+def nothing_shared() -> PromptBatch:
+    """Sequences of one length that begin differently: every place stands for itself."""
+    ids = [[first, *range(1, 16)] for first in range(4)]
+    return PromptBatch.from_tokens(ids, [3, 1, 4, 1], d_vocab=D_VOCAB)
+
+
+BATCHES = {"prompts apart": make_batch, "prefixes": prefixes, "nothing shared": nothing_shared}
 
 
 def everything(model: Any, batch: PromptBatch, engine: Any) -> dict[str, Tensor]:
