@@ -117,6 +117,7 @@ def _contributions(model: ResidualModel, reads: Reads, plan: ReadPlan, metric: L
     direction = direction / reads.final_scale[:, None]
     layers = [(vector * direction).sum(-1) for vector in reads.embeddings.values()]
     parts = defaultdict(list)
+    neurons = direction.new_empty(len(direction), len(reads.neurons), model.shape.d_mlp or 0)
     for i, block in enumerate(model.blocks):
         through_W_O = torch.einsum("hed,pd->phe", block.W_O, direction)
         parts["heads"].append((reads.z[i] * through_W_O).sum(-1))
@@ -127,7 +128,7 @@ def _contributions(model: ResidualModel, reads: Reads, plan: ReadPlan, metric: L
         parts["mlp_bias"].append(_along(direction, block.b_out))
         if block.W_out is not None:
             layers.append((reads.mlp_out[i] * direction).sum(-1))
-            parts["neurons"].append(reads.neurons[i] * (direction @ block.W_out.T))
+            torch.mul(reads.neurons[i], direction @ block.W_out.T, out=neurons[:, i])
     none = direction.new_zeros(len(direction), 0)
     empty = {"heads": none[..., None], "attn_bias": none, "mlp_bias": none}
     return {
@@ -136,6 +137,7 @@ def _contributions(model: ResidualModel, reads: Reads, plan: ReadPlan, metric: L
         "final_scale": reads.final_scale,
         "layers": torch.stack(layers, 1),
         **({"patterns": torch.stack(reads.patterns, 1)} if sources else {}),
+        **({"neurons": neurons} if reads.neurons else {}),
         **empty,
         **{name: torch.stack(values, 1) for name, values in parts.items()},
     }

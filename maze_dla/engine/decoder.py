@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import embedding, scaled_dot_product_attention
 
-from maze_dla.engine.kept import Kept
+from maze_dla.engine.kept import Kept, Room
 from maze_dla.engine.model import BlockWeights, ModelShape, Norm, Reads, Wanted
 from maze_dla.engine.sharing import Slots, TokensOnce, slots_of, tokens_once
 
@@ -74,33 +74,42 @@ class PlainDecoder:
         once = tokens_once(tokens, rows, positions, device)
         slots = slots_of(rows, positions, len(tokens), device)
         kept = Kept(self.shape, wanted, once.reads, self.W_E)
-        embed, pos_embed = embedding(once.ids, self.W_E), embedding(once.positions, self.W_pos)
-        kept.keep_embeddings(embed=embed, pos_embed=pos_embed)
-        x = embed + pos_embed
+        room = Room(self.shape, len(once.ids), tokens.numel(), self.W_E)
+        x = self._embedded(once, kept)
         *layers, last = enumerate(self.layers)
         for i, layer in layers:
-            x = self._behind_attention(i, layer, x, self._attention(layer, x, once, slots, kept), kept)
-            x = self._behind_mlp(i, layer, x, kept)
+            x = self._behind_attention(i, layer, x, self._attention(layer, x, once, slots, kept, room), kept)
+            x = self._behind_mlp(i, layer, x, kept, room)
         i, layer = last
         z = self._attention_at_reads(layer, x, once, slots, kept)
         x = self._behind_attention(i, layer, kept.only_reads_from_here(x), z, kept)
-        final = self._behind_mlp(i, layer, x, kept)
+        final = self._behind_mlp(i, layer, x, kept, room)
+        del room  # logits can be as large
         scale = self.final_norm.scale(final)
         logits = _affine(self.final_norm.apply(final, scale), self.W_U, self.b_U)
         return kept.reads(logits, scale, final)
 
+    def _embedded(self, once: TokensOnce, kept: Kept) -> Float[Tensor, "token d_model"]:
+        """The residual stream in front of the first block."""
+        embed, pos_embed = embedding(once.ids, self.W_E), embedding(once.positions, self.W_pos)
+        kept.keep_embeddings(embed=embed, pos_embed=pos_embed)
+        return embed.add_(pos_embed)
+
     def _attention(
-        self, layer: DecoderBlock, x: Tensor, once: TokensOnce, slots: Slots, kept: Kept
+        self, layer: DecoderBlock, x: Tensor, once: TokensOnce, slots: Slots, kept: Kept, room: Room
     ) -> Float[Tensor, "token heads"]:
         """What heads bring to every token, in front of W_O."""
         normed = layer.ln1(x)
-        weights = ((layer.W_Q, layer.b_Q), (layer.W_K, layer.b_K), (layer.W_V, layer.b_V))
-        q, k, v = (self._by_head(once.spread(_affine(normed, _joined(W), b))).transpose(1, 2) for W, b in weights)
+        weights = (layer.W_Q, layer.W_K, layer.W_V), (layer.b_Q, layer.b_K, layer.b_V), room.for_attention()
+        q, k, v = (
+            self._by_head(once.spread(_affine(normed, _joined(W), b), out)).transpose(1, 2)
+            for W, b, out in zip(*weights, strict=True)
+        )
         if kept.wanted.sources:
             asked = slots.fill(self._queries(layer, normed.index_select(0, once.reads)))
             pattern = self._pattern(torch.einsum("srhe,shte->srht", asked, k), slots)
             kept.patterns.append(slots.take(pattern))
-            kept.values.append(v.transpose(1, 2))
+            kept.values.append(v.transpose(1, 2).clone())
         z = scaled_dot_product_attention(q, k, v, is_causal=True, scale=1 / self.attn_scale)
         return once.gather(z.transpose(1, 2).flatten(2))
 
@@ -136,11 +145,11 @@ class PlainDecoder:
         kept.keep(i, pre=x, z=z, attn_out=attn_out)
         return attn_out.add_(x)
 
-    def _behind_mlp(self, i: int, layer: DecoderBlock, x: Tensor, kept: Kept) -> Tensor:
+    def _behind_mlp(self, i: int, layer: DecoderBlock, x: Tensor, kept: Kept, room: Room) -> Tensor:
         """The residual stream once neurons, where there are any, have written."""
         if layer.W_in is None or layer.ln2 is None or layer.writes.W_out is None:
             return x
-        neurons = self.act(_affine(layer.ln2(x), layer.W_in, layer.b_in))
+        neurons = self.act(_affine(layer.ln2(x), layer.W_in, layer.b_in, room.for_neurons(len(x))))
         mlp_out = _affine(neurons, layer.writes.W_out, layer.writes.b_out)
         kept.keep(i, mid=x, neurons=neurons, mlp_out=mlp_out)
         return mlp_out.add_(x)
@@ -152,8 +161,13 @@ class PlainDecoder:
         return values.unflatten(-1, (self.shape.n_heads, -1))
 
 
-def _affine(x: Float[Tensor, "n d"], W: Float[Tensor, "d e"], b: Float[Tensor, "e"] | None) -> Float[Tensor, "n e"]:
-    return x @ W if b is None else torch.addmm(b, x, W)
+def _affine(
+    x: Float[Tensor, "n d"],
+    W: Float[Tensor, "d e"],
+    b: Float[Tensor, "e"] | None,
+    out: Float[Tensor, "n e"] | None = None,
+) -> Float[Tensor, "n e"]:
+    return torch.mm(x, W, out=out) if b is None else torch.addmm(b, x, W, out=out)
 
 
 def _joined(W: Float[Tensor, "head d_model d_head"]) -> Float[Tensor, "d_model heads"]:

@@ -29,9 +29,12 @@ class TokensOnce:
     places: Int[Tensor, "token"] | None = None
     of: Int[Tensor, "place"] | None = None
 
-    def spread(self, values: Float[Tensor, "token d"]) -> Float[Tensor, "sequence position d"]:
-        """Values of the tokens at every place that they stand for."""
-        return (values if self.of is None else values.index_select(0, self.of)).unflatten(0, (self.n_sequences, -1))
+    def spread(
+        self, values: Float[Tensor, "token d"], out: Float[Tensor, "place d"] | None = None
+    ) -> Float[Tensor, "sequence position d"]:
+        """Values of the tokens at every place that they stand for, written to `out` if they have to be moved."""
+        moved = values if self.of is None else torch.index_select(values, 0, self.of, out=out)
+        return moved.unflatten(0, (self.n_sequences, -1))
 
     def gather(self, values: Float[Tensor, "sequence position d"]) -> Float[Tensor, "token d"]:
         """Values of all places, one for each of the tokens."""

@@ -35,10 +35,10 @@ class Moments:
     def add(self, values: Float[Tensor, "prompt ..."]) -> None:
         """Another piece, of at least one prompt; all of it or, where memory runs out, nothing."""
         so_far = self._so_far
-        for part in values.split(max(PART // max(values[0].numel(), 1), 1)):
-            part = in_double(part)
+        for part in values.split(_rows_at_once(values)):
+            part = in_double(part, copy=True)
             mean = part.mean(0)
-            here = _Moments(len(part), mean, (part - mean).square_().sum(0))  # var_mean takes several times as long
+            here = _Moments(len(part), mean, part.sub_(mean).square_().sum(0))  # var_mean takes several times as long
             so_far = here if so_far is None else so_far.joined(here)
         self._so_far = so_far
 
@@ -66,11 +66,19 @@ class Moments:
         return (self._so_far.squares / (self.n - 1 if self.n > 1 else float("nan"))).cpu()
 
 
-def sum_in_double(values: Float[Tensor, "*rest part"]) -> Float[Tensor, "*rest"]:
-    """The sum over the last axis in double precision, without a copy in between where the device has it."""
-    return (values.cpu() if values.device.type == "mps" else values).sum(-1, dtype=torch.float64)
+def sum_in_double(values: Float[Tensor, "prompt *rest part"]) -> Float[Tensor, "prompt *rest"]:
+    """The sum over the last axis in double precision, without a copy of all values in it."""
+    values = values.cpu() if values.device.type == "mps" else values
+    sums = values.new_empty(values.shape[:-1], dtype=torch.float64)
+    for part, place in zip(values.split(_rows_at_once(values)), sums.split(_rows_at_once(values)), strict=True):
+        torch.sum(part, -1, dtype=torch.float64, out=place)
+    return sums
 
 
-def in_double(values: Tensor) -> Tensor:
+def in_double(values: Tensor, *, copy: bool = False) -> Tensor:
     """In double precision, on the CPU where the device has none."""
-    return (values.cpu() if values.device.type == "mps" else values).double()
+    return (values.cpu() if values.device.type == "mps" else values).to(torch.float64, copy=copy)
+
+
+def _rows_at_once(values: Float[Tensor, "prompt ..."]) -> int:
+    return max(PART // max(values[0].numel(), 1), 1)
