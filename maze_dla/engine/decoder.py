@@ -80,11 +80,12 @@ class PlainDecoder:
         for i, layer in layers:
             x = self._behind_attention(i, layer, x, self._attention(layer, x, once, slots, kept, room), kept)
             x = self._behind_mlp(i, layer, x, kept, room)
+        del room  # what follows can use its memory
         i, layer = last
         z = self._attention_at_reads(layer, x, once, slots, kept)
-        x = self._behind_attention(i, layer, kept.only_reads_from_here(x), z, kept)
-        final = self._behind_mlp(i, layer, x, kept, room)
-        del room  # logits can be as large
+        x = kept.only_reads_from_here(x)
+        x = self._behind_attention(i, layer, x, z, kept)
+        final = self._behind_mlp(i, layer, x, kept)
         scale = self.final_norm.scale(final)
         logits = _affine(self.final_norm.apply(final, scale), self.W_U, self.b_U)
         return kept.reads(logits, scale, final)
@@ -145,11 +146,12 @@ class PlainDecoder:
         kept.keep(i, pre=x, z=z, attn_out=attn_out)
         return attn_out.add_(x)
 
-    def _behind_mlp(self, i: int, layer: DecoderBlock, x: Tensor, kept: Kept, room: Room) -> Tensor:
+    def _behind_mlp(self, i: int, layer: DecoderBlock, x: Tensor, kept: Kept, room: Room | None = None) -> Tensor:
         """The residual stream once neurons, where there are any, have written."""
         if layer.W_in is None or layer.ln2 is None or layer.writes.W_out is None:
             return x
-        neurons = self.act(_affine(layer.ln2(x), layer.W_in, layer.b_in, room.for_neurons(len(x))))
+        out = None if room is None else room.for_neurons(len(x))
+        neurons = self.act(_affine(layer.ln2(x), layer.W_in, layer.b_in, out))
         mlp_out = _affine(neurons, layer.writes.W_out, layer.writes.b_out)
         kept.keep(i, mid=x, neurons=neurons, mlp_out=mlp_out)
         return mlp_out.add_(x)
