@@ -22,6 +22,7 @@ from maze_dla.errors import InputError, PromptError
 Parts = dict[str, Tensor]
 Measure = Callable[[ReadPlan, Reads], Parts]
 BYTES_ON_CPU, TOKENS_ON_CPU = 6 << 20, (1024, 2048)  # of a layer's largest activations; never fewer, never more tokens
+MOST_THREADS = 4  # threads share the work on a piece: each adds as much to it, up to so many
 MOST_TOKENS = 1 << 20
 SHARE_OF_FREE_MEMORY = 0.5
 
@@ -113,9 +114,9 @@ def piece_size(model: ResidualModel, sequences_at_once: int | None) -> PieceSize
     device = model.W_U.device
     shape = model.shape
     if device.type != "cuda":
-        fewest, most = TOKENS_ON_CPU
+        (fewest, most), threads = TOKENS_ON_CPU, min(torch.get_num_threads(), MOST_THREADS)
         fitting = BYTES_ON_CPU // (model.W_U.element_size() * (shape.d_mlp or shape.d_model))
-        return PieceSize(MOST_TOKENS, min(max(fitting, fewest), most))
+        return PieceSize(MOST_TOKENS, max(min(fitting, most) * threads, fewest))
     free, _ = torch.cuda.mem_get_info(device)
     reusable = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     a_token = 4 * model.W_U.element_size() * (4 * shape.d_model + 2 * (shape.d_mlp or 0))

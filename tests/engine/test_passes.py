@@ -127,9 +127,18 @@ def test_no_piece_waits_for_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sum(waits) == len(batch)
 
 
-@pytest.mark.parametrize(("d_mlp", "tokens"), [(None, 2048), (512, 2048), (1024, 1536), (3072, 1024), (8192, 1024)])
-def test_on_a_cpu_pieces_are_what_its_caches_hold(d_mlp: int | None, tokens: int) -> None:
+@pytest.mark.parametrize(
+    ("d_mlp", "threads", "tokens"),
+    [
+        *((None, 1, 2048), (512, 1, 2048), (1024, 1, 1536), (3072, 1, 1024), (8192, 1, 1024)),
+        *((512, 2, 4096), (512, 16, 8192), (3072, 2, 1024), (3072, 3, 1536)),
+    ],
+)
+def test_on_a_cpu_pieces_are_what_its_caches_hold(
+    d_mlp: int | None, threads: int, tokens: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Few enough for the largest activations of a layer, but never so few that weights would be read too often."""
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     model = reader(shared_model())
     assert isinstance(model, CheckedModel)
     assert piece_size(replace(model, shape=replace(model.shape, d_mlp=d_mlp)), None).tokens == tokens
