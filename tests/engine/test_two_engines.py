@@ -24,6 +24,7 @@ PLAIN: dict[str, Any] = {
     "LN": {},
     "LN, float64": {"dtype": torch.float64},
     "one layer": {"n_layers": 1},
+    "layers that use the room again": {"n_layers": 4, "d_mlp": 120},
     "heads that do not fill the stream": {"n_heads": 5, "d_head": 3},
     "LNPre": {"normalization_type": "LNPre"},
     "RMS": {"normalization_type": "RMS"},
