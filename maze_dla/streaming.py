@@ -56,6 +56,7 @@ def stream(
             if writer is not None:
                 writer.write(result)
             bar.update()
+            del batch, result  # before the next batch is made
     return kept.finished()
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Int
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -73,7 +72,8 @@ def run(
     if sequences_at_once is not None and sequences_at_once < 1:
         raise InputError(f"sequences_at_once is at least 1, got {sequences_at_once}")
     size = piece_size(model, sequences_at_once)
-    queue, order, collected = batch.queue(), [], defaultdict(list)
+    queue = batch.queue()
+    joined: Parts = {}
     with tqdm(total=len(batch), desc=what, unit="prompt", disable=None, delay=2, leave=False) as bar:
         while (plan := queue.take(size.sequences, size.tokens)) is not None:
             try:
@@ -86,11 +86,9 @@ def run(
                 queue.give_back(plan)
                 size = size.halved(plan)
                 continue
-            order.append(plan.prompts)
-            for name, values in piece.items():
-                collected[name].append(values)
+            _put(piece, plan.prompts, joined, len(batch))
             bar.update(len(plan.prompts))
-    return {name: _in_batch_order(order, collected.pop(name), len(batch)) for name in list(collected)}
+    return {name: values.cpu() for name, values in joined.items()}
 
 
 @dataclass(frozen=True)
@@ -123,18 +121,16 @@ def piece_size(model: ResidualModel, sequences_at_once: int | None) -> PieceSize
     return PieceSize(MOST_TOKENS, max(int(SHARE_OF_FREE_MEMORY * (free + reusable)) // a_token, shape.n_ctx))
 
 
-def _in_batch_order(plans: list[Tensor], pieces: list[Tensor], n: int) -> Tensor:
-    """Pieces put together again, row i belonging to prompt i, on the CPU; each is let go when it is in its place.
+def _put(piece: Parts, prompts: Int[Tensor, "some"], joined: Parts, n: int) -> None:
+    """A piece in its place among all `n` prompts, where it is: whatever is kept of it would lie between large arrays.
 
-    A piece whose last axis, that of positions, is shorter than another's is filled up with zeros.
+    The first piece has the longest sequences; a later one has zeros at the positions that it lacks.
     """
-    widths = {piece.shape[1:] for piece in pieces}
-    shape = max(widths, key=lambda s: s[-1:]) if len(widths) > 1 else pieces[0].shape[1:]
-    joined = torch.zeros(n, *shape, dtype=pieces[0].dtype)
-    for prompts in plans:
-        piece = pieces.pop(0).cpu()
-        joined[(prompts, ..., slice(piece.shape[-1])) if len(shape) else prompts] = piece
-    return joined
+    for name, values in piece.items():
+        if name not in joined:
+            joined[name] = values.new_zeros(n, *values.shape[1:])
+        wide = joined[name] if values.dim() == 1 else joined[name][..., : values.shape[-1]]
+        wide.index_copy_(0, sent(prompts, values.device), values)
 
 
 def hits(reads: Reads, batch: PromptBatch, plan: ReadPlan) -> Bool[Tensor, "prompt"]:
