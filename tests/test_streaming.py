@@ -203,12 +203,11 @@ def test_shards_of_a_model_in_half_precision(tmp_path: Path) -> None:
 def test_batches_are_made_when_they_are_due_and_let_go() -> None:
     made: list[Any] = []
 
-    def batches() -> Any:
-        for part in PARTS:
-            assert sum(ref() is not None for ref in made) <= 1  # the one before, until this one takes its place
-            batch = whole().select(part)
-            made.append(weakref.ref(batch))
-            yield batch
+    def due(part: Any) -> PromptBatch:
+        assert not any(ref() is not None for ref in made)  # the one before is gone
+        batch = whole().select(part)
+        made.append(weakref.ref(batch))
+        return batch
 
-    dla.stream(lambda batch: dla.logit_lens(shared_model(), batch, dla.logit(batch)), batches())
+    dla.stream(lambda batch: dla.logit_lens(shared_model(), batch, dla.logit(batch)), map(due, PARTS))
     assert len(made) == len(PARTS)

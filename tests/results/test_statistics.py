@@ -9,6 +9,7 @@ import pytest
 import torch
 from scipy import stats
 
+from maze_dla.results.moments import PART, sum_in_double
 from maze_dla.results.statistics import Proportion, summarize, summary_from_moments
 
 
@@ -30,6 +31,12 @@ def test_summary(n: int, dtype: torch.dtype) -> None:
     assert summary.n == n
     normal = stats.norm.interval(0.95, loc=mean, scale=error)[0]
     assert not np.allclose(summary.low.numpy(), normal, rtol=1e-6)  # Student's t, not the normal distribution
+
+
+@pytest.mark.parametrize("n", [1, 3, PART // 2])
+def test_sums_in_double_keep_what_single_precision_loses(n: int) -> None:
+    values = torch.tensor([1e8, 1.0, -1e8, 2.0]).repeat(n, 2, 1)
+    assert torch.equal(sum_in_double(values), torch.full((n, 2), 3.0, dtype=torch.float64))
 
 
 def test_summary_by_hand() -> None:
