@@ -1,9 +1,10 @@
 """The methods of the engine for any model that an adapter can see.
 
-`attribute`, `logit_lens` and `token_lens` take a TransformerLens model or the engine's own view of one. Arguments,
-results and errors are those of the engine's functions of the same names, and one argument more: `engine="auto"` runs
-plain pre-norm decoders (the maze models, GPT-2) by a forward pass of the engine's own, which is compared with the
-model's logits at the start of every run; `engine="hooked"` always runs the model itself. Both give the same numbers.
+`attribute`, `logit_lens` and `token_lens` take a `MazeModel`, a TransformerLens model or the engine's own view of one.
+Arguments, results and errors are those of the engine's functions of the same names, and one argument more:
+`engine="auto"` runs plain pre-norm decoders (the maze models, GPT-2) by a forward pass of the engine's own, which is
+compared with the model's logits at the start of every run; `engine="hooked"` always runs the model itself. Both give
+the same numbers. A model is run in eval mode, for one run at a time, and is left as it was found.
 """
 
 from __future__ import annotations
@@ -13,9 +14,12 @@ from functools import wraps
 from inspect import Parameter, signature
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from maze_dla.adapters.transformer_lens import reader
+from maze_dla.adapters.mazes.model import MazeModel
+from maze_dla.adapters.transformer_lens import TransformerLensModel, reader
+from maze_dla.adapters.transformer_lens.exclusive import exclusive
 from maze_dla.engine import attribution, lens
 from maze_dla.engine import token_lens as tokens
+from maze_dla.torch_defaults import torch_defaults
 
 if TYPE_CHECKING:
     from maze_dla.adapters.transformer_lens.engines import Engine
@@ -31,7 +35,9 @@ def _of_any_model(method: Callable[..., Result]) -> Callable[..., Result]:
 
     @wraps(method)
     def of_any_model(model: Any, *arguments: Any, engine: Engine = "auto", **options: Any) -> Result:
-        return method(reader(model, engine), *arguments, **options)
+        model = model.model if isinstance(model, MazeModel) else model
+        with torch_defaults(), exclusive(model.model if isinstance(model, TransformerLensModel) else model):
+            return method(reader(model, engine), *arguments, **options)
 
     shown = signature(method)
     choice = Parameter("engine", Parameter.KEYWORD_ONLY, default="auto", annotation="Engine")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-BELOW_ENGINE = {"errors", "results"}
+BELOW_ENGINE = {"errors", "results", "torch_defaults"}
 FOR_ADAPTERS = {*BELOW_ENGINE, "container", "engine"}
 ADAPTERS = {"adapters", "adapters.transformer_lens", "adapters.mazes", "adapters.ioi"}
 FOR_ANALYSIS = {*FOR_ADAPTERS, *ADAPTERS, "plots", "baselines"}
@@ -20,8 +20,9 @@ EVERYTHING = {*FOR_ANALYSIS, "analysis", "streaming", "report", "sweep", "bench"
 # from bottom to top: each part of the house, and what it may import beside itself
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
+    "torch_defaults": set(),
     "container": {"errors"},
-    "results": {"errors", "container"},
+    "results": {"errors", "container", "torch_defaults"},
     "engine": BELOW_ENGINE,
     "adapters": set(),
     "adapters.transformer_lens": FOR_ADAPTERS,

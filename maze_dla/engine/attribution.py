@@ -13,12 +13,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from maze_dla.engine.completeness import check_sums
+from maze_dla.engine.completeness import ROUNDING_OF_LOGITS, check_sums
 from maze_dla.engine.devices import sent
 from maze_dla.engine.directions import pull_back
 from maze_dla.engine.metrics import LinearMetric
 from maze_dla.engine.model import Reads, ResidualModel, Wanted
 from maze_dla.engine.passes import Parts, check_fit, describe, hits, run
+from maze_dla.engine.precision import at_least_single
 from maze_dla.engine.prompts import PromptBatch
 from maze_dla.engine.queue import ReadPlan
 from maze_dla.errors import InputError
@@ -74,7 +75,7 @@ def attribute(
         if sources and plan.kinds is not None:
             parts["sources_by_kind"] = _by_kind(parts["sources"], plan.kinds[plan.rows], len(batch.kinds))
         parts["correct"] = hits(reads, batch, plan)
-        kept = {name: values for name, values in parts.items() if name in keep} | _totals(parts)
+        kept = {name: values for name, values in parts.items() if name in {*keep, LOGIT_SIZE}} | _totals(parts)
         if neurons and "neurons" in parts:
             moments.add(parts["neurons"])  # the last step: a piece that memory cut short counts once
         return kept
@@ -119,7 +120,7 @@ def _contributions(model: ResidualModel, reads: Reads, plan: ReadPlan, metric: L
     parts = defaultdict(list)
     neurons = direction.new_empty(len(direction), len(reads.neurons), model.shape.d_mlp or 0)
     for i, block in enumerate(model.blocks):
-        through_W_O = torch.einsum("hed,pd->phe", block.W_O, direction)
+        through_W_O = torch.einsum("hed,pd->phe", at_least_single(block.W_O), direction)
         parts["heads"].append((reads.z[i] * through_W_O).sum(-1))
         parts["attn_bias"].append(_along(direction, block.b_O))
         layers.append((reads.attn_out[i] * direction).sum(-1))
@@ -128,11 +129,12 @@ def _contributions(model: ResidualModel, reads: Reads, plan: ReadPlan, metric: L
         parts["mlp_bias"].append(_along(direction, block.b_out))
         if block.W_out is not None:
             layers.append((reads.mlp_out[i] * direction).sum(-1))
-            torch.mul(reads.neurons[i], direction @ block.W_out.T, out=neurons[:, i])
+            torch.mul(reads.neurons[i], direction @ at_least_single(block.W_out).T, out=neurons[:, i])
     none = direction.new_zeros(len(direction), 0)
     empty = {"heads": none[..., None], "attn_bias": none, "mlp_bias": none}
     return {
         "metric": metric(reads.logits),
+        LOGIT_SIZE: metric.size(reads.logits),
         "constant": constant,
         "final_scale": reads.final_scale,
         "layers": torch.stack(layers, 1),
@@ -172,10 +174,11 @@ def _by_kind(
 
 
 def _along(direction: Float[Tensor, "prompt d_model"], bias: Float[Tensor, "d_model"] | None) -> Tensor:
-    return direction.new_zeros(len(direction)) if bias is None else direction @ bias
+    return direction.new_zeros(len(direction)) if bias is None else direction @ at_least_single(bias)
 
 
 TOTAL = "total of "
+LOGIT_SIZE = "size of the logits"
 
 
 def _totals(parts: Parts) -> Parts:
@@ -187,7 +190,8 @@ def _check(parts: Parts, dtype: torch.dtype, labels: list[str]) -> Float[Tensor,
     """The gap of each prompt, once every sum has been checked."""
     everything = torch.cat([parts["layers"], parts["constant"][:, None]], 1)
     size = everything.abs().amax(1).maximum(parts["metric"].abs())
-    gap = check_sums(parts["metric"], everything, size, dtype, "metric = contributions + constant")
+    of_logits = size.maximum(ROUNDING_OF_LOGITS * parts[LOGIT_SIZE])
+    gap = check_sums(parts["metric"], everything, of_logits, dtype, "metric = contributions + constant")
     wholes = {
         "heads": ("attention layer = heads + b_O", _written(parts, labels, "attn_out"), "attn_bias"),
         "neurons": ("MLP = neurons + b_out", _written(parts, labels, "mlp_out"), "mlp_bias"),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from maze_dla.engine.completeness import check_sums
+from maze_dla.engine.completeness import ROUNDING_OF_LOGITS, check_sums
 from maze_dla.engine.directions import pull_back
 from maze_dla.engine.metrics import LinearMetric
 from maze_dla.engine.model import Reads, ResidualModel, Wanted
@@ -52,12 +52,16 @@ def logit_lens(
         labels[:] = reads.depths
         depths = scaled_depths(model, reads, scale)
         values = torch.stack([(x * direction).sum(-1) / s + constant for x, s in depths], 1)
-        return {"metric": part(reads.logits), "correct": hits(reads, batch, plan), "values": values}
+        parts = {"metric": part(reads.logits), "correct": hits(reads, batch, plan), "values": values}
+        parts["logit_size"] = part.size(reads.logits)
+        return parts | (compared_norms(model, depths) if scale == "own" else {})
 
     wanted = Wanted(depths=True)
     parts = run(model, batch, wanted, measure, what="logit lens", sequences_at_once=sequences_at_once)
     size = parts["values"].abs().amax(1).maximum(parts["metric"].abs())
+    size = size.maximum(ROUNDING_OF_LOGITS * parts.pop("logit_size"))
     check_sums(parts["metric"], parts["values"][:, -1:], size, model.precision, "metric = the last depth")
+    check_norms(parts, model.precision)
     described = describe(model, batch, metric)
     return LensResult(**described, labels=tuple(labels), scale=scale, **parts)  # pyright: ignore[reportArgumentType]
 
@@ -69,6 +73,34 @@ def scaled_depths(model: ResidualModel, reads: Reads, scale: Scale) -> list[tupl
         return [(x, reads.final_scale) for x in residuals]
     # the last depth is read at the scale that the model recorded, which is its own
     return [(x, model.final_norm.scale(x)) for x in residuals[:-1]] + [(residuals[-1], reads.final_scale)]
+
+
+def compared_norms(model: ResidualModel, depths: list[tuple[Tensor, Tensor]]) -> Parts:
+    """Where depths that are read at their own scale are furthest from what the model's own final norm makes of them.
+
+    "norm" is the model's number there, "our_norm" the one that is read, "norm_size" the largest by size; empty where
+    the model has no norm to ask.
+    """
+    own_norm = getattr(model, "own_norm", None)
+    normed = None if own_norm is None else own_norm(torch.stack([x for x, _ in depths], 1))
+    if normed is None:
+        return {}
+    ours = torch.stack([model.final_norm.apply(x, s) for x, s in depths], 1).flatten(1)
+    normed = normed.flatten(1).to(ours)
+    worst = (ours - normed).abs().nan_to_num(nan=torch.inf).argmax(1, keepdim=True)
+    found = {"norm": normed.gather(1, worst)[:, 0], "our_norm": ours.gather(1, worst)[:, 0]}
+    return {**found, "norm_size": normed.abs().amax(1)}
+
+
+def check_norms(parts: Parts, dtype: torch.dtype) -> None:
+    """Take the numbers of `compared_norms` out again, once they are known to agree.
+
+    Raises:
+        CompletenessError: a depth that the model's own final norm reads otherwise.
+    """
+    if "norm" in parts:
+        norm, ours, size = (parts.pop(name) for name in ("norm", "our_norm", "norm_size"))
+        check_sums(norm, ours[:, None], size, dtype, "the model's own final norm = the norm at each depth's own scale")
 
 
 def check_scale(scale: str) -> None:

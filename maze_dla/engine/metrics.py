@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from maze_dla.engine.devices import sent
+from maze_dla.engine.precision import at_least_single
 from maze_dla.engine.prompts import PromptBatch, chosen_prompts
 from maze_dla.errors import InputError
 
@@ -56,14 +57,23 @@ class LinearMetric:
         chosen = (logits.gather(1, here.ids) * here.weights).sum(1)
         return chosen + here.shares * (logits @ here.background) if self.has_background else chosen
 
+    def size(self, logits: Float[Tensor, "prompt vocab"]) -> Float[Tensor, "prompt"]:
+        """How large the logits are that the metric adds and subtracts, in logits: sum over v of |c[v] * logit[v]|."""
+        here, size = self.to(logits), logits.abs()
+        chosen = (size.gather(1, here.ids) * here.weights.abs()).sum(1)
+        return chosen + here.shares.abs() * (size @ here.background.abs()) if self.has_background else chosen
+
     def direction(self, unembedding: Float[Tensor, "d_model vocab"]) -> Float[Tensor, "prompt d_model"]:
         """W_U c: the direction in the residual stream, behind the final norm, that the metric reads."""
-        here = self.to(unembedding)
-        own = torch.einsum("pk,pkd->pd", here.weights, unembedding.T[here.ids])
-        return own + here.shares[:, None] * (unembedding @ here.background) if self.has_background else own
+        here = self.to(at_least_single(unembedding[:, :0]))
+        own = torch.einsum("pk,pkd->pd", here.weights, at_least_single(unembedding.T[here.ids]))
+        if not self.has_background:
+            return own
+        return own + here.shares[:, None] * (at_least_single(unembedding) @ here.background)
 
     def constant(self, bias: Float[Tensor, "vocab"]) -> Float[Tensor, "prompt"]:
         """b_U . c: what the unembedding's bias adds to the metric, in logits."""
+        bias = at_least_single(bias)
         here = self.to(bias)
         own = (here.weights * bias[here.ids]).sum(1)
         return own + here.shares * (bias @ here.background) if self.has_background else own

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
+
+from maze_dla.engine.precision import at_least_single
 
 
 @dataclass(frozen=True)
@@ -45,10 +47,11 @@ class Norm:
 
     def constant(self, direction: Float[Tensor, "prompt d_model"]) -> Float[Tensor, "prompt"]:
         """What the norm's bias adds along a direction behind it."""
-        return direction.new_zeros(len(direction)) if self.bias is None else direction @ self.bias
+        return direction.new_zeros(len(direction)) if self.bias is None else direction @ at_least_single(self.bias)
 
     def scale(self, residual: Float[Tensor, "... d_model"]) -> Float[Tensor, "..."]:
-        """The scale that a residual has of its own: what the norm divides by."""
+        """The scale that a residual has of its own: what the norm divides by; in float32 for half precision."""
+        residual = at_least_single(residual)  # squares of more than 256 are infinite in float16
         if self.kind == "none":
             return torch.ones_like(residual[..., 0])
         if self.kind == "layer":
@@ -58,7 +61,8 @@ class Norm:
     def apply(
         self, residual: Float[Tensor, "... d_model"], scale: Float[Tensor, "..."]
     ) -> Float[Tensor, "... d_model"]:
-        """The norm at a frozen scale."""
+        """The norm at a frozen scale; in float32 for half precision."""
+        residual = at_least_single(residual)
         if self.kind == "layer":
             residual = residual - residual.mean(-1, keepdim=True)
         normed = residual / scale[..., None]
@@ -110,6 +114,18 @@ class Reads:
     values: list[Float[Tensor, "sequence position head d_head"]]
     patterns: list[Float[Tensor, "prompt head position"]]
     depths: dict[str, Float[Tensor, "prompt d_model"]]
+
+    def at_least_single(self) -> Reads:
+        """The same numbers, half precision as float32: what is computed from them then has no further rounding."""
+        return Reads(**{field.name: _each_at_least_single(getattr(self, field.name)) for field in fields(self)})
+
+
+def _each_at_least_single(held: Any) -> Any:
+    if isinstance(held, Tensor):
+        return at_least_single(held)
+    if isinstance(held, dict):
+        return {name: at_least_single(values) for name, values in held.items()}
+    return [at_least_single(values) for values in held]
 
 
 def soft_capped(logits: Float[Tensor, "... vocab"], cap: float | None) -> Float[Tensor, "... vocab"]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
@@ -39,6 +39,7 @@ def check_fit(model: ResidualModel, batch: PromptBatch, metric: LinearMetric | N
         raise InputError(f"expected a LinearMetric, such as correct_vs_other(batch), got {type(metric).__name__}")
     if batch.d_vocab != model.shape.d_vocab:
         raise InputError(f"the batch has a vocabulary of {batch.d_vocab} tokens, the model of {model.shape.d_vocab}")
+    _check_vocabulary(getattr(model, "vocabulary", None), batch)
     if metric is not None and len(metric) != len(batch):
         raise InputError(f"the metric was made for {len(metric)} prompts, the batch has {len(batch)}")
     if metric is not None and metric.targets is not None and not torch.equal(metric.targets, batch.targets):
@@ -49,6 +50,21 @@ def check_fit(model: ResidualModel, batch: PromptBatch, metric: LinearMetric | N
         i = int(batch.lengths.argmax())
         raise PromptError(
             f"prompt {i} has {int(batch.lengths[i])} tokens, the model's context holds {model.shape.n_ctx}"
+        )
+
+
+def _check_vocabulary(known: Sequence[str] | None, batch: PromptBatch) -> None:
+    """Refuse a batch whose tokens have other names than the model's, where both are known."""
+    named = batch.vocabulary
+    if known is None or named is None or named is known:
+        return
+    used = torch.cat([batch.sequences.flatten(), batch.targets]).unique().tolist()
+    whole = range(batch.d_vocab) if isinstance(known, tuple) and isinstance(named, tuple) else used
+    differing = next((i for i in whole if 0 <= i < batch.d_vocab and known[i] != named[i]), None)
+    if differing is not None:
+        raise InputError(
+            f"the batch was made with another vocabulary: its token {differing} is {named[differing]!r}, the model's "
+            f"is {known[differing]!r}"
         )
 
 
@@ -79,7 +95,7 @@ def run(
             try:
                 with torch.no_grad():
                     tokens = plan.tokens[:, : model.shape.n_ctx]
-                    piece = measure(plan, model.read(tokens, plan.rows, plan.positions, wanted))
+                    piece = measure(plan, model.read(tokens, plan.rows, plan.positions, wanted).at_least_single())
             except torch.cuda.OutOfMemoryError:
                 if len(plan.tokens) == 1:
                     raise
@@ -157,5 +173,5 @@ def describe(model: ResidualModel, batch: PromptBatch, metric: LinearMetric) -> 
     return {
         "prompt_tokens": batch.labels,
         "targets": tuple(batch.token_name(t) for t in batch.targets.tolist()),
-        "info": {**model.info, **batch.info, **facts},
+        "info": {**batch.info, **model.info, **facts},
     }

@@ -14,10 +14,11 @@ from torch import Tensor
 
 from maze_dla.engine.completeness import check_sums
 from maze_dla.engine.devices import sent
-from maze_dla.engine.lens import check_scale, scaled_depths
+from maze_dla.engine.lens import check_norms, check_scale, compared_norms, scaled_depths
 from maze_dla.engine.metrics import logit
 from maze_dla.engine.model import Reads, ResidualModel, Wanted, soft_capped
 from maze_dla.engine.passes import Parts, check_fit, describe, hits, run
+from maze_dla.engine.precision import at_least_single
 from maze_dla.engine.prompts import PromptBatch
 from maze_dla.engine.queue import ReadPlan
 from maze_dla.errors import InputError
@@ -72,6 +73,7 @@ def token_lens(
     joined = run(model, everywhere, wanted, measure, what="token lens", sequences_at_once=sequences_at_once)
     own, last, size = (joined.pop(name) for name in ("own", "last", "size"))
     check_sums(own, last[:, None], size, model.precision, "the model's logits = the last depth")
+    check_norms(joined, model.precision)
     if positions == "all":
         joined = {name: _by_prompt(values, batch, name) for name, values in joined.items()}
     names = {int(t): batch.token_name(int(t)) for t in joined["top_ids"].unique() if t >= 0}
@@ -96,8 +98,9 @@ def _read_tokens(
     final = soft_capped(reads.logits, model.logit_cap).log_softmax(-1)
     rows = defaultdict(list)
     logits = reads.logits
-    for residual, at_scale in scaled_depths(model, reads, scale):
-        logits = model.final_norm.apply(residual, at_scale) @ model.W_U
+    depths = scaled_depths(model, reads, scale)
+    for residual, at_scale in depths:
+        logits = at_least_single(model.final_norm.apply(residual, at_scale).to(model.W_U.dtype) @ model.W_U)
         logits = logits if model.b_U is None else logits + model.b_U
         log_probs = soft_capped(logits, model.logit_cap).log_softmax(-1)
         top = log_probs.topk(k, dim=-1)
@@ -106,7 +109,8 @@ def _read_tokens(
         rows["target_rank"].append((logits > logits.gather(-1, targets[:, None])).sum(-1))
         rows["entropy"].append(_expected(log_probs, -log_probs))
         rows["kl"].append(_expected(final, final - log_probs).clamp_min(0))
-    return {name: torch.stack(values, 1) for name, values in rows.items()} | _furthest(reads.logits, logits)
+    parts = {name: torch.stack(values, 1) for name, values in rows.items()} | _furthest(reads.logits, logits)
+    return parts | (compared_norms(model, depths) if scale == "own" else {})
 
 
 def _furthest(own: Float[Tensor, "prompt vocab"], last: Float[Tensor, "prompt vocab"]) -> Parts:

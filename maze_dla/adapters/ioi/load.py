@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,9 @@ from maze_dla.adapters.ioi.sources import BUNDLED, GPT2_SMALL, TOKENIZER_FILES, 
 from maze_dla.adapters.ioi.weights import read_folder, read_weights, weight_files
 from maze_dla.adapters.transformer_lens.build import check_placement
 from maze_dla.adapters.transformer_lens.hugging_face import from_hugging_face
+from maze_dla.adapters.transformer_lens.identity import set_provenance
 from maze_dla.errors import CheckpointError, ModelError
+from maze_dla.torch_defaults import torch_defaults
 
 LARGEST_DIFFERENCE = 1e-2  # logits, between Hugging Face's model on the CPU and what is returned
 SELF_CHECK_TOKENS = 12
@@ -28,6 +29,7 @@ GPT2_SIZES = {  # layers and width of each name
 }
 
 
+@torch_defaults()
 def load_gpt2(
     source: str | Path | None = None,
     device: str | torch.device | None = None,
@@ -63,7 +65,7 @@ def load_gpt2(
         state = read_folder(found.path) if found.is_folder else read_weights(found.path)
         config = config_of_shapes(state, found.path) if config_folder is None else read_config(config_folder)
         tokenizer = _tokenizer(config_folder or _folder_of_gpt2(config))
-        provenance = {"checkpoint": _file_name(found), "sha256": _sha256(found)}
+        file_name = _file_name(found)
     except OSError as problem:
         raise CheckpointError(f"{found.path}: cannot be read ({problem.strerror or problem})") from problem
     with torch.random.fork_rng(devices=[]):  # the first weights are random, and at once replaced
@@ -74,8 +76,9 @@ def load_gpt2(
     if device is not None:
         model = model.to(device)
         check_logits(model, expected, "this device cannot be trusted with it, load the model on another")
-    model.provenance = provenance  # for results to carry
-    return model if dtype is None else model.to(dtype)
+    model = model if dtype is None else model.to(dtype)
+    set_provenance(model, model.cfg.model_name, file_name)
+    return model
 
 
 def _taken_over(model: Any, tokenizer: Any, name: str, found: GPT2Source) -> Any:
@@ -139,16 +142,6 @@ def _config_folder(found: GPT2Source, architecture: str | Path | None) -> Path |
 def _file_name(found: GPT2Source) -> str:
     file = _files(found)[0]
     return file.name if found.path == BUNDLED else f"{file.parent.name}/{file.name}"
-
-
-def _sha256(found: GPT2Source) -> str:
-    """The hash of the weights' file, or of all shards one after the other."""
-    digest = hashlib.sha256()
-    for file in _files(found):
-        with file.open("rb") as content:
-            while piece := content.read(1 << 22):
-                digest.update(piece)
-    return digest.hexdigest()
 
 
 def _files(found: GPT2Source) -> list[Path]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +30,6 @@ class MazeCheckpoint:
     vocabulary: MazeVocabulary
     dataset_config: dict[str, Any]
     name: str
-    sha256: str
 
 
 def read_checkpoint(path: str | Path) -> MazeCheckpoint:
@@ -54,9 +52,7 @@ def read_checkpoint(path: str | Path) -> MazeCheckpoint:
         raise CheckpointError(
             f"{file}: the vocabulary has {len(vocabulary.tokens)} tokens, embed.W_E has {spec.d_vocab} rows"
         )
-    return MazeCheckpoint(
-        spec, state, vocabulary, dataset_config, spec.name, hashlib.sha256(file.read_bytes()).hexdigest()
-    )
+    return MazeCheckpoint(spec, state, vocabulary, dataset_config, spec.name)
 
 
 def _section(config: Mapping[str, Any], name: str, file: Path) -> dict[str, Any]:

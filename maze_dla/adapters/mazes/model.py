@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import operator
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,9 @@ from maze_dla.adapters.mazes.prompts import MazePromptBatch, Padding
 from maze_dla.adapters.mazes.tasks import Task, Tasks, find_tasks
 from maze_dla.adapters.mazes.vocabulary import MazeVocabulary
 from maze_dla.adapters.transformer_lens.build import build_decoder
+from maze_dla.adapters.transformer_lens.identity import identity, set_provenance
 from maze_dla.errors import CheckpointError, InputError
+from maze_dla.torch_defaults import torch_defaults
 
 LARGEST_SEED = 2**32 - 1
 BUNDLED = Path(__file__).parent / "bundled" / "hallway-5x5.zanj"
@@ -36,13 +38,18 @@ class MazeModel:
     vocabulary: MazeVocabulary
     dataset_config: Mapping[str, Any]
     prepend_bos: bool = True
-    info: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def info(self) -> Mapping[str, Any]:
+        """The model's name, its checkpoint, and the hash of its weights as they are now."""
+        return identity(self.model)
 
     @property
     def grid_n(self) -> int:
         """Rows and columns of the lattice that the model was trained on."""
         return int(self.dataset_config["grid_n"])
 
+    @torch_defaults()
     def prompts(
         self,
         mazes: Any = None,
@@ -120,6 +127,7 @@ class MazeModel:
 
         return PromptBatches(make, source.n_mazes, at_once, seed)
 
+    @torch_defaults()
     def _batch(
         self,
         source: MazeSource,
@@ -139,7 +147,7 @@ class MazeModel:
             prepend_bos=self.prepend_bos if prepend_bos is None else prepend_bos,
             padding=padding,
             seed=seed,
-            info={**self.info, "task": ", ".join(tasks), "seed": seed, "mazes": source.origin(seed)},
+            info={"task": ", ".join(tasks), "seed": seed, "mazes": source.origin(seed)},
         )
 
     def __repr__(self) -> str:
@@ -189,6 +197,7 @@ def _whole(name: str, value: Any, least: int, largest: float = float("inf")) -> 
     return number
 
 
+@torch_defaults()
 def load_maze_model(
     source: Any = None,
     *,
@@ -223,8 +232,8 @@ def _from_checkpoint(
     checkpoint: MazeCheckpoint, file_name: str, prepend_bos: bool, device: Any, dtype: torch.dtype | None
 ) -> MazeModel:
     model = build_decoder(checkpoint.spec, checkpoint.state, device, dtype)
-    info = {"model": checkpoint.name, "checkpoint": file_name, "sha256": checkpoint.sha256}
-    return MazeModel(model, checkpoint.vocabulary, checkpoint.dataset_config, prepend_bos, info)
+    set_provenance(model, checkpoint.name, file_name, checkpoint.vocabulary.tokens)
+    return MazeModel(model, checkpoint.vocabulary, checkpoint.dataset_config, prepend_bos)
 
 
 def _from_memory(source: Any, prepend_bos: bool) -> MazeModel:
@@ -237,5 +246,5 @@ def _from_memory(source: Any, prepend_bos: bool) -> MazeModel:
         raise CheckpointError(
             f"{config.name}: the vocabulary has {len(vocabulary.tokens)} tokens, W_E has {source.W_E.shape[0]} rows"
         )
-    info = {"model": config.name, "checkpoint": "in memory"}
-    return MazeModel(source, vocabulary, config.dataset_cfg.serialize(), prepend_bos, info)
+    set_provenance(source, config.name, "in memory", vocabulary.tokens)
+    return MazeModel(source, vocabulary, config.dataset_cfg.serialize(), prepend_bos)

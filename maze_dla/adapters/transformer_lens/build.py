@@ -57,10 +57,12 @@ def check_placement(device: Any, dtype: Any) -> None:
     if device is None:
         return
     try:
-        torch.empty(1, device=device)
+        has_numbers = torch.empty(1, device=device).device.type != "meta"
     except (RuntimeError, AssertionError, TypeError) as problem:
         reason = str(problem).splitlines()[0]
         raise InputError(f"device {device!r} cannot be used here ({reason})") from problem
+    if not has_numbers:
+        raise InputError(f"device {device!r} holds shapes and no numbers, so nothing can be computed on it")
 
 
 def _newest_class(spec: DecoderSpec, state: dict[str, Tensor]) -> Any:

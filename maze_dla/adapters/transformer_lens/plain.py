@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from maze_dla.adapters.transformer_lens.architecture import is_pre_norm_decoder
 from maze_dla.adapters.transformer_lens.view import TransformerLensModel, norm_of, parameter
 from maze_dla.engine.decoder import DecoderBlock, PlainDecoder
 
@@ -23,11 +24,6 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu_pytorch_tanh": _gelu_tanh,
     "silu": partial(functional.silu, inplace=True),
 }
-# what a plain decoder has nothing of, by the names of TransformerLens's config
-NOT_PLAIN = (
-    *("parallel_attn_mlp", "gated_mlp", "use_local_attn", "scale_attn_by_inverse_layer_idx", "post_embedding_ln"),
-    *("num_experts", "use_qk_norm", "final_rms", "clip_qkv", "use_logn_attn", "use_attention_sinks"),
-)
 
 
 def plain_decoder(view: TransformerLensModel) -> PlainDecoder | None:
@@ -65,10 +61,8 @@ def _is_plain(view: TransformerLensModel) -> bool:
         not any(getattr(point, "fwd_hooks", None) for point in model.hook_dict.values())
         and not any(_meddled_with(part) for part in model.modules())
         and view.W_U.dtype in (torch.float32, torch.float64)
-        and cfg.positional_embedding_type == "standard"
+        and is_pre_norm_decoder(cfg)
         and (view.shape.d_mlp is None or cfg.act_fn in ACTIVATIONS)
-        and not any(getattr(cfg, name, None) for name in NOT_PLAIN)
-        and getattr(cfg, "n_key_value_heads", None) in (None, cfg.n_heads)
         and float(getattr(cfg, "attn_scores_soft_cap", None) or 0) <= 0
     )
 

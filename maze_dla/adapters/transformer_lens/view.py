@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
+from maze_dla.adapters.transformer_lens.identity import identity, vocabulary_of
 from maze_dla.engine.model import BlockWeights, ModelShape, Norm, Reads, ResidualModel, Wanted, soft_capped
+from maze_dla.engine.precision import at_least_single
 from maze_dla.errors import ModelError
 
 Hook = tuple[str, Callable[..., Any]]
@@ -62,7 +64,7 @@ class TransformerLensModel:
             cfg.n_layers, cfg.n_heads, cfg.d_model, cfg.d_head, d_mlp, W_U.shape[1], cfg.n_ctx
         )  # fmt: skip
         norm = _final_norm(model)
-        info = {"model": getattr(cfg, "model_name", None) or "unnamed", **getattr(model, "provenance", {})}
+        info = identity(model)
         if getattr(cfg, "parallel_attn_mlp", False):
             info["parallel_attn_mlp"] = True  # no depth lies between a layer's attention and its MLP
         if getattr(model, "compatibility_mode", False):
@@ -72,6 +74,11 @@ class TransformerLensModel:
             info["logits"] = f"before the soft cap of {cap:g}"
         precision = _precision(model, norm, W_U)
         return cls(model, shape, precision, norm, blocks, W_U, b_U, cap if cap > 0 else None, info)
+
+    @property
+    def vocabulary(self) -> Sequence[str] | None:
+        """Its tokens by id, where they are known."""
+        return vocabulary_of(self.model)
 
     def read(
         self,
@@ -110,7 +117,7 @@ class TransformerLensModel:
             logits = self._before_the_cap(logits, final, scale)
         return Reads(
             logits=logits,
-            final_scale=scale.to(final.dtype),  # some norms answer in float32 inside a half-precision model
+            final_scale=scale.to(at_least_single(final).dtype),  # some norms answer in float32 inside a float64 model
             embeddings=_written_by_embeddings({k: caught[v] for k, v in embeddings.items() if v in caught}, caught),
             attn_out=each("hook_attn_out"),
             mlp_out=each("hook_mlp_out"),
@@ -121,13 +128,19 @@ class TransformerLensModel:
             depths=depths,
         )
 
+    def own_norm(self, residual: Float[Tensor, "prompt depth d_model"]) -> Float[Tensor, "prompt depth d_model"] | None:
+        """What the model's own final norm makes of residuals; None where it has none."""
+        if self.final_norm.kind == "none":
+            return None
+        return self.model.ln_final(residual.to(self.W_U.dtype))
+
     def _before_the_cap(self, capped: Tensor, final: Tensor, scale: Tensor) -> Tensor:
         """The logits in front of the soft cap, which are linear where those behind it are not.
 
         Raises:
             ModelError: capped, they are not the model's own.
         """
-        logits = self.final_norm.apply(final, scale) @ self.W_U
+        logits = self.final_norm.apply(final, scale).to(self.W_U.dtype) @ self.W_U
         logits = logits if self.b_U is None else logits + self.b_U
         if not torch.allclose(soft_capped(logits, self.logit_cap), capped, rtol=1e-3, atol=1e-3):
             raise ModelError(

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from maze_dla.adapters.ioi import load
 from maze_dla.adapters.ioi.load import load_gpt2
+from maze_dla.adapters.transformer_lens.identity import identity, weights_hash
 from maze_dla.errors import CheckpointError, InputError, ModelError
 
 from .conftest import random_gpt2, write_folder
@@ -45,11 +46,9 @@ def test_a_folder(small_folder: Path) -> None:
 
 
 def test_it_carries_what_results_should_say(small_folder: Path) -> None:
-    import hashlib
-
-    digest = hashlib.sha256((small_folder / "model.safetensors").read_bytes()).hexdigest()
-    expected = {"checkpoint": f"{small_folder.name}/model.safetensors", "sha256": digest}
-    assert load_gpt2(str(small_folder)).provenance == expected
+    model = load_gpt2(str(small_folder))
+    expected = {"model": small_folder.name, "checkpoint": f"{small_folder.name}/model.safetensors"}
+    assert identity(model) == {**expected, "sha256": weights_hash(model)}
 
 
 def test_the_random_generator_is_left_alone(small_folder: Path) -> None:
@@ -273,12 +272,16 @@ def test_shards_of_pickled_weights(tmp_path: Path, small_folder: Path) -> None:
     assert "weight_map names a file for each weight, got 5" in message(lambda: load_gpt2(tmp_path / "f"))
 
 
-def test_the_hash_is_that_of_all_shards(tmp_path: Path) -> None:
+def test_the_hash_is_that_of_the_weights_in_one_file_or_in_shards(tmp_path: Path) -> None:
     hashes = []
     for seed in (0, 1):
-        random_gpt2(seed).save_pretrained(tmp_path / str(seed), max_shard_size="60KB")
-        hashes.append(load_gpt2(tmp_path / str(seed)).provenance["sha256"])
-    assert hashes[0] != hashes[1]
+        for size in ("60KB", "5GB"):
+            folder = tmp_path / f"{seed}-{size}"
+            random_gpt2(seed).save_pretrained(folder, max_shard_size=size)
+            hashes.append(weights_hash(load_gpt2(folder)))
+    assert hashes[0] == hashes[1]
+    assert hashes[2] == hashes[3]
+    assert hashes[0] != hashes[2]
 
 
 def test_processed_weights_are_told_apart(small_folder: Path) -> None:

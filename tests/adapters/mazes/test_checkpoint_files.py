@@ -147,8 +147,9 @@ def in_memory(file: Path, **config: Any) -> Any:
 def test_a_model_in_memory(small_file: Path) -> None:
     maze = load_maze_model(in_memory(small_file))
     batch = maze.prompts(n_mazes=3)
-    assert batch.info["model"] == "in-memory"
-    assert batch.info["checkpoint"] == "in memory"
+    assert not {"model", "checkpoint", "sha256"} & set(batch.info)  # a batch says what was asked, not of whom
+    info = attribute(maze, batch, logit(batch)).info
+    assert (info["model"], info["checkpoint"]) == ("in-memory", "in memory")
     result = attribute(maze.model, batch, logit(batch))
     assert len(result.heads[0]) == N_LAYERS
 

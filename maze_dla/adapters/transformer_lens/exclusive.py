@@ -1,0 +1,48 @@
+"""A model for one run at a time, in eval mode."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from torch import nn
+
+_LOCKS: WeakKeyDictionary[nn.Module, threading.RLock] = WeakKeyDictionary()
+_CHOOSING = threading.Lock()
+
+
+def _forget_locks() -> None:
+    """In a forked process nobody is left who could release what another thread held."""
+    global _LOCKS, _CHOOSING
+    _LOCKS, _CHOOSING = WeakKeyDictionary(), threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_locks)
+
+
+@contextmanager
+def exclusive(model: Any) -> Iterator[None]:
+    """No other run of maze_dla on this model meanwhile, dropout off; afterwards every part is in the mode it was in.
+
+    Hooks of one run would be seen by another, since TransformerLens keeps them in the model. What is no module is
+    left alone.
+    """
+    if not isinstance(model, nn.Module):
+        yield
+        return
+    with _CHOOSING:
+        lock = _LOCKS.setdefault(model, threading.RLock())
+    with lock:
+        training = [part for part in model.modules() if part.training]
+        try:
+            for part in training:
+                part.training = False
+            yield
+        finally:
+            for part in training:
+                part.training = True

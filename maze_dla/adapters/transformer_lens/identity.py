@@ -1,0 +1,149 @@
+"""Which model it is: a name and a file that travel with the model object, and a hash of its weights' values."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from maze_dla.adapters.transformer_lens.architecture import is_pre_norm_decoder
+
+ATTRIBUTE = "provenance"
+CHUNK = 1 << 20  # numbers turned into doubles at a time
+NORMS = ("ln1", "ln2")
+ATTENTION = tuple(f"{kind}_{part}" for kind in "Wb" for part in "QKVO")
+MLP = ("W_in", "b_in", "W_gate", "W_out", "b_out")
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a model came from: its name, its file, the hash of its weights when it was loaded, its tokens by id."""
+
+    model: str
+    checkpoint: str
+    sha256: str
+    vocabulary: Sequence[str] | None = None
+
+
+def set_provenance(model: Any, name: str, checkpoint: str, vocabulary: Sequence[str] | None = None) -> None:
+    """Write on a model object where it came from; its weights are hashed as they are now."""
+    setattr(model, ATTRIBUTE, Provenance(name, checkpoint, weights_hash(model), vocabulary))
+
+
+def identity(model: Any) -> dict[str, Any]:
+    """What results say of a model: `model`, its name; `sha256`, the hash of its weights; where known, `checkpoint`.
+
+    `weights` is there where they are no longer those that were loaded.
+    """
+    now = weights_hash(model)
+    known = getattr(model, ATTRIBUTE, None)
+    if not isinstance(known, Provenance):
+        return {"model": getattr(model.cfg, "model_name", None) or "unnamed", "sha256": now}
+    told = {"model": known.model, "checkpoint": known.checkpoint, "sha256": now}
+    return told if now == known.sha256 else {**told, "weights": "changed after they were loaded"}
+
+
+def vocabulary_of(model: Any) -> Sequence[str] | None:
+    """The model's tokens by id, where they are known."""
+    known = getattr(model, ATTRIBUTE, None)
+    return known.vocabulary if isinstance(known, Provenance) else None
+
+
+@dataclass(frozen=True)
+class _Remembered:
+    fingerprint: tuple[Tensor, ...]
+    digest: str
+
+
+_HASHES: WeakKeyDictionary[Any, _Remembered] = WeakKeyDictionary()
+
+
+def weights_hash(model: Any) -> str:
+    """SHA-256 of the values of a model's weights as doubles, under TransformerLens's names, in hexadecimal.
+
+    The same for the same weights in another file, class or version of TransformerLens; biases that are all zero do not
+    count, since some classes leave them out. A model that has weights beside those of a pre-norm decoder is hashed
+    under the names of its own `state_dict`. Remembered until a value changes, in whatever way.
+    """
+    floats = (w for w in (*model.parameters(), *model.buffers()) if w.is_floating_point())
+    fingerprint = tuple(_fingerprint(w) for w in floats)
+    known = _HASHES.get(model)
+    if known is not None and _same(fingerprint, known.fingerprint):
+        return known.digest
+    digest = _digest(_named_weights(model))
+    _HASHES[model] = _Remembered(fingerprint, digest)
+    return digest
+
+
+@torch.no_grad()
+def _fingerprint(weight: Tensor) -> Float[Tensor, "row"]:
+    """A number for each row that nearly any other values would change, at the cost of reading them once."""
+    rows = weight.detach().reshape(len(weight) if weight.ndim else 1, -1)
+    if rows.dtype in (torch.float32, torch.float64):
+        return rows @ _mix(rows.shape[1], rows.dtype, rows.device)
+    mix, at_once = _mix(rows.shape[1], torch.float32, rows.device), max(CHUNK // max(rows.shape[1], 1), 1)
+    return torch.cat([part.float() @ mix for part in rows.split(at_once)])
+
+
+@lru_cache(64)
+def _mix(n: int, dtype: torch.dtype, device: torch.device) -> Float[Tensor, " n"]:
+    return torch.arange(1, n + 1, dtype=dtype, device=device).sin_()
+
+
+def _same(one: tuple[Tensor, ...], other: tuple[Tensor, ...]) -> bool:
+    return len(one) == len(other) and all(
+        a.shape == b.shape and a.dtype == b.dtype and a.device == b.device and torch.equal(a, b)
+        for a, b in zip(one, other, strict=True)
+    )
+
+
+def _digest(named: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(named):
+        weight = named[name].detach()
+        digest.update(f"{name} {tuple(weight.shape)}\n".encode())
+        for part in weight.reshape(-1).split(CHUNK):
+            double = part.cpu().to(torch.float64, copy=True).add_(0.0)  # the negative zero becomes the other one
+            digest.update(double.numpy().astype("<f8", copy=False).data)
+    return digest.hexdigest()
+
+
+def _named_weights(model: Any) -> dict[str, Tensor]:
+    """The weights of a pre-norm decoder in TransformerLens's names and shapes, or those of `state_dict` in its own."""
+    if is_pre_norm_decoder(model.cfg):
+        return {name: w for name, w in _decoder_weights(model) if _counts(name, w)}
+    return {name: w for name, w in model.state_dict().items() if isinstance(w, Tensor) and w.is_floating_point()}
+
+
+def _counts(name: str, weight: Tensor) -> bool:
+    return not name.rpartition(".")[2].startswith("b") or bool(weight.count_nonzero())
+
+
+def _decoder_weights(model: Any) -> Iterator[tuple[str, Tensor]]:
+    yield from _of(model, "embed", ("W_E",))
+    for name, holder, key in (("W_pos", model, "W_pos"), ("W_pos", getattr(model, "pos_embed", None), "weight")):
+        if isinstance(found := getattr(holder, key, None), Tensor):
+            yield f"pos_embed.{name}", found
+            break
+    for i, block in enumerate(getattr(model, "blocks", ())):
+        for part, names in (*((norm, ("w", "b")) for norm in NORMS), ("attn", ATTENTION), ("mlp", MLP)):
+            for name, weight in _of(block, part, names):
+                yield f"blocks.{i}.{name}", weight
+        for name, weight in _of(getattr(block, "mlp", None), "ln", ("w", "b")):
+            yield f"blocks.{i}.mlp.{name}", weight
+    yield from _of(model, "ln_final", ("w", "b"))
+    yield from _of(model, "unembed", ("W_U", "b_U"))
+
+
+def _of(holder: Any, part: str, names: tuple[str, ...]) -> Iterator[tuple[str, Tensor]]:
+    module = getattr(holder, part, None)
+    for name in names:
+        if isinstance(module, nn.Module) and isinstance(weight := getattr(module, name, None), Tensor):
+            yield f"{part}.{name}", weight
