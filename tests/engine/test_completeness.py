@@ -13,7 +13,7 @@ from torch import Tensor
 from maze_dla.adapters.transformer_lens import residual_model
 from maze_dla.analysis import attribute, logit_lens, token_lens
 from maze_dla.engine.completeness import check_sums
-from maze_dla.engine.metrics import logit
+from maze_dla.engine.metrics import logit, logit_diff
 from maze_dla.engine.model import Norm, Reads
 from maze_dla.errors import CompletenessError
 
@@ -263,3 +263,32 @@ def test_precision_is_that_of_the_norm(kind: str | None) -> None:
         error = (norm(x) - own_norm(norm, x, model.cfg)).abs().max()
     assert residual_model(model).precision == (torch.float64 if error < 1e-12 else torch.float32)
     assert (error > 1e-9) == (kind == "RMS" and not HOOKED)
+
+
+def nearly_equal_columns(difference: float) -> Any:
+    """A model with logits of some tens, and two tokens whose logits differ by far less than one."""
+    model = make_model()
+    with torch.no_grad():
+        W_U = model.unembed.W_U
+        W_U.mul_(12)
+        W_U[:, 4] = W_U[:, 3] + difference * W_U[:, 5]
+        model.unembed.b_U.zero_()
+    return model
+
+
+def test_a_small_difference_of_large_logits_is_held_to_their_rounding() -> None:
+    """Rounding of a logit is some millionths of it, which would be a large share of a metric of 0.0003."""
+    model, batch = nearly_equal_columns(1e-5), replace(make_batch(), targets=torch.full((len(LENGTHS),), 3))
+    result = attribute(model, batch, logit_diff(batch, [4] * len(batch)))
+    logits = model(batch.sequences)[torch.arange(len(batch)), batch.read_positions]
+    assert float(logits.detach()[:, 3].abs().max()) > 10
+    assert float(result.metric.abs().max()) < 1e-3
+    logit_lens(model, batch, logit_diff(batch, [4] * len(batch)))
+
+
+def test_it_is_still_held_to_something() -> None:
+    model, batch = nearly_equal_columns(1e-2), replace(make_batch(), targets=torch.full((len(LENGTHS),), 3))
+    metric = logit_diff(batch, [4] * len(batch))
+    attribute(model, batch, metric)
+    with pytest.raises(CompletenessError, match=r"metric = contributions \+ constant"):
+        attribute(replace(residual_model(model), b_U=0.01 * torch.arange(float(batch.d_vocab))), batch, metric)  # pyright: ignore
