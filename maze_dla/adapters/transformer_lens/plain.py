@@ -66,7 +66,7 @@ def _is_plain(view: TransformerLensModel) -> bool:
         and not any(_meddled_with(part) for part in model.modules())
         and view.W_U.dtype in (torch.float32, torch.float64)
         and cfg.positional_embedding_type == "standard"
-        and (view.shape.d_mlp is None or cfg.act_fn in ACTIVATIONS)
+        and (bool(getattr(cfg, "attn_only", False)) if view.shape.d_mlp is None else cfg.act_fn in ACTIVATIONS)
         and not any(getattr(cfg, name, None) for name in NOT_PLAIN)
         and getattr(cfg, "n_key_value_heads", None) in (None, cfg.n_heads)
         and float(getattr(cfg, "attn_scores_soft_cap", None) or 0) <= 0
