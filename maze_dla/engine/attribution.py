@@ -30,6 +30,8 @@ ALWAYS_KEPT = (
     *("metric", "correct", "constant", "gap", "final_scale"),
     *("layers", "heads", "attn_bias", "mlp_bias"),
 )
+TOTAL, EMBEDDING = "total of ", "embedding "  # before the names of parts
+LOGIT_SIZE = "size of the logits"
 SUMMED = ("heads", "neurons", "sources", "sources_by_kind")
 
 
@@ -75,12 +77,14 @@ def attribute(
         if sources and plan.kinds is not None:
             parts["sources_by_kind"] = _by_kind(parts["sources"], plan.kinds[plan.rows], len(batch.kinds))
         parts["correct"] = hits(reads, batch, plan)
-        kept = {name: values for name, values in parts.items() if name in {*keep, LOGIT_SIZE}} | _totals(parts)
+        keeps = {*keep, LOGIT_SIZE}
+        kept = {name: v for name, v in parts.items() if name in keeps or name.startswith(EMBEDDING)} | _totals(parts)
         if neurons and "neurons" in parts:
             moments.add(parts["neurons"])  # the last step: a piece that memory cut short counts once
         return kept
 
     parts = run(model, batch, wanted, measure, what="attributing", sequences_at_once=sequences_at_once)
+    parts["layers"] = _with_embeddings(parts, labels)
     parts["gap"] = _check(parts, model.precision, labels)
     for name in parts.keys() & {"sources", "patterns"}:
         parts[name] = parts[name][..., : int(batch.lengths.max())]
@@ -116,7 +120,8 @@ def _contributions(model: ResidualModel, reads: Reads, plan: ReadPlan, metric: L
     """Every component's inner product with the pulled-back direction."""
     direction, constant = pull_back(model, metric)
     direction = direction / reads.final_scale[:, None]
-    layers = [(vector * direction).sum(-1) for vector in reads.embeddings.values()]
+    embeddings = {EMBEDDING + name: (vector * direction).sum(-1) for name, vector in reads.embeddings.items()}
+    layers = []
     parts = defaultdict(list)
     neurons = direction.new_empty(len(direction), len(reads.neurons), model.shape.d_mlp or 0)
     for i, block in enumerate(model.blocks):
@@ -127,8 +132,9 @@ def _contributions(model: ResidualModel, reads: Reads, plan: ReadPlan, metric: L
         if sources:
             parts["sources"].append(_moved(reads.values[i], through_W_O, plan) * reads.patterns[i])
         parts["mlp_bias"].append(_along(direction, block.b_out))
-        if block.W_out is not None:
+        if reads.mlp_out:
             layers.append((reads.mlp_out[i] * direction).sum(-1))
+        if block.W_out is not None:
             torch.mul(reads.neurons[i], direction @ at_least_single(block.W_out).T, out=neurons[:, i])
     none = direction.new_zeros(len(direction), 0)
     empty = {"heads": none[..., None], "attn_bias": none, "mlp_bias": none}
@@ -137,6 +143,7 @@ def _contributions(model: ResidualModel, reads: Reads, plan: ReadPlan, metric: L
         LOGIT_SIZE: metric.size(reads.logits),
         "constant": constant,
         "final_scale": reads.final_scale,
+        **embeddings,
         "layers": torch.stack(layers, 1),
         **({"patterns": torch.stack(reads.patterns, 1)} if sources else {}),
         **({"neurons": neurons} if reads.neurons else {}),
@@ -155,13 +162,19 @@ def _moved(
 
 
 def _layer_labels(reads: Reads, n_layers: int) -> list[str]:
-    written = [
+    return [
         f"{i}_{what}"
         for i in range(n_layers)
         for what, found in (("attn_out", reads.attn_out), ("mlp_out", reads.mlp_out))
         if found
     ]
-    return [*reads.embeddings, *written]
+
+
+def _with_embeddings(parts: Parts, labels: list[str]) -> Float[Tensor, "prompt component"]:
+    """The layers behind the embeddings, whose labels are put in front; pieces may have different ones, or 0 of some."""
+    names = [name for name in parts if name.startswith(EMBEDDING)]
+    labels[:0] = [name.removeprefix(EMBEDDING) for name in names]
+    return torch.cat([parts.pop(name)[:, None] for name in names] + [parts["layers"]], 1)
 
 
 def _by_kind(
@@ -175,10 +188,6 @@ def _by_kind(
 
 def _along(direction: Float[Tensor, "prompt d_model"], bias: Float[Tensor, "d_model"] | None) -> Tensor:
     return direction.new_zeros(len(direction)) if bias is None else direction @ at_least_single(bias)
-
-
-TOTAL = "total of "
-LOGIT_SIZE = "size of the logits"
 
 
 def _totals(parts: Parts) -> Parts:

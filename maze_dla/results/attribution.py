@@ -14,6 +14,7 @@ from maze_dla.errors import InputError
 from maze_dla.results.base import PromptResult, format_mean
 from maze_dla.results.lens import LensResult
 from maze_dla.results.statistics import Summary, summarize, summary_from_moments
+from maze_dla.results.words import of_a_layer
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,10 +41,11 @@ class AttributionResult(PromptResult):
     """Contributions to the metric at the frozen scale of the final norm, all in logits.
 
     For every prompt `layers.sum(1) + constant = metric`, up to `gap` (`metric` minus the sum). `layers` has one column
-    for each of `layer_labels`: embed, pos_embed, 0_attn_out, 0_mlp_out, ... Within it, heads and `attn_bias` (b_O)
-    sum to their attention layer; neurons and `mlp_bias` (b_out) to their MLP; sources to their head. b_V reaches a
-    head through its pattern, so it is part of the head and of its sources. The bias of the final norm and b_U form
-    the constant.
+    for each of `layer_labels`: embed, pos_embed, 0_attn_out, 0_mlp_out, ... Whatever else was in the residual stream
+    before the first block is `added`: a steering vector, positions without a hook of their own. Within a layer, heads
+    and `attn_bias` (b_O) sum to its attention; neurons and `mlp_bias` (b_out) to its MLP; sources to their head. b_V
+    reaches a head through its pattern, so it is part of the head and of its sources. The bias of the final norm and
+    b_U form the constant.
 
     `neurons` is [prompt, layer, neuron] where each prompt's were asked for; `neuron_mean` and `neuron_variance`
     (over prompts, unbiased) are there whenever neurons were asked for. `sources` and `patterns`, [prompt, layer,
@@ -77,13 +79,16 @@ class AttributionResult(PromptResult):
     def top_neurons(self, k: int = 5) -> list[RankedPart]:
         """The `k` neurons with the largest mean contribution by size; needs neurons to have been asked for."""
         if self.neuron_mean is None or self.neuron_variance is None:
-            raise InputError("this result has no neurons: ask with attribute(..., neurons=True) or neurons='mean'")
+            raise InputError(
+                "this result has no neurons: ask with attribute(..., neurons=True) or neurons='mean'; "
+                "models of attention alone and mixtures of experts have none"
+            )
         return strongest(summary_from_moments(self.neuron_mean, self.neuron_variance, len(self)), k, "N")
 
     def lens(self) -> LensResult:
         """The logit lens at the final norm's recorded scale, which is the running sum of the layers."""
         running = self.constant.double()[:, None] + self.layers.double().cumsum(1)
-        n_embeddings = sum(label in ("embed", "pos_embed") for label in self.layer_labels)
+        n_embeddings = sum(not of_a_layer(label) for label in self.layer_labels)
         written = self.layer_labels[n_embeddings:]
         labels = ["0_pre" if written else "final_post"]
         for label, following in zip(written, [*written[1:], None], strict=False):

@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from maze_dla.results.attribution import AttributionResult
+from maze_dla.results.words import of_a_layer
 
 Values = Float[Tensor, "sample"]
 MOST = 0.9  # of the positive part
@@ -62,7 +63,7 @@ def quantities(result: AttributionResult) -> Quantities:
         metric=result.metric.double(),
         attention=written("attn_out"),
         mlps=written("mlp_out"),
-        embeddings=written("embed"),
+        embeddings=layers[:, [not of_a_layer(label) for label in result.layer_labels]].sum(1),
         constant=result.constant.double(),
         lens=result.lens().values.double(),
         added=heads * above,

@@ -5,6 +5,11 @@ from __future__ import annotations
 import re
 
 
+def of_a_layer(label: str) -> bool:
+    """Whether a component belongs to a layer (3_attn_out, 3_mlp_out); all others stand before the first block."""
+    return re.fullmatch(r"\d+_(attn|mlp)_out", label) is not None
+
+
 def depth_names(labels: tuple[str, ...]) -> list[str]:
     """The part after which each depth is read: 0_pre, 0_mid, 1_pre are "embeddings", "attention 0", "MLP 0"."""
     return [_written_last(label, before) for label, before in zip(labels, (None, *labels[:-1]), strict=True)]

@@ -62,7 +62,7 @@ def _is_plain(view: TransformerLensModel) -> bool:
         and not any(_meddled_with(part) for part in model.modules())
         and view.W_U.dtype in (torch.float32, torch.float64)
         and is_pre_norm_decoder(cfg)
-        and (view.shape.d_mlp is None or cfg.act_fn in ACTIVATIONS)
+        and (bool(getattr(cfg, "attn_only", False)) if view.shape.d_mlp is None else cfg.act_fn in ACTIVATIONS)
         and float(getattr(cfg, "attn_scores_soft_cap", None) or 0) <= 0
     )
 

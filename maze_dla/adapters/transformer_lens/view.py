@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from maze_dla.adapters.transformer_lens.embeddings import shown_embeddings, written_before_the_blocks
 from maze_dla.adapters.transformer_lens.identity import identity, vocabulary_of
+from maze_dla.adapters.transformer_lens.refusals import foreign_errors_named, refuse_what_does_not_add_up
 from maze_dla.engine.model import BlockWeights, ModelShape, Norm, Reads, ResidualModel, Wanted, soft_capped
 from maze_dla.engine.precision import at_least_single
 from maze_dla.errors import ModelError
@@ -26,11 +29,12 @@ def residual_model(model: Any) -> ResidualModel:
     """
     if isinstance(model, ResidualModel):
         return model
-    if not all(hasattr(model, name) for name in ("cfg", "hook_dict", "run_with_hooks", "W_U")):
+    if not all(hasattr(model, name) for name in ("cfg", "hook_dict", "run_with_hooks")):
         raise ModelError(
             f"expected a TransformerLens model (HookedTransformer, TransformerBridge), got {type(model).__name__}"
         )
-    return TransformerLensModel.view(model)
+    with foreign_errors_named(_name(model), "reading its weights"):
+        return TransformerLensModel.view(model)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -45,21 +49,22 @@ class TransformerLensModel:
     W_U: Tensor
     b_U: Tensor | None
     logit_cap: float | None = None
+    hooks_factor: float = 1.0  # by which blocks multiply what their hooks show before they add it to the stream
     info: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def view(cls, model: Any) -> TransformerLensModel:
         """Look at the model's config and weights; nothing is copied but what TransformerLens itself copies."""
         cfg = model.cfg
-        _refuse_what_does_not_add_up(model)
+        refuse_what_does_not_add_up(model)
         attn_only = bool(getattr(cfg, "attn_only", False))
         with torch.no_grad():
-            blocks = tuple(_block_weights(block, attn_only) for block in model.blocks)
-            scale = _logit_scale(cfg)
+            blocks = _all_block_weights(model, attn_only)
+            scale = _logit_scale(model)
             W_U, b_U = model.W_U.detach(), parameter(model, "b_U")
             if scale != 1.0:
                 W_U, b_U = W_U * scale, None if b_U is None else b_U * scale
-        d_mlp = None if attn_only or not blocks or blocks[0].W_out is None else blocks[0].W_out.shape[0]
+        d_mlp = None if blocks[0].W_out is None else blocks[0].W_out.shape[0]
         shape = ModelShape(
             cfg.n_layers, cfg.n_heads, cfg.d_model, cfg.d_head, d_mlp, W_U.shape[1], cfg.n_ctx
         )  # fmt: skip
@@ -73,7 +78,8 @@ class TransformerLensModel:
         if cap > 0:
             info["logits"] = f"before the soft cap of {cap:g}"
         precision = _precision(model, norm, W_U)
-        return cls(model, shape, precision, norm, blocks, W_U, b_U, cap if cap > 0 else None, info)
+        factor = 1.0 if hasattr(model.blocks[0], "residual_contribution_scale") else _write_factor(model)
+        return cls(model, shape, precision, norm, blocks, W_U, b_U, cap if cap > 0 else None, factor, info)
 
     @property
     def vocabulary(self) -> Sequence[str] | None:
@@ -94,39 +100,68 @@ class TransformerLensModel:
         hooks = _ReadHooks(self, rows, positions, wanted, caught).build()
         # a tokenizer would mark tokens that look like padding; all that is read lies in front of any padding
         mask = {"attention_mask": torch.ones_like(tokens)} if getattr(self.model, "tokenizer", None) is not None else {}
-        logits = self.model.run_with_hooks(tokens, fwd_hooks=hooks, return_type="logits", **mask)
-        return self._sorted(caught, logits[:, 0])
+        with foreign_errors_named(str(self.info["model"]), "running it"):
+            logits = self.model.run_with_hooks(tokens, fwd_hooks=hooks, return_type="logits", **mask)
+        return self._sorted(caught, logits[:, 0], wanted)
 
-    def _sorted(self, caught: dict[str, Tensor], logits: Tensor) -> Reads:
-        def each(name: str) -> list[Tensor]:
-            found = (caught.get(f"blocks.{i}.{name}") for i in range(self.shape.n_layers))
-            return [t for t in found if t is not None]
-
+    def _sorted(self, caught: dict[str, Tensor], logits: Tensor, wanted: Wanted) -> Reads:
         if "final_residual" not in caught:
             raise ModelError(f"{self.info['model']}: nothing was read behind its last block, so no sum can be checked")
         final = caught["final_residual"]
         scale = caught["ln_final.hook_scale"] if "ln_final.hook_scale" in caught else self.final_norm.scale(final)
-        embeddings = {"embed": "hook_embed", "pos_embed": "hook_pos_embed"}
+        if self.logit_cap is not None:
+            logits = self._before_the_cap(logits, final, scale)
+        each = partial(self._of_all_layers, caught)
+        has_mlp = not getattr(self.model.cfg, "attn_only", False)
+        return Reads(
+            logits=logits,
+            final_scale=scale.to(at_least_single(final).dtype),  # some norms answer in float32 inside a float64 model
+            embeddings=self._embeddings(caught) if wanted.components else {},
+            attn_out=[t * self.hooks_factor for t in each("hook_attn_out", wanted.components)],
+            mlp_out=[t * self.hooks_factor for t in each("hook_mlp_out", wanted.components and has_mlp)],
+            z=each("attn.hook_z", wanted.components),
+            neurons=each("mlp.hook_post", wanted.neurons and self.shape.d_mlp is not None),
+            values=[self._to_query_heads(v) for v in each("attn.hook_v", wanted.sources)],
+            patterns=each("attn.hook_pattern", wanted.sources),
+            depths=self._depths(caught) if wanted.depths else {},
+        )
+
+    def _of_all_layers(self, caught: dict[str, Tensor], name: str, wanted: bool) -> list[Tensor]:
+        """What was caught at one hook in every layer; nothing where it is not wanted.
+
+        Raises:
+            ModelError: a layer that did not show it, or heads or neurons of other sizes than the weights have.
+        """
+        if not wanted:
+            return []
+        sizes = {"attn.hook_z": [b.W_O.shape[:2] for b in self.blocks], "mlp.hook_post": [(self.shape.d_mlp,)]}
+        found = [caught.get(f"blocks.{i}.{name}") for i in range(self.shape.n_layers)]
+        for i, activation in enumerate(found):
+            if activation is None:
+                raise ModelError(f"{self.info['model']}: layer {i} did not show {name}, so no sum can be checked")
+            expected = tuple(sizes[name][i % len(sizes[name])]) if name in sizes else tuple(activation.shape[1:])
+            if tuple(activation.shape[1:]) != expected:
+                raise ModelError(
+                    f"{self.info['model']}: layer {i} shows {name} of shape {list(activation.shape[1:])}, "
+                    f"its weights read {list(expected)}"
+                )
+        return [activation for activation in found if activation is not None]
+
+    def _embeddings(self, caught: dict[str, Tensor]) -> dict[str, Tensor]:
+        start = caught.get("blocks.0.hook_resid_pre")
+        shown = {label: caught[name] for label, name in shown_embeddings(self.model.cfg).items() if name in caught}
+        if start is None:
+            raise ModelError(f"{self.info['model']}: layer 0 did not show hook_resid_pre, the start of the stream")
+        return written_before_the_blocks(shown, start)
+
+    def _depths(self, caught: dict[str, Tensor]) -> dict[str, Tensor]:
         depths: dict[str, Tensor] = {}
         for i in range(self.shape.n_layers):
             for label, name in (("pre", "hook_resid_pre"), ("mid", "hook_resid_mid")):
                 if (residual := caught.get(f"blocks.{i}.{name}")) is not None:
                     depths[f"{i}_{label}"] = residual
-        depths["final_post"] = final
-        if self.logit_cap is not None:
-            logits = self._before_the_cap(logits, final, scale)
-        return Reads(
-            logits=logits,
-            final_scale=scale.to(at_least_single(final).dtype),  # some norms answer in float32 inside a float64 model
-            embeddings=_written_by_embeddings({k: caught[v] for k, v in embeddings.items() if v in caught}, caught),
-            attn_out=each("hook_attn_out"),
-            mlp_out=each("hook_mlp_out"),
-            z=each("attn.hook_z"),
-            neurons=each("mlp.hook_post"),
-            values=[self._to_query_heads(v) for v in each("attn.hook_v")],
-            patterns=each("attn.hook_pattern"),
-            depths=depths,
-        )
+        depths["final_post"] = caught["final_residual"]
+        return depths
 
     def own_norm(self, residual: Float[Tensor, "prompt depth d_model"]) -> Float[Tensor, "prompt depth d_model"] | None:
         """What the model's own final norm makes of residuals; None where it has none."""
@@ -169,7 +204,7 @@ class _ReadHooks:
         if wanted.components:
             per_block += [("hook_attn_out", self._at_reads), ("attn.hook_z", self._at_reads)]
             per_block += [("hook_mlp_out", self._at_reads)]
-        if wanted.neurons:
+        if wanted.neurons and self.view.shape.d_mlp is not None:
             per_block += [("mlp.hook_post", self._at_reads)]
         if wanted.sources:
             per_block += [("attn.hook_v", torch.clone), ("attn.hook_pattern", self._pattern_rows)]
@@ -214,25 +249,26 @@ class _ReadHooks:
         return self._at_reads(residual)[:, None]
 
 
-def _written_by_embeddings(found: dict[str, Tensor], caught: dict[str, Tensor]) -> dict[str, Tensor]:
-    """What the embeddings add to the residual stream; some classes show the token embedding before they scale it."""
-    start = caught.get("blocks.0.hook_resid_pre")
-    if start is None or "embed" not in found:
-        return found
-    rest = sum(value for name, value in found.items() if name != "embed")
-    if torch.allclose(found["embed"] + rest, start, rtol=1e-3, atol=1e-5):
-        return found
-    return {**found, "embed": start - rest}
+def _all_block_weights(model: Any, attn_only: bool) -> tuple[BlockWeights, ...]:
+    """What each block writes with; no neurons where not all blocks have as many of them (mixtures of experts)."""
+    factor = _write_factor(model)
+    blocks = tuple(_block_weights(block, attn_only, factor) for block in model.blocks)
+    if len({None if block.W_out is None else len(block.W_out) for block in blocks}) > 1:
+        return tuple(replace(block, W_out=None, b_out=None) for block in blocks)
+    return blocks
 
 
-def _block_weights(block: Any, attn_only: bool) -> BlockWeights:
+def _block_weights(block: Any, attn_only: bool, factor: float) -> BlockWeights:
     mlp = None if attn_only else getattr(block, "mlp", None)
-    return BlockWeights(
-        W_O=block.attn.W_O.detach(),
-        b_O=parameter(block.attn, "b_O"),
-        W_out=None if mlp is None else parameter(mlp, "W_out"),
-        b_out=None if mlp is None else parameter(mlp, "b_out"),
-    )
+    W_out = parameter(mlp, "W_out")
+    found = (block.attn.W_O.detach(), parameter(block.attn, "b_O"), W_out)
+    found = (*found, None if W_out is None else parameter(mlp, "b_out"))
+    return BlockWeights(*(w if w is None or factor == 1.0 else w * factor for w in found))  # pyright: ignore
+
+
+def _write_factor(model: Any) -> float:
+    """What Granite's blocks multiply with before they add to the stream."""
+    return float(getattr(model.cfg, "residual_multiplier", None) or 1.0)
 
 
 def parameter(module: Any, name: str) -> Tensor | None:
@@ -279,21 +315,15 @@ def _precision(model: Any, norm: Norm, W_U: Tensor) -> torch.dtype:
     return torch.float64 if _distance(model, norm) < 1e-11 else torch.float32
 
 
-def _logit_scale(cfg: Any) -> float:
-    """What the unembedding's output is multiplied by: a factor in Cohere's models, a divisor in Granite's."""
-    return float(getattr(cfg, "logit_scale", None) or 1.0) / float(getattr(cfg, "logits_scaling", None) or 1.0)
+def _logit_scale(model: Any) -> float:
+    """What the unembedding's output is multiplied by: a factor in Cohere's models, a divisor in Granite's.
+
+    Cohere's factor is in W_U once compatibility mode has put it there.
+    """
+    adapter, cfg = getattr(model, "adapter", None), model.cfg
+    factor = 1.0 if getattr(adapter, "_logit_scale_already_folded", False) else getattr(cfg, "logit_scale", None)
+    return float(factor or 1.0) / float(getattr(cfg, "logits_scaling", None) or 1.0)
 
 
-def _refuse_what_does_not_add_up(model: Any) -> None:
-    """Name the features under which contributions at a frozen final norm do not sum to the logits."""
-    cfg = model.cfg
-    behind = [name for name in ("ln1_post", "ln2_post") if any(hasattr(block, name) for block in model.blocks)]
-    if behind or getattr(cfg, "use_normalization_before_and_after", False):
-        raise ModelError(
-            f"the model has a norm behind attention or MLP ({' and '.join(behind) or 'in its config'}): "
-            "what a head writes passes that norm, and its contribution is not a plain sum"
-        )
-    if (looks := getattr(cfg, "attention_dir", None) or "causal") != "causal":
-        raise ModelError(f"the model's attention is {looks}: a prompt's numbers would depend on what stands behind it")
-    if cfg.n_layers < 1:
-        raise ModelError(f"the model has {cfg.n_layers} layers, expected at least one")
+def _name(model: Any) -> str:
+    return getattr(model.cfg, "model_name", None) or "unnamed"
