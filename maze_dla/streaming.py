@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sized
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,13 @@ def stream(
     """
     if isinstance(batches, PromptBatch) or not isinstance(batches, Iterable):
         raise InputError(f"batches are a list of batches or what yields them, got {type(batches).__name__}")
-    writer = None if shards is None else ShardWriter(shards)
+    with nullcontext() if shards is None else ShardWriter.open(shards) as writer:
+        return _kept(ask, batches, writer)
+
+
+def _kept(
+    ask: Callable[[PromptBatch], PromptResult], batches: Iterable[PromptBatch], writer: ShardWriter | None
+) -> StreamedResult:
     kept = _Kept()
     total = len(batches) if isinstance(batches, Sized) else None
     with tqdm(total=total, desc="streaming", unit="batch", disable=None, delay=2, leave=False) as bar:

@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 BELOW_ENGINE = {"errors", "results", "torch_defaults"}
-FOR_ADAPTERS = {*BELOW_ENGINE, "container", "engine"}
+FOR_ADAPTERS = {*BELOW_ENGINE, "container", "engine", "files"}
 ADAPTERS = {"adapters", "adapters.transformer_lens", "adapters.mazes", "adapters.ioi"}
 FOR_ANALYSIS = {*FOR_ADAPTERS, *ADAPTERS, "plots", "baselines"}
 EVERYTHING = {*FOR_ANALYSIS, "analysis", "streaming", "report", "sweep", "bench", "cli"}
@@ -22,7 +22,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "torch_defaults": set(),
     "container": {"errors"},
-    "results": {"errors", "container", "torch_defaults"},
+    "files": {"errors"},
+    "results": {"errors", "container", "files", "torch_defaults"},
     "engine": BELOW_ENGINE,
     "adapters": set(),
     "adapters.transformer_lens": FOR_ADAPTERS,
@@ -110,6 +111,7 @@ PLANTED = {
     "by name": ("maze_dla/engine/lens.py", "import_module('maze_dla.cli')", "engine imports cli"),
     "public names": ("maze_dla/engine/lens.py", "from maze_dla import attribute", "engine imports maze_dla"),
     "file format": ("maze_dla/engine/lens.py", "from maze_dla import container", "engine imports container"),
+    "files": ("maze_dla/engine/lens.py", "from maze_dla import files", "engine imports files"),
     "foreign": ("maze_dla/engine/lens.py", "def f():\n    import pandas as pd", "engine imports pandas"),
     "results, engine": ("maze_dla/results/base.py", "from maze_dla.engine import lens", "results imports engine"),
     "mazes, ioi": (
@@ -146,7 +148,7 @@ PLANTED = {
     "errors, anything": ("maze_dla/errors.py", "from maze_dla.results import base", "errors imports results"),
 }
 SKELETON = (
-    "__init__ errors container analysis baselines results/__init__ results/base engine/__init__ "
+    "__init__ errors container files analysis baselines results/__init__ results/base engine/__init__ "
     "engine/lens plots/__init__ plots/head_grid adapters/__init__ adapters/mazes/__init__ "
     "adapters/mazes/tasks adapters/ioi/__init__ adapters/ioi/names adapters/transformer_lens/__init__ "
     "adapters/transformer_lens/view report/__init__ report/page bench/__init__ bench/run cli/__init__"

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import nullcontext
 
 from maze_dla.cli.parser import DONE, Commands
 
@@ -34,38 +32,14 @@ def add_bench(commands: Commands) -> None:
 def _bench(chosen: argparse.Namespace) -> int:
     from maze_dla.bench.run import SHAPES, run_bench
     from maze_dla.bench.table import as_json, as_text
+    from maze_dla.files import drafted
 
-    if chosen.out is not None:
-        _check_writable(chosen.out)  # before anything is timed in vain
     shapes = tuple(SHAPES) if chosen.shape == "all" else (chosen.shape,)
-    report = run_bench(shapes, chosen.prompts, rounds=chosen.rounds, n_threads=chosen.threads, device=chosen.device)
+    with nullcontext() if chosen.out is None else drafted(chosen.out) as draft:  # refused before anything is timed
+        report = run_bench(shapes, chosen.prompts, rounds=chosen.rounds, n_threads=chosen.threads, device=chosen.device)
+        if draft is not None:
+            draft.write_text(json.dumps(as_json(report), indent=1) + "\n", encoding="utf-8")
     print(as_text(report))
     if chosen.out is not None:
-        _write(chosen.out, json.dumps(as_json(report), indent=1) + "\n")
         print(f"written: {chosen.out}")
     return DONE
-
-
-def _check_writable(out: str) -> None:
-    """Refuse a file that cannot be written, and leave one that is there as it is."""
-    file = Path(out)
-    was_there = file.exists()
-    with _as_input_error(out), file.open("a"):
-        pass
-    if not was_there:
-        file.unlink()
-
-
-def _write(out: str, text: str) -> None:
-    with _as_input_error(out):
-        Path(out).write_text(text, encoding="utf-8")
-
-
-@contextmanager
-def _as_input_error(out: str) -> Iterator[None]:
-    from maze_dla.errors import InputError
-
-    try:
-        yield
-    except OSError as problem:
-        raise InputError(f"{out}: cannot be written as a file ({problem.strerror or problem})") from problem

@@ -28,12 +28,12 @@ def add_compare(commands: Commands) -> None:
 
 def _compare(chosen: argparse.Namespace) -> int:
     from maze_dla.errors import InputError
+    from maze_dla.files import output_folder
     from maze_dla.report.compare import attribute_both, read_results, write_comparison
-    from maze_dla.report.write import report_folder
 
     if chosen.results and (chosen.model is not None or chosen.n_prompts is not None):
         raise InputError("--model and --n-prompts are for a comparison without saved results")
-    with report_folder(chosen.out):
+    with output_folder(chosen.out):
         if chosen.results:
             results = read_results(chosen.results)
         else:

@@ -26,9 +26,9 @@ def add_ioi(commands: Commands) -> None:
 
 
 def _ioi(chosen: argparse.Namespace) -> int:
-    from maze_dla.report.write import report_folder
+    from maze_dla.files import output_folder
 
-    with report_folder(chosen.out):
+    with output_folder(chosen.out):
         return _write_report(chosen)
 
 

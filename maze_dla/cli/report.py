@@ -39,9 +39,9 @@ def add_report(commands: Commands) -> None:
 
 
 def _report(chosen: argparse.Namespace) -> int:
-    from maze_dla.report.write import report_folder
+    from maze_dla.files import output_folder
 
-    with report_folder(chosen.out):
+    with output_folder(chosen.out):
         return _write_report(chosen)
 
 

@@ -21,14 +21,15 @@ def add_train(commands: Commands) -> None:
 
 def _train(chosen: argparse.Namespace) -> int:
     from maze_dla.errors import InputError
-    from maze_dla.report.write import writable_folder
+    from maze_dla.files import output_folder
 
     runs = {"maze": _train_maze, "ioi": _train_ioi}
     if chosen.model not in runs:
         raise InputError(f"unknown model {chosen.model!r}, expected one of {', '.join(runs)}")
     if chosen.steps is not None and chosen.steps < 1:
         raise InputError(f"steps is at least 1, got {chosen.steps}")
-    runs[chosen.model](writable_folder(chosen.out), chosen.steps)
+    with output_folder(chosen.out) as folder:
+        runs[chosen.model](folder, chosen.steps)
     return DONE
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from maze_dla import plots
@@ -14,8 +13,8 @@ from maze_dla.adapters.mazes.model import load_maze_model
 from maze_dla.analysis import attribute
 from maze_dla.engine.metrics import correct_vs_other, logit_diff
 from maze_dla.errors import InputError
+from maze_dla.files import draft_folder, output_folder, put_in_place, writing
 from maze_dla.report.pictures import save_figure
-from maze_dla.report.write import put_in_place, writable_folder
 from maze_dla.results.attribution import AttributionResult
 from maze_dla.results.comparison import Comparison, compare
 from maze_dla.results.loading import load_result
@@ -57,11 +56,11 @@ def write_comparison(results: Sequence[AttributionResult], out: str | Path) -> t
     Raises:
         InputError: the folder cannot be written, or results that cannot be compared.
     """
-    folder = writable_folder(out)
-    compared = compare(*results)
-    with TemporaryDirectory(dir=folder, prefix=".report-") as name:
-        draft = Path(name)
-        compared.to_frame().to_csv(draft / TABLE, index=False)
-        save_figure(plots.comparison(compared)[0][0], draft / PICTURE)
-        put_in_place(draft, folder)
+    with output_folder(out) as folder:
+        compared = compare(*results)
+        with writing(folder), draft_folder(folder) as name:
+            draft = Path(name)
+            compared.to_frame().to_csv(draft / TABLE, index=False)
+            save_figure(plots.comparison(compared)[0][0], draft / PICTURE)
+            put_in_place(draft, folder)
     return compared, (folder / TABLE, folder / PICTURE)

@@ -15,6 +15,11 @@ from maze_dla.results.attribution import AttributionResult
 from maze_dla.results.geometry import MazeGeometry
 from maze_dla.results.lens import LensResult
 
+PICTURES = (  # of any report; those that a new one does not have are removed with the old one
+    *("lens.png", "layers.png", "heads.png", "neurons.png", "source_kinds.png", "lens_along_path.png"),
+    *("layers_along_path.png", "token_lens.png", "maze_all_heads.png", "maze_strongest_head.png", "token_sources.png"),
+)
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -133,8 +138,10 @@ def save_figure(axes: Any, file: Path) -> None:
     """Write the figure that some axes belong to, and close it."""
     from matplotlib import pyplot as plt
 
-    axes.figure.savefig(file, dpi=110, bbox_inches="tight")
-    plt.close(axes.figure)
+    try:
+        axes.figure.savefig(file, dpi=110, bbox_inches="tight")
+    finally:
+        plt.close(axes.figure)
 
 
 def _save(axes: Any, file: Path, title: str, caption: str) -> Picture:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from jaxtyping import Int
@@ -17,11 +14,11 @@ from maze_dla.adapters.mazes.prompts import MazePromptBatch
 from maze_dla.analysis import attribute, logit_lens
 from maze_dla.engine.metrics import LinearMetric
 from maze_dla.engine.prompts import PromptBatch
-from maze_dla.errors import InputError
+from maze_dla.files import draft_folder, output_folder, put_in_place, writing
 from maze_dla.report.close_up import look_closely
 from maze_dla.report.facts import fact_table
 from maze_dla.report.page import render_page
-from maze_dla.report.pictures import draw_pictures
+from maze_dla.report.pictures import PICTURES, draw_pictures
 from maze_dla.results.attribution import AttributionResult
 
 PAGE, RESULT = "report.html", "result.zanj"
@@ -53,17 +50,21 @@ def write_report(model: Any, batch: PromptBatch, metric: LinearMetric, out: str 
         InputError: the folder cannot be written, or batch and metric do not fit.
         CompletenessError: contributions do not add up.
     """
-    folder = writable_folder(out)
+    with output_folder(out) as folder:
+        return _write(model, batch, metric, folder)
+
+
+def _write(model: Any, batch: PromptBatch, metric: LinearMetric, folder: Path) -> Report:
     model = model.model if isinstance(model, MazeModel) else model
     result = attribute(model, batch, metric, neurons="mean", sources=False if batch.sequence_kinds is None else "kinds")
     own = logit_lens(model, batch, metric, scale="own")
     close_up = look_closely(model, batch, metric, result)
-    with TemporaryDirectory(dir=folder, prefix=".report-") as name:
+    with writing(folder), draft_folder(folder) as name:
         draft = Path(name)
         pictures = draw_pictures(result, own, close_up, _steps(batch), draft)
         (draft / PAGE).write_text(render_page(result, pictures), encoding="utf-8")
         result.save(draft / RESULT)
-        put_in_place(draft, folder)
+        put_in_place(draft, folder, owned=PICTURES)
     drawn = tuple(folder / p.file.name for p in pictures)
     return Report(result, folder / PAGE, folder / RESULT, drawn, tuple(fact_table(result)))
 
@@ -71,47 +72,3 @@ def write_report(model: Any, batch: PromptBatch, metric: LinearMetric, out: str 
 def _steps(batch: PromptBatch) -> Int[Tensor, "prompt"] | None:
     """The step of each prompt where mazes are read at several."""
     return batch.steps if isinstance(batch, MazePromptBatch) and len(batch) > len(batch.sequences) else None
-
-
-def put_in_place(draft: Path, folder: Path) -> None:
-    """Move the files of a finished report, after a look whether each can be moved."""
-    files = sorted(draft.iterdir())
-    if folders := [f.name for f in files if (folder / f.name).is_dir()]:
-        raise InputError(f"{folder / folders[0]}: a folder, expected a file that can be replaced")
-    try:
-        for file in files:
-            file.replace(folder / file.name)
-    except OSError as problem:
-        raise InputError(f"{folder}: cannot be written ({problem.strerror or problem})") from problem
-
-
-def writable_folder(out: str | Path) -> Path:
-    """The folder, made if it is missing, once it is known that files can be put there.
-
-    Raises:
-        InputError: it is a file, or cannot be made or written.
-    """
-    folder = Path(out)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=folder, prefix=".report-"):
-            pass
-    except OSError as problem:
-        raise InputError(f"{folder}: cannot be written as a folder ({problem.strerror or problem})") from problem
-    return folder
-
-
-@contextmanager
-def report_folder(out: str | Path) -> Iterator[Path]:
-    """A folder for a report, known to be writable; removed again if it was made here and nothing came of it.
-
-    Raises:
-        InputError: as `writable_folder`.
-    """
-    made = not Path(out).exists()
-    folder = writable_folder(out)
-    try:
-        yield folder
-    finally:
-        if made and not any(folder.iterdir()):
-            folder.rmdir()

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 
 from maze_dla.errors import InputError
+from maze_dla.files import drafted, locked, output_folder
 from maze_dla.results.base import PromptResult
 
 NAME = "shard-{:05d}.parquet"
@@ -23,41 +25,41 @@ class ShardWriter:
     "maze_dla".
     """
 
-    def __init__(self, folder: str | Path) -> None:
-        """Make the folder if it is missing.
+    def __init__(self, folder: Path) -> None:
+        """Begin in a folder.
 
         Raises:
-            InputError: it is a file, cannot be written, or holds shards already.
+            InputError: it holds shards already.
         """
-        self._folder = Path(folder)
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            with TemporaryDirectory(dir=self._folder, prefix=".shard-"):
-                pass
-        except OSError as problem:
-            raise InputError(f"{folder}: cannot be written as a folder ({problem.strerror or problem})") from problem
-        if old := sorted(self._folder.glob("*.parquet")):
+        self._folder = folder
+        if old := sorted(folder.glob("*.parquet")):
             raise InputError(
                 f"{folder}: holds {len(old)} shards already ({old[0].name}, ...), expected an empty folder"
             )
         self._n_files = self._n_prompts = 0
 
+    @classmethod
+    @contextmanager
+    def open(cls, folder: str | Path) -> Iterator[ShardWriter]:
+        """A writer into a folder, made if it is missing, which no other run can write into meanwhile.
+
+        Raises:
+            InputError: it is a file, cannot be written, holds shards already, or another run is writing into it.
+        """
+        with output_folder(folder) as place, locked(place):
+            yield cls(place)
+
     def write(self, result: PromptResult) -> Path:
         """The result's prompts as one more file; it appears whole or not at all.
 
         Raises:
-            InputError: the file cannot be written.
+            InputError: the file cannot be written, or another run has written one of this name.
         """
         import pyarrow.parquet as parquet
 
         file = self._folder / NAME.format(self._n_files)
-        try:
-            with TemporaryDirectory(dir=self._folder, prefix=".shard-") as draft:
-                written = Path(draft) / file.name
-                parquet.write_table(_table(result, self._n_prompts), written)
-                written.replace(file)
-        except OSError as problem:
-            raise InputError(f"{file}: cannot be written ({problem.strerror or problem})") from problem
+        with drafted(file, is_new=True) as written:
+            parquet.write_table(_table(result, self._n_prompts), written)
         self._n_files, self._n_prompts = self._n_files + 1, self._n_prompts + len(result)
         return file
 

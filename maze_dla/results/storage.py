@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from dataclasses import fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from torch import Tensor
 
 from maze_dla.errors import ResultFileError
+from maze_dla.files import drafted
 
 FORMAT_VERSION = 1
 PACKAGES = ("maze_dla", "torch", "transformer-lens", "transformers", "maze-dataset", "muutils", "zanj", "numpy")
@@ -35,14 +35,8 @@ def save_result(result: Any, path: str | Path) -> Path:
         "versions": installed_versions(),
         "fields": {f.name: _plain(getattr(result, f.name)) for f in fields(result)},
     }
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=file.parent, prefix=f".{file.stem}-") as folder:
-            written = Path(folder) / file.name
-            ZANJ().save(content, str(written))
-            written.replace(file)
-    except OSError as problem:
-        raise ResultFileError(f"{file}: cannot be written ({problem.strerror or problem})") from problem
+    with drafted(file, ResultFileError) as written:
+        ZANJ().save(content, str(written))
     return file
 
 

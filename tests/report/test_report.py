@@ -18,10 +18,10 @@ from maze_dla.adapters.mazes.prompts import MazePromptBatch
 from maze_dla.analysis import attribute
 from maze_dla.engine.metrics import correct_vs_other, logit
 from maze_dla.errors import InputError, MazeDlaError
+from maze_dla.files import output_folder
 from maze_dla.report import Report, write_report
 from maze_dla.report import write as writing
 from maze_dla.report.page import render_page
-from maze_dla.report.write import report_folder
 from maze_dla.results.attribution import AttributionResult
 from maze_dla.results.loading import load_result
 
@@ -190,10 +190,10 @@ def test_a_single_prompt_has_a_report(maze: MazeModel, tmp_path: Path) -> None:
 
 
 def test_a_folder_that_was_made_for_nothing_is_removed(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError), report_folder(tmp_path / "new"):
+    with pytest.raises(RuntimeError), output_folder(tmp_path / "new"):
         raise RuntimeError
     assert not (tmp_path / "new").exists()
-    with pytest.raises(RuntimeError), report_folder(tmp_path):
+    with pytest.raises(RuntimeError), output_folder(tmp_path):
         raise RuntimeError
     assert tmp_path.exists()
 

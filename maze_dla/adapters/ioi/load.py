@@ -9,9 +9,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from maze_dla.adapters.ioi.architecture import build_gpt2, config_of_shapes, one_line, read_config
-from maze_dla.adapters.ioi.sources import BUNDLED, GPT2_SMALL, TOKENIZER_FILES, GPT2Source, find_gpt2
-from maze_dla.adapters.ioi.weights import read_folder, read_weights, weight_files
+from maze_dla.adapters.ioi.architecture import build_gpt2, config_of, one_line
+from maze_dla.adapters.ioi.sources import BUNDLED, GPT2_SMALL, GPT2Source, find_gpt2
+from maze_dla.adapters.ioi.tokenizer import read_tokenizer
+from maze_dla.adapters.ioi.weights import read_checkpoint, read_folder, weight_files
 from maze_dla.adapters.transformer_lens.build import check_placement
 from maze_dla.adapters.transformer_lens.hugging_face import from_hugging_face
 from maze_dla.adapters.transformer_lens.identity import set_provenance
@@ -51,20 +52,23 @@ def load_gpt2(
             on this machine and else the bundled one: `model.cfg.model_name` says which.
         device, dtype: where to put it and in what precision; default the CPU and float32.
         architecture: a folder with `config.json` and the tokenizer's files, for a checkpoint that has none beside it;
-            by default a checkpoint of one of GPT-2's widths is taken as GPT-2.
+            by default the config inside the checkpoint is believed, where there is one, and without any a checkpoint
+            of one of GPT-2's widths is taken as GPT-2.
 
     Raises:
         InputError: no model's name, or a device or dtype that cannot be used.
-        CheckpointError: files that are missing, damaged or of another architecture; every key at fault is named.
+        CheckpointError: files that are missing, damaged, of another architecture, or that contradict each other; every
+            key at fault is named.
         ModelError: logits that differ from Hugging Face's own by more than 1e-2.
     """
     check_placement(device, dtype)
     found = find_gpt2(source)
     try:
         config_folder = _config_folder(found, architecture)
-        state = read_folder(found.path) if found.is_folder else read_weights(found.path)
-        config = config_of_shapes(state, found.path) if config_folder is None else read_config(config_folder)
-        tokenizer = _tokenizer(config_folder or _folder_of_gpt2(config))
+        state, inside = (read_folder(found.path), {}) if found.is_folder else read_checkpoint(found.path)
+        config = config_of(state, found.path, inside, config_folder and config_folder / "config.json")
+        tokenizer_folder = config_folder or _folder_of_gpt2(config)
+        tokenizer = None if tokenizer_folder is None else read_tokenizer(tokenizer_folder)
         file_name = _file_name(found)
     except OSError as problem:
         raise CheckpointError(f"{found.path}: cannot be read ({problem.strerror or problem})") from problem
@@ -84,7 +88,7 @@ def load_gpt2(
 def _taken_over(model: Any, tokenizer: Any, name: str, found: GPT2Source) -> Any:
     try:
         return from_hugging_face(model, tokenizer, name)
-    except Exception as problem:  # it reads the tokenizer's folder once more, and whatever stands in it
+    except Exception as problem:  # whatever it makes of an odd architecture or tokenizer
         raise CheckpointError(f"{found.path}: TransformerLens cannot use it ({one_line(problem)})") from problem
 
 
@@ -152,14 +156,3 @@ def _folder_of_gpt2(config: Any) -> Path | None:
     """Where GPT-2's tokenizer is, for a checkpoint that has none beside it."""
     found = find_gpt2(None)
     return found.path if config.vocab_size == 50257 and found.name == GPT2_SMALL else None
-
-
-def _tokenizer(folder: Path | None) -> Any:
-    if folder is None or not any((folder / file).is_file() for file in TOKENIZER_FILES[::2]):
-        return None
-    from transformers import GPT2TokenizerFast  # pyright: ignore[reportAttributeAccessIssue] (a lazy module)
-
-    try:
-        return GPT2TokenizerFast.from_pretrained(str(folder))
-    except Exception as problem:  # the tokenizers library raises plain exceptions
-        raise CheckpointError(f"{folder}: the tokenizer cannot be read ({one_line(problem)})") from problem

@@ -17,6 +17,7 @@ from maze_dla.errors import CheckpointError
 
 State = dict[str, Tensor]
 
+CONFIG_KEYS = ("config", "model_config", "model_args", "args", "cfg", "hparams", "hyper_parameters")
 STATE_KEYS = ("model_state_dict", "state_dict", "model")
 WRAPPERS = ("_orig_mod.", "module.")  # of torch.compile, and of parallel training
 BUFFERS = (".attn.bias", ".attn.masked_bias")  # the causal mask, which older versions saved
@@ -30,11 +31,25 @@ def read_weights(file: Path) -> State:
     Raises:
         CheckpointError: damaged, not a checkpoint, or one that holds more than plain data (nothing of it is run).
     """
-    if not os.access(file, os.R_OK):
-        raise CheckpointError(f"{file}: there is no permission to read it")
-    if file.stat().st_size == 0:
-        raise CheckpointError(f"{file}: the file is empty")
-    return _renamed(_read_safetensors(file) if file.suffix == ".safetensors" else _read_torch(file), file)
+    _readable(file)
+    return _renamed(
+        _read_safetensors(file) if file.suffix == ".safetensors" else _state_of(_read_torch(file), file), file
+    )
+
+
+def read_checkpoint(file: Path) -> tuple[State, dict[str, Any]]:
+    """The tensors of a single file, as `read_weights`, and what the training saved of its config beside them.
+
+    Raises:
+        CheckpointError: as `read_weights`.
+    """
+    if file.suffix == ".safetensors" or not file.is_file():
+        return read_weights(file), {}
+    content = _read_torch(_readable(file))
+    inside = [config for key in CONFIG_KEYS if isinstance(config := content.get(key), Mapping)]
+    said = {str(name): value for config in inside for name, value in config.items()}
+    plain = {k: v if v is None or isinstance(v, int | float | str) else repr(v)[:40] for k, v in said.items()}
+    return _renamed(_state_of(content, file), file), plain
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -43,28 +58,42 @@ def weight_files(folder: Path) -> list[Path]:
     Raises:
         CheckpointError: an index that names no shards, or one that is missing.
     """
+    return _weight_files(folder)[0]
+
+
+def _weight_files(folder: Path) -> tuple[list[Path], dict[str, str]]:
+    """The same, and the name of the shard of each weight where there is an index."""
     for name in ("model.safetensors", "pytorch_model.bin"):
         if (folder / name).is_file():
-            return [folder / name]
+            return [folder / name], {}
         index = folder / f"{name}.index.json"
         if index.is_file():
             shards = read_json(index).get("weight_map")
             if not isinstance(shards, dict) or not all(isinstance(shard, str) for shard in shards.values()):
                 raise CheckpointError(f"{index}: weight_map names a file for each weight, got {str(shards)[:60]}")
-            return [_existing(folder, shard) for shard in sorted(set(shards.values()))]
-    return []
+            return [_existing(folder, shard) for shard in sorted(set(shards.values()))], shards
+    return [], {}
 
 
 def read_folder(folder: Path) -> State:
     """The tensors of a Hugging Face folder, in one file or in shards.
 
     Raises:
-        CheckpointError: no weights in it, or as `read_weights`.
+        CheckpointError: no weights in it, a weight in two shards or in another one than its index says, or as
+            `read_weights`.
     """
-    if files := weight_files(folder):
-        return {key: tensor for file in files for key, tensor in read_weights(file).items()}
-    inside = ", ".join(sorted(p.name for p in folder.iterdir())[:6]) or "nothing"
-    raise CheckpointError(f"{folder}: a folder without model.safetensors or pytorch_model.bin; it holds {inside}")
+    files, shards = _weight_files(folder)
+    if not files:
+        inside = ", ".join(sorted(p.name for p in folder.iterdir())[:6]) or "nothing"
+        raise CheckpointError(f"{folder}: a folder without model.safetensors or pytorch_model.bin; it holds {inside}")
+    state: State = {}
+    expected = {_plain_name(key): shard for key, shard in shards.items()}
+    for file in files:
+        for key, tensor in read_weights(file).items():
+            if shards and expected.get(key) != file.name:
+                raise CheckpointError(f"{file}: {key} is in it, the index has it in {expected.get(key, 'no file')}")
+            state[key] = tensor
+    return state
 
 
 def check_weights(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], file: Path) -> None:
@@ -91,6 +120,14 @@ def check_weights(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], f
         raise CheckpointError(f"{file}: {', '.join(broken)}: not all numbers are finite")
 
 
+def _readable(file: Path) -> Path:
+    if not os.access(file, os.R_OK):
+        raise CheckpointError(f"{file}: there is no permission to read it")
+    if file.stat().st_size == 0:
+        raise CheckpointError(f"{file}: the file is empty")
+    return file
+
+
 def _read_safetensors(file: Path) -> State:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -101,7 +138,7 @@ def _read_safetensors(file: Path) -> State:
         raise CheckpointError(f"{file}: not a safetensors file, or cut off ({problem})") from problem
 
 
-def _read_torch(file: Path) -> State:
+def _read_torch(file: Path) -> Mapping[Any, Any]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about the age of the file
@@ -118,6 +155,10 @@ def _read_torch(file: Path) -> State:
         ) from problem
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{file}: holds a {type(content).__name__}, expected a dict with model_state_dict")
+    return content
+
+
+def _state_of(content: Mapping[Any, Any], file: Path) -> State:
     state = next((content[key] for key in STATE_KEYS if isinstance(content.get(key), Mapping)), content)
     if not state or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
         raise CheckpointError(f"{file}: no model_state_dict; it holds {', '.join(map(str, list(content)[:8]))}")
@@ -128,11 +169,7 @@ def _renamed(state: State, file: Path) -> State:
     """Keys without the wrappers' prefixes, with that of the language model, and without what is no weight."""
     renamed: State = {}
     for key, tensor in state.items():
-        name = key
-        while wrapper := next((w for w in WRAPPERS if name.startswith(w)), None):
-            name = name.removeprefix(wrapper)
-        if name.startswith(("wte.", "wpe.", "h.", "ln_f.")):
-            name = f"transformer.{name}"
+        name = _plain_name(key)
         if name.endswith(BUFFERS):
             continue
         if not _is_plain(tensor):
@@ -142,6 +179,12 @@ def _renamed(state: State, file: Path) -> State:
             raise CheckpointError(f"{file}: {name} is there twice, the second time as {key}")
         renamed[name] = tensor.float() if tensor.dtype in FLOAT8 else tensor
     return renamed
+
+
+def _plain_name(key: str) -> str:
+    while wrapper := next((w for w in WRAPPERS if key.startswith(w)), None):
+        key = key.removeprefix(wrapper)
+    return f"transformer.{key}" if key.startswith(("wte.", "wpe.", "h.", "ln_f.")) else key
 
 
 def read_json(file: Path) -> dict[str, Any]:

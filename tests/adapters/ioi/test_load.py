@@ -231,11 +231,11 @@ def test_configs_that_are_none(tmp_path: Path, small_folder: Path, name: str) ->
     assert "\n" not in text
 
 
-def test_a_config_that_the_tokenizer_cannot_be_read_beside(tmp_path: Path, small_folder: Path) -> None:
+def test_what_a_config_says_beside_the_architecture_is_left_unread(tmp_path: Path, small_folder: Path) -> None:
     shutil.copytree(small_folder, tmp_path / "f")
     config = json.loads((small_folder / "config.json").read_text()) | {"id2label": 5}
     (tmp_path / "f" / "config.json").write_text(json.dumps(config))
-    assert "\n" not in message(lambda: load_gpt2(tmp_path / "f"))
+    same(load_gpt2(tmp_path / "f"), random_gpt2())
 
 
 STRANGE = {
@@ -352,3 +352,73 @@ def test_logits_that_differ_from_the_cpus_are_refused(small_folder: Path, monkey
 def test_device_and_dtype_that_cannot_be_used(small_folder: Path) -> None:
     assert "device 'gpu7' cannot be used here" in message(lambda: load_gpt2(small_folder, device="gpu7"), InputError)
     assert "dtype is a floating" in message(lambda: load_gpt2(small_folder, dtype=torch.int8), InputError)
+
+
+WIDE = {"n_embd": 768, "n_layer": 1, "n_head": 6}
+
+
+def test_the_config_inside_a_checkpoint_is_believed(tmp_path: Path, nowhere: Path) -> None:
+    """Six heads in a width that GPT-2 has with twelve: what the shapes alone suggest is another function."""
+    hf = random_gpt2(**WIDE)
+    for inside in ({"config": {"n_head": 6, "lr": 1e-3}}, {"args": {"n_heads": 6, "d_model": 768, "block_size": 40}}):
+        model = load_gpt2(saved({"model": hf.state_dict(), **inside}, tmp_path))
+        assert model.cfg.n_heads == 6
+        same(model, hf)
+    twelve = load_gpt2(saved({"model": hf.state_dict(), "config": {"lr": 1e-3}}, tmp_path))
+    assert twelve.cfg.n_heads == 12
+    assert not torch.allclose(logits_of(twelve), logits_of(hf), atol=1e-3)
+
+
+def test_configs_that_contradict_each_other_are_refused(tmp_path: Path, small_folder: Path) -> None:
+    hf = random_gpt2()
+    file = saved({"model": hf.state_dict(), "config": {"n_head": 4, "n_layer": 2}}, tmp_path)
+    expected = f"c.pth: the config inside contradicts {small_folder / 'config.json'}: n_head is 4 and 3"
+    assert expected in message(lambda: load_gpt2(file, architecture=small_folder))
+    shutil.copy(small_folder / "config.json", tmp_path)
+    assert "config.json: n_head is 4 and 3" in message(lambda: load_gpt2(file))
+    (tmp_path / "config.json").unlink()
+    file = saved({"model": hf.state_dict(), "config": {"n_head": 3, "n_layer": 3, "block_size": 41}}, tmp_path)
+    assert "contradicts the shapes of the weights: n_layer is 3 and 2, n_positions is 41 and 40" in message(
+        lambda: load_gpt2(file)
+    )
+    for heads in (5, "three", True, 0):
+        bad = saved({"model": hf.state_dict(), "config": {"n_head": heads}}, tmp_path)
+        assert str(heads) in message(lambda bad=bad: load_gpt2(bad))
+    same(load_gpt2(saved({"model": hf.state_dict(), "config": {"n_head": 3}}, tmp_path)), hf)
+
+
+def in_two_shards(folder: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """The index of two shards; the random model's weights, and the shard of each."""
+    state = random_gpt2().state_dict()
+    where = {key: f"part-{i % 2}.bin" for i, key in enumerate(state)}
+    folder.mkdir(exist_ok=True)
+    (folder / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": where}))
+    return state, where
+
+
+@pytest.mark.parametrize("extra", ["transformer.h.0.ln_1.weight", "h.0.ln_1.weight"])
+def test_a_weight_in_two_shards(extra: str, tmp_path: Path, small_folder: Path) -> None:
+    shutil.copytree(small_folder, tmp_path / "f")
+    (tmp_path / "f" / "model.safetensors").unlink()
+    state, where = in_two_shards(tmp_path / "f")
+    key = "transformer.h.0.ln_1.weight"
+    for part in ("part-0.bin", "part-1.bin"):
+        inside = {k: v for k, v in state.items() if where[k] == part}
+        if where[key] != part:
+            inside[extra] = state[key] + 1
+            wrong = part
+        torch.save(inside, tmp_path / "f" / part)
+    assert message(lambda: load_gpt2(tmp_path / "f")).endswith(
+        f"{wrong}: {key} is in it, the index has it in {where[key]}"
+    )
+
+
+@pytest.mark.parametrize("name", ["../part-1.bin", "{outside}/part-1.bin", "..", "f/../part-1.bin", ""])
+def test_a_shard_out_of_the_folder(name: str, tmp_path: Path, small_folder: Path) -> None:
+    shutil.copytree(small_folder, tmp_path / "f")
+    (tmp_path / "f" / "model.safetensors").unlink()
+    state, where = in_two_shards(tmp_path / "f")
+    torch.save(state, tmp_path / "part-1.bin")
+    index = {"weight_map": dict.fromkeys(where, name.format(outside=tmp_path))}
+    (tmp_path / "f" / "pytorch_model.bin.index.json").write_text(json.dumps(index))
+    assert "which the index names, is missing" in message(lambda: load_gpt2(tmp_path / "f"))

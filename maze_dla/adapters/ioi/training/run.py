@@ -18,6 +18,7 @@ from tqdm.auto import tqdm
 from maze_dla.adapters.ioi.training.corpus import ioi_sentence, training_sentence
 from maze_dla.adapters.ioi.training.vocabulary import write_tokenizer
 from maze_dla.adapters.ioi.words import HELD_OUT_NAMES, HELD_OUT_TEMPLATES
+from maze_dla.files import draft_folder, put_in_place, write_file, writing
 
 LAYERS, HEADS, D_MODEL, D_MLP, N_CTX = 3, 4, 128, 64, 64
 
@@ -41,8 +42,19 @@ class TrainingPlan:
 
 
 def train_bundled(out: Path, plan: TrainingPlan) -> Iterator[dict[str, float]]:
-    """Train, yield each measurement as it is made, and write a Hugging Face folder when all steps are done."""
-    tokenizer = write_tokenizer(out)
+    """Train, yield each measurement as it is made, and write a Hugging Face folder when all steps are done.
+
+    Raises:
+        InputError: the folder cannot be written; what was in it is as it was.
+    """
+    with writing(out), draft_folder(out) as name:
+        draft = Path(name)
+        tokenizer = write_tokenizer(draft)
+        yield from _train(tokenizer, plan, draft)
+        put_in_place(draft, out)
+
+
+def _train(tokenizer: Any, plan: TrainingPlan, out: Path) -> Iterator[dict[str, float]]:
     rng = np.random.default_rng(plan.seed)
     model = _start(plan, len(tokenizer), tokenizer.bos_token_id)
     optimizer = torch.optim.AdamW(model.parameters(), plan.learning_rate, (0.9, 0.98), weight_decay=plan.weight_decay)
@@ -66,14 +78,12 @@ def train_bundled(out: Path, plan: TrainingPlan) -> Iterator[dict[str, float]]:
 
 def save_folder(model: Any, out: Path) -> None:
     """Write `config.json` and `model.safetensors`, the tied head once."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     weights = {k: v.detach().contiguous() for k, v in model.state_dict().items() if k != "lm_head.weight"}
-    partial = out / "model.safetensors.partial"
-    save_file(weights, partial, metadata={"format": "pt"})
-    partial.replace(out / "model.safetensors")
     model.config.architectures = [type(model).__name__]
-    model.config.to_json_file(out / "config.json")
+    write_file(out / "model.safetensors", save(weights, metadata={"format": "pt"}))
+    write_file(out / "config.json", model.config.to_json_string())
 
 
 def encoded(tokenizer: Any, texts: list[str]) -> tuple[Int[Tensor, "sentence token"], Int[Tensor, "sentence"]]:

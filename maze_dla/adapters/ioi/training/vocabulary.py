@@ -13,7 +13,11 @@ END_OF_TEXT = "<|endoftext|>"
 
 
 def write_tokenizer(folder: Path) -> Any:
-    """Write `vocab.json`, `merges.txt` and `tokenizer_config.json` into a folder; returns the tokenizer."""
+    """Write `vocab.json`, `merges.txt` and `tokenizer_config.json` into a folder; returns the tokenizer.
+
+    Raises:
+        OSError: they cannot be written.
+    """
     from tokenizers import ByteLevelBPETokenizer
     from transformers import GPT2TokenizerFast  # pyright: ignore[reportAttributeAccessIssue] (a lazy module)
 
@@ -26,7 +30,10 @@ def write_tokenizer(folder: Path) -> Any:
     learned.train_from_iterator(
         words, vocab_size=100_000, min_frequency=1, special_tokens=[END_OF_TEXT], show_progress=False
     )
-    learned.save_model(str(folder))
+    try:
+        learned.save_model(str(folder))
+    except Exception as problem:  # of the tokenizers library, for a full disk for one
+        raise OSError(str(problem)) from problem
     config = {"tokenizer_class": "GPT2Tokenizer"} | dict.fromkeys(("bos_token", "eos_token", "unk_token"), END_OF_TEXT)
     (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
     return GPT2TokenizerFast.from_pretrained(str(folder))

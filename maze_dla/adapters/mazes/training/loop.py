@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,6 +17,8 @@ from tqdm.auto import tqdm
 from maze_dla.adapters.mazes.training.batches import TrainingBatch, Vocabulary, make_batch
 from maze_dla.adapters.mazes.training.corridors import CorridorPool, symmetries
 from maze_dla.adapters.mazes.training.decoder import Decoder
+from maze_dla.errors import CheckpointError
+from maze_dla.files import write_file
 
 
 @dataclass(frozen=True)
@@ -57,24 +60,38 @@ class TrainingState:
         return cls(model, optimizer, np.random.default_rng(plan.seed))
 
     def save(self, path: Path) -> None:
-        """Write the state; the file appears whole or not at all."""
+        """Write the state; the file appears whole or not at all.
+
+        Raises:
+            InputError: it cannot be written; the one before it is as it was.
+        """
         content = {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "rng": self.rng.bit_generator.state,
             "step": self.step,
         }
-        partial = path.with_suffix(".partial")
-        torch.save(content, partial)
-        partial.replace(path)
+        content_in_memory = io.BytesIO()  # torch hides why a file could not be written
+        torch.save(content, content_in_memory)
+        write_file(path, content_in_memory.getvalue())
 
     def restore(self, path: Path) -> None:
-        """Go on from a saved state."""
-        content = torch.load(path, weights_only=True)
-        self.model.load_state_dict(content["model"])
-        self.optimizer.load_state_dict(content["optimizer"])
-        self.rng.bit_generator.state = content["rng"]
-        self.step = content["step"]
+        """Go on from a saved state.
+
+        Raises:
+            CheckpointError: a file that is no state of such a run; nothing of it was run.
+        """
+        try:
+            content = torch.load(path, weights_only=True)
+            self.model.load_state_dict(content["model"])
+            self.optimizer.load_state_dict(content["optimizer"])
+            self.rng.bit_generator.state = content["rng"]
+            self.step = int(content["step"])
+        except Exception as problem:  # torch raises half a dozen kinds
+            reason = f"{type(problem).__name__}: {' '.join(str(problem).split())[:200]}"
+            raise CheckpointError(
+                f"{path}: no state of such a run ({reason}); begin anew in another folder"
+            ) from problem
 
 
 def batch_loss(model: Decoder, batch: TrainingBatch) -> Tensor:

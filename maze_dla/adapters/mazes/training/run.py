@@ -13,6 +13,8 @@ from maze_dla.adapters.mazes.training.corridors import CorridorPool, generate_co
 from maze_dla.adapters.mazes.training.decoder import Decoder, DecoderConfig
 from maze_dla.adapters.mazes.training.loop import TrainingPlan, TrainingState, train
 from maze_dla.adapters.mazes.training.save import save_checkpoint
+from maze_dla.errors import InputError
+from maze_dla.files import locked
 
 GRID_N, N_CTX, N_CORRIDORS = 5, 256, 60_000
 LAYERS, D_MODEL, D_HEAD = 6, 64, 16
@@ -21,19 +23,33 @@ LAYERS, D_MODEL, D_HEAD = 6, 64, 16
 def train_bundled(out: Path, plan: TrainingPlan, n_corridors: int = N_CORRIDORS) -> Iterator[dict[str, float]]:
     """Train in a folder, or go on where a run in that folder stopped; yield each measurement as it is made.
 
-    The folder gets `state.pt`, to resume from, and the checkpoints that the plan keeps, as `step_00250.zanj`.
+    The folder, which no other run may write into meanwhile, gets the checkpoints that the plan keeps, as
+    `step_00250.zanj`, and `state.pt`, to resume from. Of one step the checkpoint is written first, so that a run
+    which dies between the two makes it again.
+
+    Raises:
+        InputError: the folder cannot be written, another run is in it, or its state is beyond the plan's last step.
+        CheckpointError: `state.pt` is no state of such a run.
     """
     tokens = list(legacy_tokenizer("AOTP_UT_uniform", GRID_N).token_arr)
     vocabulary = Vocabulary.from_tokens(tokens, GRID_N)
-    state = _start(plan, len(tokens))
-    resume = out / "state.pt"
-    if resume.exists():
-        state.restore(resume)
-    for measured in train(state, plan, _pools(n_corridors, plan.seed), vocabulary, GRID_N):
-        state.save(resume)
+    state, resume = _start(plan, len(tokens)), out / "state.pt"
+
+    def keep(measured: dict[str, float]) -> None:
         if state.step in plan.keep_at or state.step == plan.steps:
             save_checkpoint(state.model, tokens, GRID_N, plan, measured, checkpoint_file(out, state.step))
-        yield measured
+
+    with locked(out):
+        if resume.exists():
+            state.restore(resume)
+        if state.step > plan.steps:
+            raise InputError(f"{resume}: a run of {state.step} steps already, more than the {plan.steps} asked for")
+        if state.step and not checkpoint_file(out, state.step).exists():
+            keep({"step": state.step})  # a longer run kept none here
+        for measured in train(state, plan, _pools(n_corridors, plan.seed), vocabulary, GRID_N):
+            keep(measured)
+            state.save(resume)
+            yield measured
 
 
 def checkpoint_file(out: Path, step: int) -> Path:

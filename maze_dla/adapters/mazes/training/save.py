@@ -7,12 +7,12 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from maze_dla.adapters.mazes.training.decoder import Decoder
 from maze_dla.adapters.mazes.training.loop import TrainingPlan
 from maze_dla.container import MAIN, NEW_KEY, OLD_KEY
+from maze_dla.files import drafted
 
 META = "__zanj_meta__.json"
 
@@ -24,6 +24,9 @@ def save_checkpoint(
 
     zanj serialises; afterwards each format name stands under both the old key and the new one, and what zanj notes
     of the computer that it ran on is left out.
+
+    Raises:
+        InputError: the file cannot be written; one of its name is as it was.
     """
     from zanj import ZANJ
 
@@ -35,14 +38,13 @@ def save_checkpoint(
         "state_dict": state,
         NEW_KEY: "ZanjHookedTransformer",
     }
-    with TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}-") as folder:
-        raw, finished = Path(folder) / "raw.zanj", Path(folder) / path.name
+    with drafted(path) as finished:
+        raw = finished.with_name("raw.zanj")
         ZANJ().save(content, str(raw))
         with zipfile.ZipFile(raw) as source, zipfile.ZipFile(finished, "w") as out:
             for name in source.namelist():
                 data = _finished(name, source.read(name))
                 out.writestr(zipfile.ZipInfo(name), data, zipfile.ZIP_DEFLATED, compresslevel=9)
-        finished.replace(path)
 
 
 def _finished(name: str, data: bytes) -> bytes:
