@@ -52,14 +52,15 @@ def logit_lens(
         labels[:] = reads.depths
         depths = scaled_depths(model, reads, scale)
         values = torch.stack([(x * direction).sum(-1) / s + constant for x, s in depths], 1)
-        return {"metric": part(reads.logits), "correct": hits(reads, batch, plan), "values": values}
+        return {"metric": part(reads.logits), "values": values, **hits(reads.logits, part.answers, part.foils)}
 
     wanted = Wanted(depths=True)
     parts = run(model, batch, wanted, measure, what="logit lens", sequences_at_once=sequences_at_once)
     size = parts["values"].abs().amax(1).maximum(parts["metric"].abs())
     check_sums(parts["metric"], parts["values"][:, -1:], size, model.precision, "metric = the last depth")
     described = describe(model, batch, metric)
-    return LensResult(**described, labels=tuple(labels), scale=scale, **parts)  # pyright: ignore[reportArgumentType]
+    correct = parts.pop("correct", None)
+    return LensResult(correct=correct, **described, labels=tuple(labels), scale=scale, **parts)  # pyright: ignore[reportArgumentType]
 
 
 def scaled_depths(model: ResidualModel, reads: Reads, scale: Scale) -> list[tuple[Tensor, Tensor]]:
