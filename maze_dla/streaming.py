@@ -75,7 +75,8 @@ class _Kept:
         self.alike: dict[str, Any] = {}
         self.labels: dict[str, tuple[str, ...]] = {}
         self.info: dict[str, Any] = {}
-        self.n = self.n_correct = 0
+        self.n = 0
+        self.answered: dict[str, int] = {}
         self.largest_gap = 0.0
 
     def add(self, result: PromptResult) -> None:
@@ -90,7 +91,9 @@ class _Kept:
             assert result.neuron_variance is not None
             self.moments["neurons"].add_moments(len(result), result.neuron_mean, result.neuron_variance)
         self.n += len(result)
-        self.n_correct += int(result.correct.sum())
+        for name, held in (("correct", result.correct), ("preferred", result.preferred)):
+            if held is not None:
+                self.answered[name] = self.answered.get(name, 0) + int(held.sum())
 
     def _check(self, result: PromptResult, shapes: dict[str, tuple[int, ...]]) -> None:
         """Refuse what cannot be averaged with the results so far."""
@@ -101,6 +104,7 @@ class _Kept:
             "labels": result.labels_of(),
             "scale": getattr(result, "scale", None),
             "neurons": getattr(result, "neuron_mean", None) is not None,
+            "notion of right": result.correct is not None,
             **{name: result.info.get(name) for name in asked},
         }
         if not self.alike:
@@ -120,7 +124,8 @@ class _Kept:
         return StreamedResult(
             of=self.alike["kind"],
             n=self.n,
-            n_correct=self.n_correct,
+            n_correct=self.answered.get("correct"),
+            n_preferred=self.answered.get("preferred"),
             means={name: mean for name, (mean, _) in kept.items() if mean is not None},
             variances={name: variance for name, (_, variance) in kept.items() if variance is not None},
             axis_labels=self.labels,

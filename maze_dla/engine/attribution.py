@@ -27,7 +27,7 @@ from maze_dla.results.attribution import AttributionResult
 from maze_dla.results.moments import Moments, sum_in_double
 
 ALWAYS_KEPT = (
-    *("metric", "correct", "constant", "gap", "final_scale"),
+    *("metric", "correct", "preferred", "constant", "gap", "final_scale"),
     *("layers", "heads", "attn_bias", "mlp_bias"),
 )
 TOTAL, EMBEDDING = "total of ", "embedding "  # before the names of parts
@@ -72,11 +72,12 @@ def attribute(
     labels: list[str] = []
 
     def measure(plan: ReadPlan, reads: Reads) -> Parts:
-        parts = _contributions(model, reads, plan, metric.select(plan.prompts), bool(sources))
+        here = metric.select(plan.prompts)
+        parts = _contributions(model, reads, plan, here, bool(sources))
         labels[:] = _layer_labels(reads, len(model.blocks))
         if sources and plan.kinds is not None:
             parts["sources_by_kind"] = _by_kind(parts["sources"], plan.kinds[plan.rows], len(batch.kinds))
-        parts["correct"] = hits(reads, batch, plan)
+        parts |= hits(reads.logits, here.answers, here.foils)
         keeps = {*keep, LOGIT_SIZE}
         kept = {name: v for name, v in parts.items() if name in keeps or name.startswith(EMBEDDING)} | _totals(parts)
         if neurons and "neurons" in parts:
@@ -89,6 +90,7 @@ def attribute(
     for name in parts.keys() & {"sources", "patterns"}:
         parts[name] = parts[name][..., : int(batch.lengths.max())]
     return AttributionResult(
+        correct=parts.pop("correct", None),
         **describe(model, batch, metric),
         layer_labels=tuple(labels),
         neuron_mean=moments.mean,

@@ -46,7 +46,7 @@ class PlainDecoder:
 
     shape: ModelShape
     precision: torch.dtype
-    W_E: Float[Tensor, "vocab d_model"]
+    W_E: Float[Tensor, "vocab_in d_model"]
     W_pos: Float[Tensor, "position d_model"]
     layers: tuple[DecoderBlock, ...]
     act: Callable[[Tensor], Tensor]

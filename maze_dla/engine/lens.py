@@ -52,8 +52,8 @@ def logit_lens(
         labels[:] = reads.depths
         depths = scaled_depths(model, reads, scale)
         values = torch.stack([(x * direction).sum(-1) / s + constant for x, s in depths], 1)
-        parts = {"metric": part(reads.logits), "correct": hits(reads, batch, plan), "values": values}
-        parts["logit_size"] = part.size(reads.logits)
+        parts = {"metric": part(reads.logits), "values": values, "logit_size": part.size(reads.logits)}
+        parts |= hits(reads.logits, part.answers, part.foils)
         return parts | (compared_norms(model, depths) if scale == "own" else {})
 
     wanted = Wanted(depths=True)
@@ -63,7 +63,8 @@ def logit_lens(
     check_sums(parts["metric"], parts["values"][:, -1:], size, model.precision, "metric = the last depth")
     check_norms(parts, model.precision)
     described = describe(model, batch, metric)
-    return LensResult(**described, labels=tuple(labels), scale=scale, **parts)  # pyright: ignore[reportArgumentType]
+    correct = parts.pop("correct", None)
+    return LensResult(correct=correct, **described, labels=tuple(labels), scale=scale, **parts)  # pyright: ignore[reportArgumentType]
 
 
 def scaled_depths(model: ResidualModel, reads: Reads, scale: Scale) -> list[tuple[Tensor, Tensor]]:

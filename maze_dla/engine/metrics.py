@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from maze_dla.engine.devices import sent
+from maze_dla.engine.ids import NONE, check_sets, first_where, id_sets, in_sets
 from maze_dla.engine.precision import at_least_single
 from maze_dla.engine.prompts import PromptBatch, chosen_prompts
+from maze_dla.engine.sparse import SparseRows
 from maze_dla.errors import InputError
 
+SUMMED = 1e-9  # the rounding of a sum of up to a million coefficients in double precision
+LARGE = 8  # times the vocabulary: where the unembedding of each prompt's own tokens is larger, all of it is less
 
-@dataclass(frozen=True, eq=False)
+
+@dataclass(frozen=True, eq=False, repr=False)
 class LinearMetric:
     """m = sum over v of c[v] * logit[v], in logits, with its own coefficients c for every prompt.
 
@@ -24,9 +30,10 @@ class LinearMetric:
     over the vocabulary that all prompts share, and a few tokens of each prompt's own. No [prompt, vocab] array is
     held.
 
-    `targets` are those of the batch that the metric was made for, so that it is not used with another.
-    `shift_invariant` says whether the coefficients of every prompt sum to zero: only then does the metric stay the
-    same when a constant is added to all logits, as centring the unembedding does.
+    `made_for` are the fingerprints of the prompts that the metric was made for, so that it is not used with others.
+    `answers` are the tokens that count as right, filled up with -1, None where the metric has no notion of right;
+    `foils` those that count as wrong, where the prompts name some. `rounding` is the relative error of each
+    coefficient as it was given.
     """
 
     name: str
@@ -34,10 +41,17 @@ class LinearMetric:
     weights: Float[Tensor, "prompt k"]
     background: Float[Tensor, "vocab"]
     shares: Float[Tensor, "prompt"]
-    targets: Int[Tensor, "prompt"] | None = None
+    made_for: Int[Tensor, "prompt"] | None = None
+    answers: Int[Tensor, "prompt answer"] | None = None
+    foils: Int[Tensor, "prompt foil"] | None = None
+    rounding: float = 0.0
 
     def __len__(self) -> int:
         return len(self.shares)
+
+    def __repr__(self) -> str:
+        prompts = "1 prompt" if len(self) == 1 else f"{len(self):,} prompts"
+        return f"{type(self).__name__}({self.name!r}, {prompts}, vocabulary of {self.d_vocab:,} tokens)"
 
     @property
     def d_vocab(self) -> int:
@@ -46,10 +60,15 @@ class LinearMetric:
 
     @property
     def shift_invariant(self) -> bool:
-        """Whether adding a constant to all logits leaves the metric as it is."""
-        total = self.weights.sum(1) + self.shares * self.background.sum()
-        size = self.weights.abs().sum(1) + self.shares.abs() * self.background.abs().sum()
-        return bool((total.abs() <= 1e-9 * size).all())
+        """Whether adding a constant to all logits leaves the metric as it is: whether coefficients sum to zero.
+
+        Coefficients that were rounded when they were given, as 1/41 is in float32, sum to zero up to that rounding:
+        up to one unit in the last place of each, half for the number itself and half for what it was computed from.
+        """
+        weights, background, shares = (t.double() for t in (self.weights, self.background, self.shares))
+        total = weights.sum(1) + shares * background.sum()
+        size = weights.abs().sum(1) + shares.abs() * background.abs().sum()
+        return bool((total.abs() <= max(self.rounding, SUMMED) * size).all())
 
     def __call__(self, logits: Float[Tensor, "prompt vocab"]) -> Float[Tensor, "prompt"]:
         """The metric of each prompt, in logits."""
@@ -66,6 +85,8 @@ class LinearMetric:
     def direction(self, unembedding: Float[Tensor, "d_model vocab"]) -> Float[Tensor, "prompt d_model"]:
         """W_U c: the direction in the residual stream, behind the final norm, that the metric reads."""
         here = self.to(at_least_single(unembedding[:, :0]))
+        if self.ids.shape[1] * len(unembedding) > LARGE * self.d_vocab:
+            return here.coefficients() @ at_least_single(unembedding).T
         own = torch.einsum("pk,pkd->pd", here.weights, at_least_single(unembedding.T[here.ids]))
         if not self.has_background:
             return own
@@ -87,7 +108,9 @@ class LinearMetric:
         """The metric where a tensor is, its coefficients in that tensor's precision."""
         numbers = (self.weights, self.background, self.shares)
         weights, background, shares = (sent(t.to(like.dtype), like.device) for t in numbers)
-        return LinearMetric(self.name, sent(self.ids, like.device), weights, background, shares, self.targets)
+        rounding = max(self.rounding, torch.finfo(like.dtype).eps)
+        ids = sent(self.ids, like.device)
+        return replace(self, ids=ids, weights=weights, background=background, shares=shares, rounding=rounding)
 
     def coefficients(self) -> Float[Tensor, "prompt vocab"]:
         """The coefficients c themselves, as an array: for small batches and for tests."""
@@ -97,49 +120,37 @@ class LinearMetric:
     def select(self, prompts: Sequence[int] | Tensor) -> LinearMetric:
         """The metric of just these prompts, in this order."""
         i = chosen_prompts(prompts, len(self))
-        targets = None if self.targets is None else self.targets[i]
-        return LinearMetric(self.name, self.ids[i], self.weights[i], self.background, self.shares[i], targets)
+        own = ("ids", "weights", "shares", "made_for", "answers", "foils")
+        held = {name: getattr(self, name) for name in own}
+        return replace(self, **{name: None if values is None else values[i] for name, values in held.items()})
 
 
 def logit(batch: PromptBatch) -> LinearMetric:
-    """The logit of the target. Not invariant under adding a constant to all logits."""
-    ones = torch.ones(len(batch), 1, dtype=torch.float64)
-    return _sparse("logit of the target", batch, batch.targets[:, None], ones)
+    """The logit of the target, the mean over several right tokens. Adding a constant to all logits changes it."""
+    return _made("logit of the target", batch, *_weighted(batch.answers, 1.0))
 
 
-def logit_diff(batch: PromptBatch, incorrect: Tensor | Sequence[int] | str | None = None) -> LinearMetric:
+def logit_diff(batch: PromptBatch, incorrect: Any = None) -> LinearMetric:
     """Logit difference: target minus one other token. Invariant under adding a constant to all logits.
 
+    Where several tokens are right, or several wrong, it is the difference of their means.
+
     Args:
-        batch: the prompts; the correct token is the target.
-        incorrect: the other token's id for each prompt, or the name of a token set that holds, beside the target,
-            exactly one token for each prompt. Default: the batch's own `incorrect`.
+        batch: the prompts; the correct tokens are their answers.
+        incorrect: for each prompt the other token's id or a set of ids, or the name of a token set that holds, beside
+            the right answers, exactly one token for each prompt. Default: the wrong tokens that the batch names.
 
     Raises:
         InputError: a batch without incorrect tokens, another number of them than of prompts, one outside the
             vocabulary or equal to its target.
+        PromptError: ids that are no whole numbers.
     """
-    incorrect = batch.incorrect if incorrect is None else incorrect
-    if incorrect is None:
+    foils = batch.foils if incorrect is None else _foils(batch, incorrect)
+    if foils is None:
         raise InputError("this batch names no incorrect tokens: give one for each prompt, or a token set's name")
-    if isinstance(incorrect, str):
-        others = batch.others(incorrect)
-        if (counts := others.sum(1)).ne(1).any():
-            i = int(torch.nonzero(counts != 1)[0])
-            raise InputError(f"prompt {i}: a logit difference needs one incorrect token, got {int(counts[i])}")
-        foils = others.int().argmax(1)
-    else:
-        foils = torch.as_tensor(incorrect, dtype=torch.long)
-    if foils.shape != batch.targets.shape:
-        raise InputError(f"incorrect ids have shape {tuple(foils.shape)}, targets {tuple(batch.targets.shape)}")
-    if (outside := (foils < 0) | (foils >= batch.d_vocab)).any():
-        i = int(torch.nonzero(outside)[0])
-        raise InputError(f"prompt {i}: incorrect id {int(foils[i])} outside the vocabulary of {batch.d_vocab} tokens")
-    if (same := foils == batch.targets).any():
-        i = int(torch.nonzero(same)[0])
-        raise InputError(f"prompt {i}: the incorrect token equals the target {batch.token_name(int(foils[i]))!r}")
-    signs = torch.tensor([1.0, -1.0], dtype=torch.float64).expand(len(batch), 2)
-    return _sparse("logit difference", batch, torch.stack([batch.targets, foils], 1), signs)
+    right, wrong = _weighted(batch.answers, 1.0), _weighted(foils, -1.0)
+    ids, weights = (torch.cat(both, 1) for both in zip(right, wrong, strict=True))
+    return _made("logit difference", batch, ids, weights)
 
 
 def correct_vs_other(batch: PromptBatch, others: str | Tensor = "all", reduce: str = "mean") -> LinearMetric:
@@ -149,7 +160,8 @@ def correct_vs_other(batch: PromptBatch, others: str | Tensor = "all", reduce: s
     there is a single other token), and so depends on whether the unembedding was centred.
 
     Args:
-        batch: the prompts; the correct token is the target, which never counts as one of the others.
+        batch: the prompts; where several tokens are right, the mean of their logits stands for the target's, and none
+            of them counts as one of the others.
         others: "all" tokens, a name in `batch.token_sets` (mazes: "cells", "neighbors"), or a boolean mask of shape
             [vocab] or [prompt, vocab].
         reduce: "mean" or "sum" over the others.
@@ -159,61 +171,122 @@ def correct_vs_other(batch: PromptBatch, others: str | Tensor = "all", reduce: s
     """
     if reduce not in ("mean", "sum"):
         raise InputError(f"reduce is 'mean' or 'sum', got {reduce!r}")
-    mask = batch.token_set(others)
-    name = f"correct minus {reduce} of {others if isinstance(others, str) else 'masked'}"
-    if mask.ndim == 2:
-        return _against_own_sets(name, batch, others, batch.others(mask), reduce)
-    held = mask[batch.targets]
-    counts = mask.sum() - held.long()
+    rows = batch.set_rows(others)
+    held = rows.at(batch.answers)
+    counts = rows.sums() - held.sum(1)
     _check_not_empty(counts, others)
-    shares = -1.0 / counts.double() if reduce == "mean" else -torch.ones(len(batch), dtype=torch.float64)
-    weights = 1.0 - shares * held  # takes the target out of the others again
-    return LinearMetric(name, batch.targets[:, None], weights[:, None], mask.double(), shares, batch.targets)
+    shares = -1.0 / counts if reduce == "mean" else -torch.ones_like(counts)
+    ids, weights = _weighted(batch.answers, 1.0)
+    weights = weights - shares[:, None] * held  # takes right tokens out of the others again
+    ids, weights = torch.cat([ids, rows.ids], 1), torch.cat([weights, shares[:, None] * rows.values], 1)
+    name = f"correct minus {reduce} of {others if isinstance(others, str) else 'masked'}"
+    return _made(name, batch, ids, weights, background=rows.pattern, shares=shares)
 
 
 def linear_metric(
-    batch: PromptBatch, coefficients: Float[Tensor, "prompt vocab"], name: str = "linear metric"
+    batch: PromptBatch,
+    coefficients: Float[Tensor, "prompt vocab"] | Any,
+    name: str = "linear metric",
+    *,
+    answers: Any = "batch",
 ) -> LinearMetric:
     """Any linear functional of the logits, from its coefficients.
 
+    Args:
+        batch: the prompts.
+        coefficients: [prompt, vocab], dense or one of torch's sparse tensors. Only those that are not zero are held.
+        name: for tables and pictures.
+        answers: what counts as right: "batch" for the batch's answers; a list with an id or a set of ids for each
+            prompt; None for a metric without a notion of right, whose results have no accuracy.
+
     Raises:
-        InputError: coefficients of another shape, or not finite.
+        InputError: coefficients of another shape, not finite, or all zero for a prompt; answers of another number.
+        PromptError: answers that are no ids of the vocabulary.
     """
-    c = torch.as_tensor(coefficients).double()
+    c = coefficients if isinstance(coefficients, Tensor) else _as_tensor(coefficients)
     if tuple(c.shape) != (len(batch), batch.d_vocab):
         raise InputError(f"coefficients have shape {tuple(c.shape)}, expected ({len(batch)}, {batch.d_vocab})")
-    if not c.isfinite().all():
-        raise InputError(f"prompt {int(torch.nonzero(~c.isfinite())[0, 0])}: a coefficient is not finite")
-    ids, weights = _padded(c != 0, c)
-    return _sparse(name, batch, ids, weights)
+    rows = SparseRows.of(c.detach().cpu())
+    if not (rows.pattern.isfinite().all() and rows.values.isfinite().all()):
+        bad = ~rows.values.isfinite().all(1) | ~rows.pattern.isfinite().all()
+        raise InputError(f"prompt {first_where(bad)}: a coefficient is not finite")
+    if (nothing := rows.are_zero()).any():
+        raise InputError(f"prompt {first_where(nothing)}: all coefficients are zero, so there is nothing to explain")
+    rounding = torch.finfo(c.dtype).eps if c.is_floating_point() else 0.0
+    ones = torch.ones(len(batch), dtype=torch.float64)
+    metric = _made(name, batch, rows.ids, rows.values, background=rows.pattern, shares=ones, rounding=rounding)
+    if isinstance(answers, str) and answers == "batch":
+        return metric
+    return replace(metric, answers=None if answers is None else _answers(batch, answers), foils=None)
 
 
-def _against_own_sets(
-    name: str, batch: PromptBatch, asked: str | Tensor, others: Tensor, reduce: Reduce
-) -> LinearMetric:
-    counts = others.sum(1)
-    _check_not_empty(counts, asked)
-    weight = -1.0 / counts.double() if reduce == "mean" else -torch.ones(len(batch), dtype=torch.float64)
-    ids, weights = _padded(others, others * weight[:, None])
-    ones = torch.ones(len(batch), 1, dtype=torch.float64)
-    return _sparse(name, batch, torch.cat([batch.targets[:, None], ids], 1), torch.cat([ones, weights], 1))
+def _as_tensor(coefficients: Any) -> Tensor:
+    """Numbers as they were given: those of Python in double precision, arrays in their own."""
+    try:
+        return torch.as_tensor(coefficients, dtype=None if hasattr(coefficients, "dtype") else torch.float64)
+    except (TypeError, ValueError, RuntimeError) as problem:
+        raise InputError(f"coefficients are an array [prompt, vocab] of numbers ({problem})") from problem
 
 
-def _padded(held: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-    """The ids that each row holds and their values, rows filled up with weight zero."""
-    k = max(int(held.sum(1).max()), 1)
-    ids = held.int().argsort(dim=1, descending=True, stable=True)[:, :k]
-    return ids, values.gather(1, ids)
+def _answers(batch: PromptBatch, answers: Any) -> Int[Tensor, "prompt answer"]:
+    """A metric's own right tokens."""
+    if isinstance(answers, str):
+        raise InputError(f"answers are 'batch', None or ids for each prompt, got {answers!r}")
+    sets = id_sets("answers", answers)
+    if len(sets) != len(batch):
+        raise InputError(f"answers for {len(sets)} prompts, the batch has {len(batch)}")
+    check_sets("answers", sets, batch.d_vocab)
+    return sets
 
 
-def _sparse(name: str, batch: PromptBatch, ids: Tensor, weights: Tensor) -> LinearMetric:
-    none = torch.zeros(batch.d_vocab, dtype=torch.float64)
-    return LinearMetric(name, ids, weights, none, torch.zeros(len(batch), dtype=torch.float64), batch.targets)
+def _foils(batch: PromptBatch, incorrect: Any) -> Int[Tensor, "prompt foil"]:
+    """The wrong tokens that were given for each prompt, or found in a token set."""
+    if isinstance(incorrect, str):
+        rows = batch.set_rows(incorrect)
+        held = rows.at(batch.answers)
+        if (counts := rows.sums() - held.sum(1)).ne(1).any():
+            i = first_where(counts != 1)
+            raise InputError(f"prompt {i}: a logit difference needs one incorrect token, got {int(counts[i])}")
+        every = torch.arange(batch.d_vocab).double()  # of a single other token the sum of ids is its id
+        ids = rows.pattern @ every + (rows.values * rows.ids).sum(1) - (held * batch.answers).sum(1)
+        return ids.round().long()[:, None]
+    foils = id_sets("incorrect", incorrect)
+    if len(foils) != len(batch):
+        raise InputError(f"incorrect ids have shape ({len(foils)},), targets {tuple(batch.targets.shape)}")
+    if (outside := ((foils < 0) | (foils >= batch.d_vocab)) & ((foils != NONE) | (foils[:, :1] == NONE))).any():
+        i, k = torch.nonzero(outside)[0].tolist()
+        raise InputError(
+            f"prompt {i}: incorrect id {int(foils[i, k])} outside the vocabulary of {batch.d_vocab} tokens"
+        )
+    check_sets("incorrect", foils, batch.d_vocab)
+    if (same := in_sets(foils, batch.answers)).any():
+        i, k = torch.nonzero(same)[0].tolist()
+        raise InputError(f"prompt {i}: the incorrect token equals the target {batch.token_name(int(foils[i, k]))!r}")
+    return foils
 
 
-def _check_not_empty(counts: Tensor, others: str | Tensor) -> None:
+def _weighted(sets: Int[Tensor, "prompt k"], total: float) -> tuple[Int[Tensor, "prompt k"], Float[Tensor, "prompt k"]]:
+    """Ids with weights that are alike within each set and sum to the total."""
+    held = (sets != NONE).double()
+    return sets.clamp_min(0), total * held / held.sum(1, keepdim=True)
+
+
+def _made(name: str, batch: PromptBatch, ids: Tensor, weights: Tensor, **more: Any) -> LinearMetric:
+    """A metric for these prompts, with their notion of right and wrong."""
+    n = len(batch)
+    fields = {
+        "background": torch.zeros(batch.d_vocab, dtype=torch.float64),
+        "shares": torch.zeros(n, dtype=torch.float64),
+        "made_for": batch.fingerprints,
+        "answers": batch.answers,
+        "foils": batch.foils,
+    }
+    return LinearMetric(name, ids, weights, **{**fields, **more})
+
+
+def _check_not_empty(counts: Float[Tensor, "prompt"], others: str | Tensor) -> None:
     if (counts == 0).any():
-        i = int(torch.nonzero(counts == 0)[0])
+        i = first_where(counts == 0)
         what = repr(others) if isinstance(others, str) else "the mask"
         raise InputError(
             f"prompt {i} has no other token in {what} beside its target ({int((counts == 0).sum())} such prompts); "

@@ -16,7 +16,11 @@ from maze_dla.engine.precision import at_least_single
 
 @dataclass(frozen=True)
 class ModelShape:
-    """Sizes; `d_mlp` is None for models of attention only."""
+    """Sizes; `d_mlp` is None for models of attention only.
+
+    `d_vocab` is the number of outputs, the columns of W_U; `d_vocab_in` that of tokens which the model reads, the rows
+    of W_E, by default as many.
+    """
 
     n_layers: int
     n_heads: int
@@ -25,6 +29,11 @@ class ModelShape:
     d_mlp: int | None
     d_vocab: int
     n_ctx: int
+    d_vocab_in: int = -1
+
+    def __post_init__(self) -> None:
+        if self.d_vocab_in == -1:
+            object.__setattr__(self, "d_vocab_in", self.d_vocab)
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Any, TypedDict
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from maze_dla.engine.devices import sent
+from maze_dla.engine.ids import NONE, first_where
 from maze_dla.engine.metrics import LinearMetric
 from maze_dla.engine.model import Reads, ResidualModel, Wanted
 from maze_dla.engine.prompts import PromptBatch
@@ -30,8 +31,8 @@ def check_fit(model: ResidualModel, batch: PromptBatch, metric: LinearMetric | N
     """Refuse a batch or metric that was made for another model or batch.
 
     Raises:
-        InputError: vocabularies or numbers of prompts differ.
-        PromptError: a prompt longer than the model's context.
+        InputError: vocabularies or numbers of prompts differ, or a metric of other prompts.
+        PromptError: a prompt longer than the model's context, or with a token that the model does not read.
     """
     if not isinstance(batch, PromptBatch):
         raise InputError(f"expected a PromptBatch, got {type(batch).__name__}")
@@ -40,16 +41,43 @@ def check_fit(model: ResidualModel, batch: PromptBatch, metric: LinearMetric | N
     if batch.d_vocab != model.shape.d_vocab:
         raise InputError(f"the batch has a vocabulary of {batch.d_vocab} tokens, the model of {model.shape.d_vocab}")
     _check_vocabulary(getattr(model, "vocabulary", None), batch)
-    if metric is not None and len(metric) != len(batch):
-        raise InputError(f"the metric was made for {len(metric)} prompts, the batch has {len(batch)}")
-    if metric is not None and metric.targets is not None and not torch.equal(metric.targets, batch.targets):
-        raise InputError("the metric was made for another batch: its targets are not those of this batch")
-    if metric is not None and metric.d_vocab != model.shape.d_vocab:
-        raise InputError(f"the metric has a vocabulary of {metric.d_vocab} tokens, the model of {model.shape.d_vocab}")
     if int(batch.lengths.max()) > model.shape.n_ctx:
         i = int(batch.lengths.argmax())
         raise PromptError(
             f"prompt {i} has {int(batch.lengths[i])} tokens, the model's context holds {model.shape.n_ctx}"
+        )
+    _check_tokens(batch, model.shape.d_vocab_in)
+    if metric is not None:
+        _check_metric(metric, batch)
+
+
+def _check_tokens(batch: PromptBatch, size: int) -> None:
+    """Refuse tokens that the model cannot read, where a prompt reads them."""
+    if int(batch.sequences.max()) < size:
+        return
+    ends = torch.zeros(len(batch.sequences), dtype=torch.long)
+    ends.scatter_reduce_(0, batch.sequence_of, batch.lengths, reduce="amax")
+    outside = (batch.sequences >= size) & (torch.arange(batch.sequences.shape[1]) < ends[:, None])
+    if outside.any():
+        row, position = torch.nonzero(outside)[0].tolist()
+        i = first_where((batch.sequence_of == row) & (batch.read_positions >= position))
+        raise PromptError(
+            f"prompt {i}, position {position}: token id {int(batch.sequences[row, position])} outside the {size} "
+            "tokens that the model reads"
+        )
+
+
+def _check_metric(metric: LinearMetric, batch: PromptBatch) -> None:
+    """Refuse a metric that was made for other prompts, also where they have the same targets."""
+    if len(metric) != len(batch):
+        raise InputError(f"the metric was made for {len(metric)} prompts, the batch has {len(batch)}")
+    if metric.d_vocab != batch.d_vocab:
+        raise InputError(f"the metric has a vocabulary of {metric.d_vocab} tokens, the model of {batch.d_vocab}")
+    if metric.made_for is not None and (differs := metric.made_for != batch.fingerprints).any():
+        i = first_where(differs)
+        raise InputError(
+            f"the metric was made for another batch: its prompt {i} has other tokens or other right answers than "
+            f"prompt {i} of this batch ({int(differs.sum())} of {len(batch)} prompts differ)"
         )
 
 
@@ -59,8 +87,9 @@ def _check_vocabulary(known: Sequence[str] | None, batch: PromptBatch) -> None:
     if known is None or named is None or named is known:
         return
     used = torch.cat([batch.sequences.flatten(), batch.targets]).unique().tolist()
-    whole = range(batch.d_vocab) if isinstance(known, tuple) and isinstance(named, tuple) else used
-    differing = next((i for i in whole if 0 <= i < batch.d_vocab and known[i] != named[i]), None)
+    n = min(len(known), len(named))
+    compared = range(n) if isinstance(known, tuple) and isinstance(named, tuple) else used  # a tokenizer decodes each
+    differing = next((i for i in compared if 0 <= i < n and known[i] != named[i]), None)
     if differing is not None:
         raise InputError(
             f"the batch was made with another vocabulary: its token {differing} is {named[differing]!r}, the model's "
@@ -149,13 +178,26 @@ def _put(piece: Parts, prompts: Int[Tensor, "some"], joined: Parts, n: int) -> N
         wide.index_copy_(0, sent(prompts, values.device), values)
 
 
-def hits(reads: Reads, batch: PromptBatch, plan: ReadPlan) -> Bool[Tensor, "prompt"]:
-    """Whether the most likely token is the target, or, where the batch names an incorrect one, likelier than that."""
-    targets = sent(batch.targets[plan.prompts], reads.logits.device)
-    if batch.incorrect is None:
-        return reads.logits.argmax(-1) == targets
-    incorrect = sent(batch.incorrect[plan.prompts], targets.device)
-    return (reads.logits.gather(1, targets[:, None]) > reads.logits.gather(1, incorrect[:, None]))[:, 0]
+def hits(
+    logits: Float[Tensor, "prompt vocab"],
+    answers: Int[Tensor, "prompt answer"] | None,
+    foils: Int[Tensor, "prompt foil"] | None = None,
+) -> Parts:
+    """For which prompts the most likely token is right (`correct`), and the best right one above the best wrong one
+    (`preferred`), as far as right and wrong ones are known.
+    """  # fmt: skip
+    if answers is None:
+        return {}
+    answers = sent(answers, logits.device)
+    parts = {"correct": (answers == logits.argmax(-1, keepdim=True)).any(-1)}
+    if foils is not None:
+        parts["preferred"] = best_of(logits, answers) > best_of(logits, sent(foils, logits.device))
+    return parts
+
+
+def best_of(logits: Float[Tensor, "prompt vocab"], ids: Int[Tensor, "prompt k"]) -> Float[Tensor, "prompt"]:
+    """The highest logit of each prompt's set of tokens."""
+    return logits.gather(1, ids.clamp_min(0)).masked_fill(ids == NONE, -torch.inf).amax(1)
 
 
 class Described(TypedDict):
@@ -169,7 +211,7 @@ class Described(TypedDict):
 def describe(model: ResidualModel, batch: PromptBatch, metric: LinearMetric) -> Described:
     """What every result says of its prompts, its model and its metric."""
     facts = {"metric": metric.name, "shift_invariant": metric.shift_invariant}
-    facts |= {} if batch.incorrect is None else {"forced_choice": True}
+    facts |= {} if metric.foils is None else {"forced_choice": True}
     return {
         "prompt_tokens": batch.labels,
         "targets": tuple(batch.token_name(t) for t in batch.targets.tolist()),

@@ -5,18 +5,38 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from maze_dla.engine.ids import (
+    INTEGERS,
+    NONE,
+    check_first,
+    check_ids,
+    check_sets,
+    first_where,
+    id_sets,
+    in_sets,
+    whole_numbers,
+)
 from maze_dla.engine.queue import SequenceQueue
+from maze_dla.engine.sparse import SparseRows
 from maze_dla.errors import InputError, PromptError
 
 Batch = TypeVar("Batch", bound="PromptBatch")
-INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
-TokenSet = Bool[Tensor, "vocab"] | Bool[Tensor, "prompt vocab"]
+TokenSet = Bool[Tensor, "vocab"] | Bool[Tensor, "prompt vocab"] | Int[Tensor, "prompt k"]
+Answers = Int[Tensor, "prompt answer"]
+if TYPE_CHECKING:
+    AnswersOrTargets = Answers
+else:
+    AnswersOrTargets = Answers | None  # None stands for the targets, and is never kept
+WHOLE = (
+    *("sequences", "sequence_lengths", "sequence_of", "read_positions", "targets"),
+    *("answers", "incorrect", "foils", "sequence_kinds"),
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,9 +47,15 @@ class PromptBatch:
     including the position `read_positions[i]`, so that prompts which are prefixes of one sequence share it. A causal
     model never looks behind the read position: a prompt's numbers do not depend on the padding or on its neighbours.
 
-    `token_sets` names sets of tokens that a metric can compare the target with, one for all prompts ([vocab]) or one
-    for each ([prompt, vocab]). `incorrect` holds, where there is one, the token that a logit difference sets against
-    each target. `sequence_kinds` sorts the tokens of every sequence: the number stands for an entry of `kinds`.
+    `d_vocab` is the number of the model's outputs, from which targets and all sets of tokens are taken; `d_vocab_in`,
+    where it is known, that of the tokens that it reads, which most models share. What the model reads is checked
+    against it, or else when the batch is run.
+
+    `answers` holds the right tokens of each prompt, filled up with -1; by default `targets` alone, which are the first
+    of them. `foils` holds, where the batch names them, the wrong tokens that a logit difference sets against them;
+    `incorrect` are the first of these. `token_sets` names sets of tokens that a metric can compare the answers with:
+    a mask for all prompts ([vocab]), or one for each ([prompt, vocab]), or the ids of each ([prompt, k], filled up
+    with -1). `sequence_kinds` sorts the tokens of every sequence: the number stands for an entry of `kinds`.
     """
 
     sequences: Int[Tensor, "sequence position"]
@@ -45,10 +71,14 @@ class PromptBatch:
     incorrect: Int[Tensor, "prompt"] | None = None
     kinds: tuple[str, ...] = ()
     sequence_kinds: Int[Tensor, "sequence position"] | None = None
+    answers: AnswersOrTargets = None  # pyright: ignore[reportAssignmentType]
+    foils: Int[Tensor, "prompt foil"] | None = None
+    d_vocab_in: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("sequences", "sequence_lengths", "sequence_of", "read_positions", "targets"):
-            object.__setattr__(self, name, getattr(self, name).long())
+        for name in WHOLE:
+            if (given := getattr(self, name)) is not None:
+                object.__setattr__(self, name, whole_numbers(name, given))
         n = len(self.targets)
         if n == 0:
             raise InputError("a batch needs at least one prompt, got none")
@@ -57,13 +87,14 @@ class PromptBatch:
                 raise InputError(f"{name} has {len(given)} entries, targets has {n}")
         self._check_sequences()
         ends = self.sequence_lengths[self.sequence_of]
-        if bad := torch.nonzero((self.read_positions >= ends) | (self.read_positions < 0)).flatten().tolist():
-            i = bad[0]
+        if (bad := (self.read_positions >= ends) | (self.read_positions < 0)).any():
+            i = first_where(bad)
             raise PromptError(
                 f"prompt {i}: read position {int(self.read_positions[i])} outside its {int(ends[i])} tokens"
             )
-        _check_ids(self.sequences, self.d_vocab, "sequence", self.sequence_lengths)
-        _check_ids(self.targets[:, None], self.d_vocab, "the target of prompt")
+        self._check_tokens()
+        self._check_answers()
+        self._check_token_sets()
 
     def _check_sequences(self) -> None:
         n_sequences, width = self.sequences.shape
@@ -72,6 +103,9 @@ class PromptBatch:
                 raise InputError(f"{name} has {len(getattr(self, name))} entries, there are {n_sequences} sequences")
         if int(self.sequence_lengths.max()) > width:
             raise InputError(f"a sequence of {int(self.sequence_lengths.max())} tokens in an array {width} wide")
+        for i, (labels, n) in enumerate(zip(self.sequence_labels, self.sequence_lengths.tolist(), strict=True)):
+            if len(labels) != n:
+                raise InputError(f"sequence {i} has {n} tokens but {len(labels)} labels")
         if int(self.sequence_of.min()) < 0 or int(self.sequence_of.max()) >= n_sequences:
             raise InputError(f"sequence_of names sequences outside the {n_sequences} that are there")
         if (kinds := self.sequence_kinds) is not None and (
@@ -81,58 +115,113 @@ class PromptBatch:
                 f"sequence_kinds has shape {tuple(kinds.shape)} and numbers up to {int(kinds.max())}, expected "
                 f"{tuple(self.sequences.shape)} and numbers of the {len(self.kinds)} kinds"
             )
-        for name, mask in self.token_sets.items():
-            if tuple(mask.shape) not in ((self.d_vocab,), (len(self), self.d_vocab)):
+
+    def _check_tokens(self) -> None:
+        """Negative ids are refused at once, those above the vocabulary where its size is known."""
+        inside = torch.arange(self.sequences.shape[1]) < self.sequence_lengths[:, None]
+        outside = self.sequences < 0
+        if self.d_vocab_in is not None:
+            outside |= self.sequences >= self.d_vocab_in
+        if (outside := outside & inside).any():
+            row, position = torch.nonzero(outside)[0].tolist()
+            size = "" if self.d_vocab_in is None else f" of {self.d_vocab_in} tokens"
+            raise PromptError(
+                f"sequence {row}, position {position}: token id {int(self.sequences[row, position])} outside the "
+                f"vocabulary{size}"
+            )
+
+    def _check_answers(self) -> None:
+        """Right and wrong tokens as sets that begin with `targets` and `incorrect` and have nothing in common."""
+        check_ids("the target of prompt", self.targets, self.d_vocab)
+        if self.answers is None:
+            object.__setattr__(self, "answers", self.targets[:, None])
+        check_first("answers", self.targets, self.answers)
+        check_sets("answers", self.answers, self.d_vocab)
+        if self.incorrect is None:
+            if self.foils is not None:
+                raise InputError("foils are given without incorrect, which is the first of each prompt")
+            return
+        check_ids("the incorrect token of prompt", self.incorrect, self.d_vocab)
+        if self.foils is None:
+            object.__setattr__(self, "foils", self.incorrect[:, None])
+        assert self.foils is not None
+        check_first("foils", self.incorrect, self.foils)
+        check_sets("foils", self.foils, self.d_vocab)
+        if (both := in_sets(self.foils, self.answers)).any():
+            i, k = torch.nonzero(both)[0].tolist()
+            name = self.token_name(int(self.foils[i, k]))
+            raise PromptError(f"prompt {i}: the token {name!r} is both right and wrong")
+
+    def _check_token_sets(self) -> None:
+        for name, held in self.token_sets.items():
+            what = f"token set {name!r}"
+            if held.dtype == torch.bool:
+                if tuple(held.shape) not in ((self.d_vocab,), (len(self), self.d_vocab)):
+                    raise InputError(
+                        f"{what} has shape {tuple(held.shape)}, expected ({self.d_vocab},) or "
+                        f"({len(self)}, {self.d_vocab})"
+                    )
+            elif held.dtype not in INTEGERS or held.ndim != 2 or len(held) != len(self):
                 raise InputError(
-                    f"token set {name!r} has shape {tuple(mask.shape)}, expected ({self.d_vocab},) or "
-                    f"({len(self)}, {self.d_vocab})"
+                    f"{what} is {str(held.dtype).removeprefix('torch.')} of shape {tuple(held.shape)}, expected a "
+                    f"boolean mask, or the ids of each of the {len(self)} prompts filled up with -1"
                 )
+            else:
+                check_sets(what, held, self.d_vocab)
 
     @classmethod
     def from_tokens(
         cls: type[Batch],
-        tokens: Sequence[Sequence[int]],
-        targets: Sequence[int],
+        tokens: Sequence[Any],
+        targets: Any,
         *,
         d_vocab: int,
         pad_id: int = 0,
         labels: Sequence[Sequence[str]] | None = None,
+        incorrect: Any = None,
         **more: Any,
     ) -> Batch:
         """A batch in which each prompt is a sequence of its own, read at its last token.
 
         Args:
             tokens: token ids of each prompt, of any lengths.
-            targets: for each prompt the id of the token that should follow it.
-            d_vocab: size of the vocabulary; ids outside are refused.
+            targets: for each prompt the id of the token that should follow it, or a set or list of ids, each of which
+                is right.
+            d_vocab: the number of the model's outputs; targets outside are refused.
             pad_id: what fills the sequences on the right; it changes no number.
             labels: the prompts' tokens as strings; without them the ids serve.
+            incorrect: for each prompt a wrong id, or a set or list of them, for `logit_diff` to set against the right
+                ones.
+            **more: further fields of the batch, `d_vocab_in` for one.
 
         Raises:
-            InputError: no prompts, or as many targets as prompts are missing.
-            PromptError: an empty prompt, or an id outside the vocabulary.
+            InputError: no prompts, as many targets or labels as prompts are missing, labels of another length.
+            PromptError: an empty prompt, ids that are no whole numbers or lie outside the vocabulary, a token that is
+                both right and wrong.
         """
         if len(tokens) != len(targets):
             raise InputError(f"{len(tokens)} prompts but {len(targets)} targets: each prompt needs one")
-        for i, ids in enumerate([*tokens, targets]):
-            if len(ids) and not all(isinstance(t, int) or torch.as_tensor(t).dtype in INTEGERS for t in ids):
-                what = f"prompt {i}" if i < len(tokens) else "targets"
-                raise PromptError(f"{what}: token ids are whole numbers, got {list(ids)[:4]}")
-        if empty := [i for i, t in enumerate(tokens) if len(t) == 0]:
-            raise PromptError(f"prompt {empty[0]} has no tokens, expected at least one")
-        lengths = torch.tensor([len(t) for t in tokens], dtype=torch.long)
-        padded = torch.full((len(tokens), max(map(len, tokens), default=0)), pad_id)
-        for row, ids in enumerate(tokens):
-            padded[row, : len(ids)] = torch.as_tensor(ids)
-        names = labels if labels is not None else [[str(int(t)) for t in ids] for ids in tokens]
+        rows = [whole_numbers(f"prompt {i}", ids) for i, ids in enumerate(tokens)]
+        if bad := [i for i, row in enumerate(rows) if row.ndim != 1 or len(row) == 0]:
+            seen = "no tokens, expected at least one" if rows[bad[0]].numel() == 0 else "no list of token ids"
+            raise PromptError(f"prompt {bad[0]} has {seen}")
+        lengths = torch.tensor([len(row) for row in rows], dtype=torch.long)
+        padded = torch.full((len(rows), int(max(lengths, default=0))), pad_id)
+        for i, row in enumerate(rows):
+            padded[i, : len(row)] = row
+        answers = id_sets("targets", targets)
+        foils = None if incorrect is None else id_sets("incorrect", incorrect)
         return cls(
             sequences=padded,
             sequence_lengths=lengths,
-            sequence_of=torch.arange(len(tokens)),
+            sequence_of=torch.arange(len(rows)),
             read_positions=lengths - 1,
-            targets=torch.as_tensor(targets, dtype=torch.long),
+            targets=answers[:, 0] if len(answers) else answers.flatten(),
             d_vocab=d_vocab,
-            sequence_labels=tuple(tuple(t) for t in names),
+            sequence_labels=_labels(labels, rows),
+            answers=answers,
+            incorrect=None if foils is None else foils[:, 0],
+            foils=foils,
             **more,
         )
 
@@ -166,6 +255,15 @@ class PromptBatch:
         """The token as a string where the vocabulary is known, else its id."""
         return self.vocabulary[token] if self.vocabulary is not None else str(token)
 
+    @cached_property
+    def fingerprints(self) -> Int[Tensor, "prompt"]:
+        """A number for each prompt by which its tokens and its right answers can be told from those of another one."""
+        positions = torch.arange(self.sequences.shape[1])
+        so_far = _mixed(self.sequences + (positions << 32)).cumsum(1)
+        read = so_far[self.sequence_of, self.read_positions]
+        right = (_mixed(~self.answers) * (self.answers != NONE)).sum(1)
+        return _mixed(read) + right
+
     def select(self: Batch, prompts: Sequence[int] | Tensor) -> Batch:
         """The batch with just these prompts, in this order, or those where a mask holds."""
         chosen = chosen_prompts(prompts, len(self))
@@ -179,32 +277,49 @@ class PromptBatch:
             sequence_of=sequence_of,
             read_positions=self.read_positions[chosen],
             targets=self.targets[chosen],
+            answers=self.answers[chosen],
             token_sets=sets,
             incorrect=None if self.incorrect is None else self.incorrect[chosen],
+            foils=None if self.foils is None else self.foils[chosen],
             sequence_kinds=None if self.sequence_kinds is None else self.sequence_kinds[used],
         )
 
     def having(self: Batch, token_set: str) -> Batch:
-        """The batch without the prompts for which the named token set holds nothing but the target.
+        """The batch without the prompts for which the named token set holds nothing but right answers.
 
         Raises:
             InputError: no token set of that name, or no prompt is left.
         """
-        others = self.others(token_set)
-        keep = torch.nonzero(others.expand(len(self), -1).any(1)).flatten()
+        rows = self.set_rows(token_set)
+        keep = torch.nonzero(rows.sums() > rows.at(self.answers).sum(1)).flatten()
         if len(keep) == 0:
             raise InputError(f"none of the {len(self)} prompts has a token in {token_set!r} beside its target")
         return self.select(keep)
 
     def others(self, token_set: str | Tensor) -> Bool[Tensor, "prompt vocab"]:
-        """The tokens of a named set or of a mask without each prompt's target ("all": the whole vocabulary)."""
-        mask = self.token_set(token_set)
-        mask = mask.expand(len(self), -1).clone()
-        mask[torch.arange(len(self)), self.targets] = False
+        """The tokens of a named set or of a mask without each prompt's answers ("all": the whole vocabulary).
+
+        An array of this size is large where vocabularies are; metrics do without it.
+        """
+        mask = self.token_set(token_set).expand(len(self), -1).clone()
+        prompts, k = torch.nonzero(self.answers != NONE).T
+        mask[prompts, self.answers[prompts, k]] = False
         return mask
 
-    def token_set(self, token_set: str | Tensor) -> TokenSet:
+    def token_set(self, token_set: str | Tensor) -> Bool[Tensor, "vocab"] | Bool[Tensor, "prompt vocab"]:
         """The mask behind a name, or the mask itself after a look at its shape."""
+        held = self._held(token_set)
+        return held if held.dtype == torch.bool else SparseRows.listed(held, self.d_vocab).dense() > 0
+
+    def set_rows(self, token_set: str | Tensor) -> SparseRows:
+        """The same as rows of zeros and ones, without an array [prompt, vocab]."""
+        held = self._held(token_set)
+        if held.ndim == 1:
+            return SparseRows.alike(held, len(self))
+        return SparseRows.of(held) if held.dtype == torch.bool else SparseRows.listed(held, self.d_vocab)
+
+    def _held(self, token_set: str | Tensor) -> Tensor:
+        """What is held of a set: a mask, or the ids of each prompt."""
         if isinstance(token_set, str):
             if token_set == "all":
                 return torch.ones(self.d_vocab, dtype=torch.bool)
@@ -255,11 +370,20 @@ def _as_indices(prompts: object) -> Tensor:
     return chosen
 
 
-def _check_ids(ids: Tensor, d_vocab: int, what: str, lengths: Tensor | None = None) -> None:
-    outside = (ids < 0) | (ids >= d_vocab)
-    if lengths is not None:
-        outside &= torch.arange(ids.shape[1]) < lengths[:, None]
-    if outside.any():
-        row, position = torch.nonzero(outside)[0].tolist()
-        where = f"{what} {row}, position {position}" if lengths is not None else f"{what} {row}"
-        raise PromptError(f"{where}: token id {int(ids[row, position])} outside the vocabulary of {d_vocab} tokens")
+def _labels(labels: Sequence[Sequence[str]] | None, rows: Sequence[Tensor]) -> tuple[tuple[str, ...], ...]:
+    """The tokens of each prompt as strings, or their ids where there are none."""
+    if labels is None:
+        return tuple(tuple(map(str, row.tolist())) for row in rows)
+    if len(labels) != len(rows):
+        raise InputError(f"{len(rows)} prompts but labels for {len(labels)}")
+    for i, (names, row) in enumerate(zip(labels, rows, strict=True)):
+        if len(names) != len(row):
+            raise InputError(f"prompt {i} has {len(row)} tokens but {len(names)} labels")
+    return tuple(tuple(names) for names in labels)
+
+
+def _mixed(numbers: Int[Tensor, "*shape"]) -> Int[Tensor, "*shape"]:
+    """Each number scattered over 64 bits, so that sums of them tell sets apart (the finalizer of splitmix64)."""
+    for shift, factor in ((30, -0x40A7B892E31B1A47), (27, -0x6B2FB644ECCEEE15)):
+        numbers = (numbers ^ (numbers >> shift)) * factor
+    return numbers ^ (numbers >> 31)

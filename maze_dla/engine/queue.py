@@ -60,7 +60,8 @@ class SequenceQueue:
         """Widths are multiples of 8: a CPU library that caches a plan per shape then stays small."""
         batch = self._batch
         width = min(-(-longest // 8) * 8, batch.sequences.shape[1])
-        tokens = batch.sequences[chosen, :width].clamp(0, batch.d_vocab - 1)  # what pads may be no token at all
+        read = torch.arange(width) < self._last_read[chosen][:, None]
+        tokens = batch.sequences[chosen, :width].where(read, 0)  # what pads may be no token at all
         prompts = [self._prompts_of[i] for i in chosen]
         rows = torch.repeat_interleave(torch.arange(len(chosen)), torch.tensor([len(p) for p in prompts]))
         together = torch.cat(prompts)

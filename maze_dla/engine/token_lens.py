@@ -14,10 +14,11 @@ from torch import Tensor
 
 from maze_dla.engine.completeness import check_sums
 from maze_dla.engine.devices import sent
+from maze_dla.engine.ids import NONE
 from maze_dla.engine.lens import check_norms, check_scale, compared_norms, scaled_depths
 from maze_dla.engine.metrics import logit
 from maze_dla.engine.model import Reads, ResidualModel, Wanted, soft_capped
-from maze_dla.engine.passes import Parts, check_fit, describe, hits, run
+from maze_dla.engine.passes import Parts, best_of, check_fit, describe, hits, run
 from maze_dla.engine.precision import at_least_single
 from maze_dla.engine.prompts import PromptBatch
 from maze_dla.engine.queue import ReadPlan
@@ -45,7 +46,8 @@ def token_lens(
         k: how many tokens to keep at each depth.
         scale: "own" (the original logit lens) or "final", as in `logit_lens`.
         positions: "read" for the read position; "all" for every position of the prompt, the target then being the
-            prompt's own next token. This adds a position axis in front of the depths.
+            prompt's own next token. This adds a position axis in front of the depths, and needs a model that answers
+            with the tokens that it reads.
         sequences_at_once: how many sequences go through the model together; changes speed, not numbers.
 
     Raises:
@@ -58,16 +60,22 @@ def token_lens(
         raise InputError(f"positions is 'read' or 'all', got {positions!r}")
     if not 1 <= k <= batch.d_vocab:
         raise InputError(f"k is between 1 and the vocabulary's {batch.d_vocab} tokens, got {k}")
+    if positions == "all" and model.shape.d_vocab_in != model.shape.d_vocab:
+        raise InputError(
+            "positions='all' asks at each position for the prompt's next token, but the model reads "
+            f"{model.shape.d_vocab_in} tokens and has {model.shape.d_vocab} outputs: positions is 'read'"
+        )
     everywhere = _at_all_positions(batch) if positions == "all" else batch
     labels: list[str] = []
-    target_logit = logit(everywhere)
+    target_logit, asked = logit(everywhere), logit(batch)
+    prompt_of = _prompt_of(batch) if positions == "all" else torch.arange(len(batch))
 
     def measure(plan: ReadPlan, reads: Reads) -> Parts:
         labels[:] = reads.depths
-        parts = _read_tokens(model, reads, sent(everywhere.targets[plan.prompts], reads.logits.device), scale, k)
-        parts["correct"] = hits(reads, everywhere, plan)
+        parts = _read_tokens(model, reads, sent(everywhere.answers[plan.prompts], reads.logits.device), scale, k)
         parts["metric"] = target_logit.select(plan.prompts)(reads.logits)
-        return parts
+        here = asked.select(prompt_of[plan.prompts])
+        return parts | hits(reads.logits, here.answers, here.foils)
 
     wanted = Wanted(depths=True)
     joined = run(model, everywhere, wanted, measure, what="token lens", sequences_at_once=sequences_at_once)
@@ -77,7 +85,7 @@ def token_lens(
     if positions == "all":
         joined = {name: _by_prompt(values, batch, name) for name, values in joined.items()}
     names = {int(t): batch.token_name(int(t)) for t in joined["top_ids"].unique() if t >= 0}
-    described = describe(model, batch, logit(batch))
+    described = describe(model, batch, asked)
     return TokenLensResult(
         **described,
         labels=tuple(labels),
@@ -90,7 +98,7 @@ def token_lens(
 def _read_tokens(
     model: ResidualModel,
     reads: Reads,
-    targets: Int[Tensor, "prompt"],
+    answers: Int[Tensor, "prompt answer"],
     scale: Scale,
     k: int,
 ) -> Parts:
@@ -106,7 +114,7 @@ def _read_tokens(
         top = log_probs.topk(k, dim=-1)
         rows["top_ids"].append(top.indices)
         rows["top_probs"].append(top.values.exp())
-        rows["target_rank"].append((logits > logits.gather(-1, targets[:, None])).sum(-1))
+        rows["target_rank"].append((logits > best_of(logits, answers)[:, None]).sum(-1))
         rows["entropy"].append(_expected(log_probs, -log_probs))
         rows["kl"].append(_expected(final, final - log_probs).clamp_min(0))
     parts = {name: torch.stack(values, 1) for name, values in rows.items()} | _furthest(reads.logits, logits)
@@ -130,25 +138,35 @@ def _at_all_positions(batch: PromptBatch) -> PromptBatch:
     """Every position of every prompt as a prompt of its own, with the token that follows as its target."""
     from dataclasses import replace
 
-    prompts = torch.repeat_interleave(torch.arange(len(batch)), batch.lengths)
+    prompts = _prompt_of(batch)
     positions = torch.cat([torch.arange(n) for n in batch.lengths.tolist()])
     following = (positions + 1).clamp_max(batch.sequences.shape[1] - 1)
-    targets = batch.sequences[batch.sequence_of[prompts], following]
+    next_token = batch.sequences[batch.sequence_of[prompts], following]
     last = positions == batch.read_positions[prompts]
+    answers = batch.answers[prompts]
+    answers[~last] = NONE
+    answers[~last, 0] = next_token[~last]
     return replace(
         batch,
         sequence_of=batch.sequence_of[prompts],
         read_positions=positions,
-        targets=torch.where(last, batch.targets[prompts], targets),
+        targets=answers[:, 0],
+        answers=answers,
         token_sets={},
         incorrect=None,
+        foils=None,
     )
 
 
+def _prompt_of(batch: PromptBatch) -> Int[Tensor, "position_of_any_prompt"]:
+    """The prompt that each position of any prompt belongs to."""
+    return torch.repeat_interleave(torch.arange(len(batch)), batch.lengths)
+
+
 def _by_prompt(values: Tensor, batch: PromptBatch, name: str) -> Tensor:
-    """[position of any prompt, ...] as [prompt, position, ...]; of metric and correct only the read position."""
+    """[position of any prompt, ...] as [prompt, position, ...]; of what is no lens only the read position."""
     ends = batch.lengths.cumsum(0) - 1
-    if name in ("metric", "correct"):
+    if name in ("metric", "correct", "preferred"):
         return values[ends]
     shape = (len(batch), int(batch.lengths.max()), *values.shape[1:])
     padded = values.new_full(shape, PADDING.get(name, float("nan")))

@@ -38,7 +38,8 @@ def look_closely(model: Any, batch: PromptBatch, metric: LinearMetric, result: A
         worth = _length_of_path(batch)
     else:
         worth = -(result.metric - result.metric.mean()).abs().double()
-    number = int(torch.where(result.correct, worth, worth - worth.max() + worth.min() - 1).argmax())
+    answered = torch.ones(len(result), dtype=torch.bool) if result.answered is None else result.answered
+    number = int(torch.where(answered, worth, worth - worth.max() + worth.min() - 1).argmax())
     alone = batch.select([number])
     closely = attribute(model, alone, metric.select([number]), sources=True)
     maze = alone.geometry(0) if isinstance(alone, MazePromptBatch) else None

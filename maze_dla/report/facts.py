@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from maze_dla.results.attribution import AttributionResult, RankedPart
-from maze_dla.results.base import format_mean
+from maze_dla.results.base import format_mean, shown_accuracy
+from maze_dla.results.statistics import Proportion
 from maze_dla.results.words import depth_names
 
 
@@ -19,12 +20,22 @@ def fact_table(result: AttributionResult) -> list[tuple[str, str]]:
         ("checkpoint", str(result.info.get("checkpoint"))),
         ("task", str(result.info.get("task"))),
         ("prompts", f"{len(result)} ({result.info.get('mazes', result.info.get('prompts', 'no origin given'))})"),
-        (accuracy_name(result), f"{result.accuracy}, 95% intervals in brackets"),
+        *_accuracies(result),
         (f"metric: {result.info.get('metric')}", f"{format_mean(result.metric_summary())} logits"),
         *((f"head {part.name}", part_text(part)) for part in result.top_heads(5)),
         ("half of the metric from depth", depth),
         ("completeness gap", completeness_text(result)),
     ]
+
+
+def _accuracies(result: AttributionResult) -> list[tuple[str, str]]:
+    """How often the model is right: by its most likely token, and where wrong ones are named, against those."""
+    if result.accuracy is None:
+        return [("accuracy", shown_accuracy(None))]
+    lines = [(accuracy_name(result), f"{result.accuracy}, 95% intervals in brackets")]
+    if result.preferred is not None and result.correct is not None:
+        lines.append(("most likely token is right", str(Proportion(int(result.correct.sum()), len(result)))))
+    return lines
 
 
 def accuracy_name(result: AttributionResult) -> str:

@@ -111,6 +111,7 @@ class AttributionResult(PromptResult):
             values=values,
             labels=tuple(labels),
             scale="final",
+            preferred=self.preferred,
         )
 
     def per_prompt(self) -> dict[str, Float[Tensor, "prompt ..."]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,16 +22,17 @@ class Reported:
     """How results say what they are: a few lines, or in a notebook a table."""
 
     @property
-    def accuracy(self) -> Proportion:
-        """The share of prompts that the model answers correctly."""
+    def accuracy(self) -> Proportion | None:
+        """The share of prompts that the model answers correctly; None where the metric has no notion of right."""
         raise NotImplementedError
 
     @property
     def caution(self) -> str | None:
         """A sentence where the model cannot do the task, so that its parts explain no skill; else None."""
-        if self.accuracy.value >= CAN_DO_THE_TASK:
+        accuracy = self.accuracy
+        if accuracy is None or accuracy.value >= CAN_DO_THE_TASK:
             return None
-        return f"The model cannot do this task (accuracy {self.accuracy}): its parts explain no skill."
+        return f"The model cannot do this task (accuracy {accuracy}): its parts explain no skill."
 
     def _facts(self) -> list[tuple[str, str]]:
         """The lines of the short representation: name and value."""
@@ -59,25 +60,34 @@ class PromptResult(Reported):
     """A result over prompts.
 
     `metric` is the metric of each prompt, computed from the model's own logits, in logits. `correct` says for which
-    prompts the most likely token is the target; where the batch sets one incorrect token against each target, as IOI
-    does, for which prompts the target is the more likely of the two. `prompt_tokens` are the prompts' tokens as
-    strings, `targets` what should follow. `info` names the model, its checkpoint's hash, the task, the
-    seed and the metric.
+    prompts the most likely token is right, one of the prompt's answers; None where the metric has no notion of right.
+    `preferred` says, where the batch names wrong tokens as IOI does, for which prompts the best right token is likelier
+    than the best wrong one; there `info["forced_choice"]` is set, and accuracy is the share of these.
+    `prompt_tokens` are the prompts' tokens as strings, `targets` the (first) token that should follow. `info` names the
+    model, its checkpoint's hash, the task, the seed and the metric.
     """
 
     metric: Float[Tensor, "prompt"]
-    correct: Bool[Tensor, "prompt"]
+    correct: Bool[Tensor, "prompt"] | None
     prompt_tokens: tuple[tuple[str, ...], ...]
     targets: tuple[str, ...]
     info: Mapping[str, Any]
+    preferred: Bool[Tensor, "prompt"] | None = field(default=None, kw_only=True)
 
     def __len__(self) -> int:
         return len(self.metric)
 
     @property
-    def accuracy(self) -> Proportion:
-        """The share of prompts that the model answers correctly."""
-        return Proportion(int(self.correct.sum()), len(self))
+    def answered(self) -> Bool[Tensor, "prompt"] | None:
+        """Which prompts count as answered correctly: `preferred` where wrong tokens are named, else `correct`."""
+        # results of version 0.1 hold under `correct` what is now `preferred`
+        forced = self.info.get("forced_choice") and self.preferred is not None
+        return self.preferred if forced else self.correct
+
+    @property
+    def accuracy(self) -> Proportion | None:
+        """The share of prompts that the model answers correctly; None where the metric has no notion of right."""
+        return None if self.answered is None else Proportion(int(self.answered.sum()), len(self))
 
     def metric_summary(self) -> Summary:
         """Mean, standard error and interval of the metric over prompts."""
@@ -111,9 +121,14 @@ class PromptResult(Reported):
             ("model", str(self.info.get("model", "?"))),
             ("task", str(self.info.get("task", "?"))),
             ("prompts", str(len(self))),
-            ("accuracy", str(self.accuracy)),
+            ("accuracy", shown_accuracy(self.accuracy)),
             (str(self.info.get("metric", "metric")), f"{format_mean(summary)} logits"),
         ]
+
+
+def shown_accuracy(accuracy: Proportion | None) -> str:
+    """The share with its interval, or that there is none."""
+    return "none: the metric has no notion of right" if accuracy is None else str(accuracy)
 
 
 def format_mean(summary: Summary, index: tuple[int, ...] = ()) -> str:

@@ -66,8 +66,9 @@ class TokenLensResult(PromptResult):
 
     Arrays are [prompt, depth] at the read position, or [prompt, position, depth] where all positions were asked for
     (padded with -1 and NaN behind a prompt's end); `top_ids` and `top_probs` have a last axis of k. `target_rank`
-    counts the tokens that are more likely than the target (0: the target is on top), `entropy` is in nats, `kl` is
-    the divergence KL(final || depth) in nats. `token_names` maps the ids that occur to strings.
+    counts the tokens that are more likely than the target, or than the best of several right ones (0: it is on top),
+    `entropy` is in nats, `kl` is the divergence KL(final || depth) in nats. `token_names` maps the ids that occur to
+    strings.
     """
 
     top_ids: Int[Tensor, "prompt *position depth k"]

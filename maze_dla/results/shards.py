@@ -20,9 +20,9 @@ NAME = "shard-{:05d}.parquet"
 class ShardWriter:
     """Writes one file for each result into a folder that holds none yet.
 
-    Columns are prompt (its number in the whole run), target, correct, and one for each number that the result holds
-    for every prompt; arrays are flattened into lists, shapes and labels stand in the schema's metadata under
-    "maze_dla".
+    Columns are prompt (its number in the whole run), target, correct and preferred where they are known, and one for
+    each number that the result holds for every prompt; arrays are flattened into lists, shapes and labels stand in the
+    schema's metadata under "maze_dla".
     """
 
     def __init__(self, folder: Path) -> None:
@@ -70,8 +70,9 @@ def _table(result: PromptResult, first: int) -> Any:
     columns: dict[str, Any] = {
         "prompt": pa.array(range(first, first + len(result)), pa.int64()),
         "target": pa.array(result.targets, pa.string()),
-        "correct": pa.array(result.correct.numpy()),
     }
+    answered = {"correct": result.correct, "preferred": result.preferred}
+    columns |= {name: pa.array(values.numpy()) for name, values in answered.items() if values is not None}
     numbers = result.per_prompt()
     for name, values in numbers.items():
         values = values.float() if values.dtype == torch.bfloat16 else values  # which Parquet does not know

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from maze_dla.errors import InputError
 from maze_dla.results.attribution import RankedPart, strongest
-from maze_dla.results.base import Reported, format_mean
+from maze_dla.results.base import Reported, format_mean, shown_accuracy
 from maze_dla.results.statistics import Proportion, Summary, summary_from_moments
 
 if TYPE_CHECKING:
@@ -27,25 +27,30 @@ class StreamedResult(Reported):
     "metric", and of an attribution "layers", "heads", "attn_bias", "mlp_bias", "constant", "final_scale", "lens" (at
     the final scale) and, where asked for, "neurons" and "sources_by_kind"; of a logit lens "values"; of a token lens
     "target_rank", "entropy" and "kl". `axis_labels` names the entries of their last axis, where they have names.
-    `largest_gap` is the largest completeness gap of any prompt.
+    `largest_gap` is the largest completeness gap of any prompt. `n_correct` and `n_preferred` count the prompts for
+    which `correct` and `preferred` hold in those results, None where these are not known.
     """
 
     of: str
     n: int
-    n_correct: int
+    n_correct: int | None
     means: Mapping[str, Float[Tensor, "..."]]
     variances: Mapping[str, Float[Tensor, "..."]]
     axis_labels: Mapping[str, tuple[str, ...]]
     largest_gap: float
     info: Mapping[str, Any]
+    n_preferred: int | None = None
 
     def __len__(self) -> int:
         return self.n
 
     @property
-    def accuracy(self) -> Proportion:
-        """The share of prompts that the model answers correctly."""
-        return Proportion(self.n_correct, self.n)
+    def accuracy(self) -> Proportion | None:
+        """The share of prompts that the model answers correctly; None where the metric has no notion of right."""
+        # results of version 0.1 hold under `n_correct` what is now `n_preferred`
+        forced = self.info.get("forced_choice") and self.n_preferred is not None
+        answered = self.n_preferred if forced else self.n_correct
+        return None if answered is None else Proportion(answered, self.n)
 
     def summary(self, name: str) -> Summary:
         """Mean, standard error and 95% interval of one of `means` over prompts.
@@ -97,7 +102,7 @@ class StreamedResult(Reported):
             ("model", str(self.info.get("model", "?"))),
             ("task", str(self.info.get("task", "?"))),
             ("prompts", str(self.n)),
-            ("accuracy", str(self.accuracy)),
+            ("accuracy", shown_accuracy(self.accuracy)),
             (str(self.info.get("metric", "metric")), metric),
         ]
         if "heads" in self.means:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from maze_dla.engine.metrics import LinearMetric, correct_vs_other, linear_metric, logit, logit_diff
 from maze_dla.engine.prompts import PromptBatch
-from maze_dla.errors import InputError
+from maze_dla.errors import InputError, PromptError
 
 D_VOCAB, N = 11, 6
 TARGETS = [3, 0, 10, 7, 3, 5]
@@ -104,7 +104,7 @@ def test_logit_diff(incorrect: Any) -> None:
 
 def test_linear_metric() -> None:
     logits, c = random_logits(), random_logits(1)
-    c[2] = 0  # a metric that reads nothing at one prompt
+    c[2, 1:] = 0  # a metric that reads a single token at one prompt
     c[3, 4:] = 0
     expected = [sum(a * b for a, b in zip(x, y, strict=True)) for x, y in zip(logits.tolist(), c.tolist(), strict=True)]
     assert linear_metric(make_batch(), c)(logits).tolist() == pytest.approx(expected, abs=1e-12)
@@ -232,6 +232,48 @@ ERRORS = {
         lambda b: linear_metric(b, torch.zeros(6, 5)),
         "coefficients have shape (6, 5), expected (6, 11)",
     ),
+    "nothing is read": (
+        lambda b: linear_metric(b, torch.ones(6, 11) * (torch.arange(6) != 3)[:, None]),
+        "prompt 3: all coefficients are zero, so there is nothing to explain",
+    ),
+    "nothing is read, where most rows are alike": (
+        lambda b: linear_metric(b, (torch.arange(6) != 5).float()[:, None].expand(6, 11)),
+        "prompt 5: all coefficients are zero, so there is nothing to explain",
+    ),
+    "coefficients that are words": (
+        lambda b: linear_metric(b, [["a"] * 11] * 6),
+        "coefficients are an array [prompt, vocab] of numbers (too many dimensions 'str')",
+    ),
+    "answers of another number": (
+        lambda b: linear_metric(b, torch.ones(6, 11), answers=[1, 2]),
+        "answers for 2 prompts, the batch has 6",
+    ),
+    "answers by name": (
+        lambda b: linear_metric(b, torch.ones(6, 11), answers="cells"),
+        "answers are 'batch', None or ids for each prompt, got 'cells'",
+    ),
+    "answers outside": (
+        lambda b: linear_metric(b, torch.ones(6, 11), answers=[1, {2, 11}, 3, 4, 5, 6]),
+        "answers of prompt 1: token id 11 outside the vocabulary of 11 tokens",
+    ),
+    "half a foil": (lambda b: logit_diff(b, [1, 2.5, 3, 4, 5, 6]), "incorrect: token ids are whole numbers, got 2.5"),
+    "foils in floats": (
+        lambda b: logit_diff(b, torch.tensor([1.0, 2, 3, 4, 5, 6])),
+        "incorrect: token ids are whole numbers, got float32",
+    ),
+    "true as a foil": (
+        lambda b: logit_diff(b, [1, True, 3, 4, 5, 6]),
+        "incorrect: token ids are whole numbers, got True",
+    ),
+    "a foil twice": (
+        lambda b: logit_diff(b, [1, 2, [4, 6, 4], 4, 5, 6]),
+        "incorrect of prompt 2: token id 4 stands there twice, expected once",
+    ),
+    "a target among the foils": (
+        lambda b: logit_diff(b, [1, 2, 3, 4, {9, 3}, 6]),
+        "prompt 4: the incorrect token equals the target '3'",
+    ),
+    "no foil": (lambda b: logit_diff(b, [1, 2, 3, [], 5, 6]), "incorrect: none for prompt 3, expected at least one id"),
     "coefficient not finite": (lambda b: linear_metric(b, nan_at(4)), "prompt 4: a coefficient is not finite"),
 }
 
@@ -239,6 +281,6 @@ ERRORS = {
 @pytest.mark.parametrize("name", ERRORS)
 def test_errors_say_what_was_seen_and_what_was_expected(name: str) -> None:
     make, message = ERRORS[name]
-    with pytest.raises(InputError, match=f"^{re.escape(message)}$") as error:
+    with pytest.raises((InputError, PromptError), match=f"^{re.escape(message)}$") as error:
         make(make_batch())
     assert isinstance(error.value, ValueError)

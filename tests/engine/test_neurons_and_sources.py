@@ -145,15 +145,17 @@ def test_an_unknown_value_of_sources_is_refused(sources: object) -> None:
         unwrap(attribution.attribute)(residual_model(shared_model()), batch, random_metric(batch), sources=sources)
 
 
-def test_with_an_incorrect_token_correct_means_likelier_than_that() -> None:
+def test_with_an_incorrect_token_preferred_means_likelier_than_that() -> None:
     batch = make_batch()
     plain = attribute(shared_model(), batch, random_metric(batch))
     likeliest = token_lens(shared_model(), batch, k=1).top_ids[:, -1, 0]
     rivals = replace(batch, incorrect=torch.where(likeliest == batch.targets, 0, likeliest))
     result = attribute(shared_model(), rivals, random_metric(rivals))
-    assert torch.equal(result.correct, plain.correct)  # nothing is likelier than the likeliest
+    assert plain.preferred is None
+    assert torch.equal(result.correct, plain.correct)
+    assert torch.equal(result.preferred, plain.correct)  # nothing is likelier than the likeliest
     diff = logit_diff(rivals)
     easy = attribute(shared_model(), rivals, diff)
-    assert torch.equal(easy.correct, easy.metric > 0)
-    turned = replace(rivals, targets=rivals.incorrect, incorrect=rivals.targets)
-    assert torch.equal(attribute(shared_model(), turned, logit_diff(turned)).correct, ~easy.correct)
+    assert torch.equal(easy.preferred, easy.metric > 0)
+    turned = replace(rivals, targets=rivals.incorrect, incorrect=rivals.targets, answers=None, foils=None)
+    assert torch.equal(attribute(shared_model(), turned, logit_diff(turned)).preferred, ~easy.preferred)

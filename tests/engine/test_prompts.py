@@ -241,8 +241,8 @@ def unseen(**changes: Any) -> None:
     batch.__post_init__()
 
 
-def from_tokens(tokens: Any, targets: Any) -> PromptBatch:
-    return PromptBatch.from_tokens(tokens, targets, d_vocab=5)
+def from_tokens(tokens: Any, targets: Any, **more: Any) -> PromptBatch:
+    return PromptBatch.from_tokens(tokens, targets, d_vocab=5, **more)
 
 
 def ask(batch: PromptBatch, n: int | None = None) -> Any:
@@ -263,14 +263,14 @@ ERRORS: dict[str, tuple[Any, type[Exception], str]] = {
         "prompt 1 has no tokens, expected at least one",
     ),
     "id outside": (
-        lambda: from_tokens([[1], [2, 3, 5, 9]], [1, 1]),
+        lambda: from_tokens([[1], [2, 3, 5, 9]], [1, 1], d_vocab_in=5),
         PromptError,
         "sequence 1, position 2: token id 5 outside the vocabulary of 5 tokens",
     ),
     "id negative": (
         lambda: from_tokens([[1], [-2]], [1, 1]),
         PromptError,
-        "sequence 1, position 0: token id -2 outside the vocabulary of 5 tokens",
+        "sequence 1, position 0: token id -2 outside the vocabulary",
     ),
     "target outside": (
         lambda: from_tokens([[1], [2]], [1, 7]),
@@ -378,6 +378,6 @@ def test_the_longest_prompt_that_fits_is_answered() -> None:
 
 
 def test_ids_behind_a_sequences_end_are_not_looked_at() -> None:
-    lone(sequences=torch.tensor([[0, 1, 2, 99]]))
+    lone(sequences=torch.tensor([[0, 1, 2, 99]]), d_vocab_in=5)
     with pytest.raises(PromptError, match="sequence 0, position 2: token id 99"):
-        lone(sequences=torch.tensor([[0, 1, 99, 0]]))
+        lone(sequences=torch.tensor([[0, 1, 99, 0]]), d_vocab_in=5)

@@ -66,7 +66,7 @@ class TransformerLensModel:
                 W_U, b_U = W_U * scale, None if b_U is None else b_U * scale
         d_mlp = None if blocks[0].W_out is None else blocks[0].W_out.shape[0]
         shape = ModelShape(
-            cfg.n_layers, cfg.n_heads, cfg.d_model, cfg.d_head, d_mlp, W_U.shape[1], cfg.n_ctx
+            cfg.n_layers, cfg.n_heads, cfg.d_model, cfg.d_head, d_mlp, W_U.shape[1], cfg.n_ctx, tokens_read(model)
         )  # fmt: skip
         norm = _final_norm(model)
         info = identity(model)
@@ -275,6 +275,12 @@ def parameter(module: Any, name: str) -> Tensor | None:
     """A weight by its name, without its gradient; None where there is none."""
     value = getattr(module, name, None)
     return value.detach() if isinstance(value, Tensor) else None
+
+
+def tokens_read(model: Any) -> int:
+    """How many tokens a model reads: the rows of W_E."""
+    W_E = parameter(model, "W_E")
+    return int(model.cfg.d_vocab) if W_E is None else W_E.shape[0]
 
 
 def norm_of(model: Any, module: Any) -> Norm:

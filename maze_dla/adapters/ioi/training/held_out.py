@@ -21,7 +21,7 @@ def held_out_prompts(model, n_prompts: int = N_PROMPTS, seed: int = 1) -> IOIPro
     return ioi_prompts(model, n_prompts, names=HELD_OUT_NAMES, templates=HELD_OUT_TEMPLATES, seed=seed)
 
 
-def held_out_logit_diff(folder: Path) -> tuple[Proportion, str]:
+def held_out_logit_diff(folder: Path) -> tuple[Proportion | None, str]:
     """On how many held-out prompts the logit difference is positive, and its mean with interval in logits."""
     model = load_gpt2(folder)
     batch = held_out_prompts(model)

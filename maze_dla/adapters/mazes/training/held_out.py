@@ -32,9 +32,13 @@ def held_out_mazes(maze: MazeModel, n_mazes: int, seed: int) -> list[list[str]]:
 
 
 def accuracy(model: Any, batch: PromptBatch) -> Proportion:
-    """The share of prompts whose most likely next token is the target."""
+    """The share of prompts whose most likely next token is right."""
     parts = run(
-        reader(model), batch, Wanted(), lambda plan, reads: {"correct": hits(reads, batch, plan)}, what="accuracy"
+        reader(model),
+        batch,
+        Wanted(),
+        lambda plan, reads: hits(reads.logits, batch.answers[plan.prompts]),
+        what="accuracy",
     )
     return Proportion(int(parts["correct"].sum()), len(batch))
 

@@ -1,0 +1,136 @@
+"""Token ids as callers give them: whole numbers, one for each prompt or a set for each."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from numbers import Integral
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from maze_dla.errors import InputError, PromptError
+
+INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+NONE = -1  # fills up rows of sets, whose sizes differ
+
+
+def whole_numbers(what: str, given: Any) -> Tensor:
+    """Whole numbers as an int64 tensor of the shape in which they were given.
+
+    Raises:
+        PromptError: something else stands among them: a fraction, also one like 2.0, a boolean, a word.
+    """
+    if not isinstance(given, Tensor) and isinstance(given, Sequence):
+        if not set(map(type, given)) <= {int} and (bad := [x for x in given if not _is_whole(x)]):
+            raise PromptError(f"{what}: token ids are whole numbers, got {bad[0]!r}")
+        return torch.tensor([int(x) for x in given], dtype=torch.long)
+    try:
+        numbers = torch.as_tensor(given)
+    except (TypeError, ValueError, RuntimeError):
+        raise PromptError(f"{what}: token ids are whole numbers, got {type(given).__name__}") from None
+    if numbers.dtype not in INTEGERS:
+        raise PromptError(f"{what}: token ids are whole numbers, got {str(numbers.dtype).removeprefix('torch.')}")
+    return numbers.long()
+
+
+def id_sets(what: str, given: Any) -> Int[Tensor, "prompt k"]:
+    """For each prompt the ids that were given for it, one or several, filled up with -1.
+
+    Args:
+        what: of whom they are, for errors.
+        given: a tensor [prompt] or [prompt, k], filled up with -1, or a list that holds for each prompt an id or a
+            list or set of ids. The order of a list is kept, a set is put in order.
+
+    Raises:
+        InputError: neither of these.
+        PromptError: ids that are no whole numbers, or none for a prompt.
+    """
+    if hasattr(given, "shape"):
+        ids = whole_numbers(what, given)
+        if ids.ndim not in (1, 2):
+            raise InputError(f"{what}: one id or a set of ids for each prompt, got the shape {tuple(ids.shape)}")
+        return ids[:, None] if ids.ndim == 1 else ids
+    if isinstance(given, str) or not isinstance(given, Sequence):
+        raise InputError(f"{what}: a list with an id or a set of ids for each prompt, got {type(given).__name__}")
+    if all(type(one) is int for one in given):
+        return torch.tensor(given, dtype=torch.long)[:, None]
+    rows = [whole_numbers(what, _as_list(one)).tolist() for one in given]
+    if empty := [i for i, row in enumerate(rows) if not row]:
+        raise PromptError(f"{what}: none for prompt {empty[0]}, expected at least one id")
+    return filled_up(rows)
+
+
+def filled_up(rows: Sequence[Sequence[int]]) -> Int[Tensor, "row k"]:
+    """Rows of ids as an array, short ones filled up with -1."""
+    width = max(map(len, rows), default=0)
+    return torch.tensor([[*row, *[NONE] * (width - len(row))] for row in rows], dtype=torch.long).reshape(-1, width)
+
+
+def check_ids(what: str, ids: Int[Tensor, "prompt"], size: int) -> None:
+    """Refuse ids outside a vocabulary.
+
+    Raises:
+        PromptError: naming the prompt.
+    """
+    if (outside := (ids < 0) | (ids >= size)).any():
+        i = first_where(outside)
+        raise PromptError(f"{what} {i}: token id {int(ids[i])} outside the vocabulary of {size} tokens")
+
+
+def check_sets(what: str, sets: Int[Tensor, "prompt k"], size: int) -> None:
+    """Refuse sets of ids that leave the vocabulary or hold an id twice.
+
+    Raises:
+        PromptError: naming the prompt.
+    """
+    if (outside := ((sets < 0) | (sets >= size)) & (sets != NONE)).any():
+        i, k = torch.nonzero(outside)[0].tolist()
+        raise PromptError(f"{what} of prompt {i}: token id {int(sets[i, k])} outside the vocabulary of {size} tokens")
+    in_order = sets.sort(1).values
+    if (twice := (in_order[:, 1:] == in_order[:, :-1]) & (in_order[:, 1:] != NONE)).any():
+        i, k = torch.nonzero(twice)[0].tolist()
+        raise PromptError(f"{what} of prompt {i}: token id {int(in_order[i, k])} stands there twice, expected once")
+
+
+def check_first(what: str, first: Int[Tensor, "prompt"], sets: Int[Tensor, "prompt k"]) -> None:
+    """Refuse sets of ids that do not begin with the first of each prompt.
+
+    Raises:
+        InputError: naming the prompt.
+    """
+    if sets.ndim != 2 or len(sets) != len(first) or sets.shape[1] == 0:
+        raise InputError(f"{what} have shape {tuple(sets.shape)}, expected ids for each of {len(first)} prompts")
+    if (differs := sets[:, 0] != first).any():
+        i = first_where(differs)
+        raise InputError(
+            f"{what} of prompt {i} begin with {int(sets[i, 0])}, expected {int(first[i])}: where one is replaced, the "
+            "other has to be replaced with it, or by None"
+        )
+
+
+def in_sets(tokens: Int[Tensor, "prompt j"], sets: Int[Tensor, "prompt k"]) -> Bool[Tensor, "prompt j"]:
+    """Which tokens are in the sets of their prompts; what fills up is in none."""
+    columns = [(sets == tokens[:, [j]]).any(1) for j in range(tokens.shape[1])]
+    return torch.stack(columns, 1) & (tokens != NONE)
+
+
+def first_where(mask: Bool[Tensor, "prompt"]) -> int:
+    """The number of the first prompt for which something holds."""
+    return int(torch.nonzero(mask)[0, 0])
+
+
+def _is_whole(value: Any) -> bool:
+    if isinstance(value, Tensor):
+        return value.ndim == 0 and value.dtype in INTEGERS
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def _as_list(one: Any) -> list[Any]:
+    """What was given for one prompt as a list."""
+    if hasattr(one, "tolist"):
+        one = one.tolist()
+    if isinstance(one, set | frozenset):
+        return sorted(one, key=lambda x: (str(type(x)), x))
+    return list(one) if isinstance(one, Collection) and not isinstance(one, str) else [one]
