@@ -72,7 +72,7 @@ def maze_source(source: Any, vocabulary: MazeVocabulary, config: Mapping[str, An
     given = _solved_mazes(source)
     if given is None:
         lists = _first(_token_lists(source), n_mazes)
-        _check_texts(lists, vocabulary.tokenizer)
+        _check_texts(lists, vocabulary)
         return MazeSource(len(lists), lambda first, behind, seed: lists[first:behind], "token lists")
     mazes, name = _first(given[0], n_mazes), given[1]
     tokenizer = _tokenizer(vocabulary)
@@ -112,16 +112,19 @@ def _is_maze(item: Any) -> bool:
     return hasattr(item, "connection_list")
 
 
-def _check_texts(lists: TokenLists, tokenizer: Any) -> None:
+def _check_texts(lists: TokenLists, vocabulary: MazeVocabulary) -> None:
     """Refuse paths that no walk through the maze can be, where texts name each cell of the path.
+
+    A text with a token that the vocabulary lacks is refused for that, when it is encoded.
 
     Raises:
         PromptError: naming the prompt and the step.
     """
-    if walks_cell_by_cell(tokenizer):
-        for i, tokens in enumerate(lists):
-            if (fault := MazeText(tuple(tokens)).fault()) is not None:
-                raise PromptError(f"prompt {i}, {fault}")
+    if not walks_cell_by_cell(vocabulary.tokenizer):
+        return
+    for i, tokens in enumerate(lists):
+        if vocabulary.ids.keys() >= set(tokens) and (fault := MazeText(tuple(tokens)).fault()) is not None:
+            raise PromptError(f"prompt {i}, {fault}")
 
 
 def _generate(config: Mapping[str, Any], n_mazes: int, seed: int) -> list[Any]:
