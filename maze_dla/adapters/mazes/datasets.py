@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tqdm.auto import tqdm
 
-from maze_dla.adapters.mazes.library import import_maze_dataset, solved_maze, with_its_format_key
-from maze_dla.adapters.mazes.plain import PlainMaze, as_depth_first, draw, writer_like
-from maze_dla.adapters.mazes.randomness import global_state_kept, seeded
+from maze_dla.adapters.mazes.lattice import MazeText
+from maze_dla.adapters.mazes.library import generate, solved_maze, tokens_of
+from maze_dla.adapters.mazes.plain import (
+    DepthFirst,
+    PlainMaze,
+    as_depth_first,
+    draw,
+    order_like,
+    walks_cell_by_cell,
+    write,
+)
+from maze_dla.adapters.mazes.randomness import Generators
+from maze_dla.adapters.mazes.saved import maze_fault, read_dataset
 from maze_dla.adapters.mazes.vocabulary import MazeVocabulary
-from maze_dla.container import read_container
-from maze_dla.errors import DatasetError, InputError
+from maze_dla.errors import DatasetError, InputError, PromptError
 
 TokenLists = list[list[str]]
 GENERATION_ROUNDS = 6
 SAMPLE = 4  # mazes that maze-dataset makes and writes itself, to compare with
 MOST_TRIES = 50  # mazes generated for each one that passes the config's filters
+LONG = 5000  # mazes whose generation may show a progress bar
 
 
 @dataclass(frozen=True)
@@ -43,70 +52,88 @@ def maze_source(source: Any, vocabulary: MazeVocabulary, config: Mapping[str, An
     """Where mazes come from; given ones are read and checked here, others are generated when they are asked for.
 
     Args:
-        source: None (generate), the path of a `.zanj` data set, a `MazeDataset`, or token lists (each a list of
-            tokens or one string with spaces).
+        source: None (generate), the path of a `.zanj` data set, a `MazeDataset`, a `SolvedMaze` or a list of them, or
+            token lists (each a list of tokens or one string with spaces).
         vocabulary: its tokenizer writes the mazes of a data set.
         config: the data set's config in the checkpoint, for generating more of the same.
         n_mazes: how many; None for 100 generated ones, or all that are given.
 
     Raises:
         InputError: fewer than one maze asked for, or something that is no source of mazes.
-        DatasetError: a file that is no data set, an empty one, or a tokenizer that is not known.
+        DatasetError: a file that is no data set, an empty one, one that contradicts itself, mazes whose paths jump or
+            cross walls, or a tokenizer that is not known.
+        PromptError: token lists whose paths jump or cross walls, or begin or end elsewhere than the text says.
     """
     if n_mazes is not None and n_mazes < 1:
         raise InputError(f"n_mazes is at least 1, got {n_mazes}")
-    is_file = isinstance(source, str | Path) and not _is_text(source)
-    if source is not None and not is_file and not hasattr(source, "mazes"):
-        lists = _first(_token_lists(source), n_mazes)
-        return MazeSource(len(lists), lambda first, behind, seed: lists[first:behind], "token lists")
     if source is None:
         tokenizer = _tokenizer(vocabulary)
         return MazeSource(n_mazes or 100, lambda first, behind, seed: _made(config, tokenizer, behind - first, seed))
-    if isinstance(source, str | Path):
-        given, name = read_dataset(source), Path(source).name
-    else:
-        given, name = list(source.mazes), str(getattr(getattr(source, "cfg", None), "name", "data set"))
-    mazes = _first(given, n_mazes)
+    given = _solved_mazes(source)
+    if given is None:
+        lists = _first(_token_lists(source), n_mazes)
+        _check_texts(lists, vocabulary)
+        return MazeSource(len(lists), lambda first, behind, seed: lists[first:behind], "token lists")
+    mazes, name = _first(given[0], n_mazes), given[1]
     tokenizer = _tokenizer(vocabulary)
     return MazeSource(len(mazes), lambda first, behind, seed: _written(mazes[first:behind], tokenizer, seed), name)
 
 
-def read_dataset(path: str | Path) -> list[Any]:
-    """The mazes of a saved `.zanj` data set, written by any version of maze-dataset.
+def _solved_mazes(source: Any) -> tuple[list[Any], str] | None:
+    """Mazes of maze-dataset's class with their paths, and what they are called; None for a source of another kind."""
+    if isinstance(source, str | Path):
+        return None if _is_text(source) else (read_dataset(source), Path(source).name)
+    if hasattr(source, "mazes"):
+        name = str(getattr(getattr(source, "cfg", None), "name", "data set"))
+        return _checked(list(source.mazes), name), name
+    mazes = [source] if _is_maze(source) else source
+    if isinstance(mazes, Sequence) and any(map(_is_maze, mazes)):
+        return _checked(list(mazes), "solved mazes"), "solved mazes"
+    return None
+
+
+def _checked(mazes: list[Any], name: str) -> list[Any]:
+    """The same mazes, each with a path that leads through it.
 
     Raises:
-        DatasetError: not a data set of mazes, or one that maze-dataset refuses.
+        InputError: something among them that is no maze or has no path.
+        DatasetError: a path that jumps or crosses a wall, or arrays that fit no lattice; naming the maze and the step.
     """
-    content = read_container(path, DatasetError)
-    if "cfg" not in content or not ({"mazes", "maze_connection_lists"} & set(content)):
-        raise DatasetError(f"{path}: no saved data set of mazes, it holds {', '.join(content)}")
-    try:
-        library = import_maze_dataset()
-        with global_state_kept(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about a seed of the data set's own
-            return list(library.MazeDataset.load(with_its_format_key(content)).mazes)
-    except Exception as problem:  # maze-dataset raises whatever a damaged field leads to
-        raise DatasetError(f"{path}: maze-dataset cannot load it ({type(problem).__name__}: {problem})") from problem
+    for i, maze in enumerate(mazes):
+        if not _is_maze(maze) or getattr(maze, "solution", None) is None:
+            seen = f"a {type(maze).__name__} without a path" if _is_maze(maze) else f"got {type(maze).__name__}"
+            raise InputError(f"maze {i}: {seen}, expected a SolvedMaze")
+        if (fault := maze_fault(maze)) is not None:
+            raise DatasetError(f"{name}: maze {i}, {fault}")
+    return mazes
+
+
+def _is_maze(item: Any) -> bool:
+    return hasattr(item, "connection_list")
+
+
+def _check_texts(lists: TokenLists, vocabulary: MazeVocabulary) -> None:
+    """Refuse paths that no walk through the maze can be, where texts name each cell of the path.
+
+    A text with a token that the vocabulary lacks is refused for that, when it is encoded.
+
+    Raises:
+        PromptError: naming the prompt and the step.
+    """
+    if not walks_cell_by_cell(vocabulary.tokenizer):
+        return
+    for i, tokens in enumerate(lists):
+        if vocabulary.ids.keys() >= set(tokens) and (fault := MazeText(tuple(tokens)).fault()) is not None:
+            raise PromptError(f"prompt {i}, {fault}")
 
 
 def _generate(config: Mapping[str, Any], n_mazes: int, seed: int) -> list[Any]:
     """Mazes of the config's kind; its filters may throw some away, so ask for more until there are enough."""
-    library = import_maze_dataset()
+    wanted, mazes = n_mazes, []
     try:
-        base = dict(config)
-        kept = _filters(base)
-        wanted = n_mazes
-        mazes: list[Any] = []
+        asked = {**config, "applied_filters": _filters(config)}
         for _ in range(GENERATION_ROUNDS):
-            with seeded(seed), warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # about a seed of our own
-                cfg = library.MazeDatasetConfig.load(
-                    with_its_format_key({**base, "applied_filters": kept, "n_mazes": wanted, "seed": seed})
-                )
-                made = library.MazeDataset.from_config(
-                    cfg, load_local=False, save_local=False, do_download=False, do_generate=True, verbose=False
-                )
-            mazes = list(made.mazes)
+            mazes = generate(asked, wanted, seed)
             if len(mazes) >= n_mazes:
                 return mazes[:n_mazes]
             wanted = min(int(1.2 * wanted * n_mazes / max(len(mazes), 1)) + 1, MOST_TRIES * n_mazes)
@@ -127,39 +154,39 @@ def _made(config: Mapping[str, Any], tokenizer: Any, n_mazes: int, seed: int) ->
     if kind is None or _filters(config) or n_mazes <= SAMPLE:
         return _written(_generate(config, n_mazes, seed), tokenizer, seed)
     sample = _generate(config, SAMPLE, seed)
-    with seeded(seed):
-        bar = tqdm(range(n_mazes), desc="generating mazes", unit="maze", disable=None, delay=2, leave=False)
-        mazes = [draw(kind) for _ in bar]
+    mazes = _drawn(kind, n_mazes, seed)
     if mazes[:SAMPLE] != [PlainMaze.of(maze) for maze in sample]:
         return _written(_generate(config, n_mazes, seed), tokenizer, seed)
-    if (write := _writer(sample, tokenizer, seed)) is not None:
-        with seeded(seed):
-            return [write(maze) for maze in mazes]
-    return _written_by_library([solved_maze(*maze.arrays(kind.grid_n)) for maze in mazes], tokenizer, seed)
+    if (fast := _fast_writer(sample, tokenizer, seed)) is not None:
+        return fast(mazes)
+    return tokens_of([solved_maze(*maze.arrays(kind.grid_n)) for maze in mazes], tokenizer, seed)
+
+
+def _drawn(kind: DepthFirst, n_mazes: int, seed: int) -> list[PlainMaze]:
+    generators, numbers = Generators.seeded(seed), range(n_mazes)
+    bar = numbers
+    if n_mazes >= LONG:
+        bar = tqdm(numbers, desc="generating mazes", unit="maze", disable=None, delay=2, leave=False)
+    return [draw(kind, generators) for _ in bar]
 
 
 def _written(mazes: Sequence[Any], tokenizer: Any, seed: int) -> TokenLists:
     """Mazes of maze-dataset as tokens, written by ourselves where those are, token for token, the ones it writes."""
-    write = None if len(mazes) <= SAMPLE else _writer(mazes[:SAMPLE], tokenizer, seed)
-    if write is None:
-        return _written_by_library(mazes, tokenizer, seed)
-    with seeded(seed):
-        return [write(PlainMaze.of(maze)) for maze in mazes]
+    fast = None if len(mazes) <= SAMPLE else _fast_writer(mazes[:SAMPLE], tokenizer, seed)
+    return tokens_of(mazes, tokenizer, seed) if fast is None else fast(map(PlainMaze.of, mazes))
 
 
-def _writer(mazes: Sequence[Any], tokenizer: Any, seed: int) -> Callable[[PlainMaze], list[str]] | None:
-    """What writes as the tokenizer does, once it has written these mazes so."""
-    write = writer_like(tokenizer)
-    if write is None:
+def _fast_writer(mazes: Sequence[Any], tokenizer: Any, seed: int) -> Callable[[Iterable[PlainMaze]], TokenLists] | None:
+    """A fast writer for a tokenizer, returned only if it writes these mazes as the tokenizer does."""
+    order = order_like(tokenizer)
+    if order is None:
         return None
-    with seeded(seed):
-        ours = [write(PlainMaze.of(maze)) for maze in mazes]
-    return write if ours == _written_by_library(mazes, tokenizer, seed) else None
 
+    def fast(plain: Iterable[PlainMaze]) -> TokenLists:
+        generators = Generators.seeded(seed)
+        return [write(maze, order(maze, generators)) for maze in plain]
 
-def _written_by_library(mazes: Sequence[Any], tokenizer: Any, seed: int) -> TokenLists:
-    with seeded(seed):  # the order of an adjacency list is random
-        return [list(maze.as_tokens(tokenizer)) for maze in mazes]
+    return fast if fast(map(PlainMaze.of, mazes)) == tokens_of(mazes, tokenizer, seed) else None
 
 
 def _tokenizer(vocabulary: MazeVocabulary) -> Any:
@@ -189,7 +216,9 @@ def _token_lists(source: Any) -> TokenLists:
     if isinstance(items, Sequence) and len(items) > 1 and all(isinstance(i, str) and " " not in i for i in items):
         raise InputError("a list of single tokens is one maze: wrap it in a list, or join the tokens with spaces")
     if not isinstance(items, Sequence):
-        raise InputError(f"mazes come from a data set, its file or token lists, got {type(source).__name__}")
+        raise InputError(
+            f"mazes come from a data set, its file, solved mazes or token lists, got {type(source).__name__}"
+        )
     if strange := [i for i, item in enumerate(items) if not isinstance(item, Sequence)]:
         kind = type(items[strange[0]]).__name__
         raise InputError(f"prompt {strange[0]}: expected a string or a list of tokens, got {kind}")

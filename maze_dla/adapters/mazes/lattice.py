@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from itertools import pairwise
 
 from maze_dla.errors import PromptError
 from maze_dla.results.geometry import Cell, MazeGeometry, Passage
@@ -15,6 +16,7 @@ ORIGIN_START, ORIGIN_END = "<ORIGIN_START>", "<ORIGIN_END>"
 TARGET_START, TARGET_END = "<TARGET_START>", "<TARGET_END>"
 PATH_START, PATH_END = "<PATH_START>", "<PATH_END>"
 CONNECTOR, SEPARATOR, PADDING = "<-->", ";", "<PADDING>"
+EDGE = (CONNECTOR, SEPARATOR)
 
 _CELL = re.compile(r"\((\d+),(\d+)\)")
 _REMEMBERED = 2**14  # tokens and cells, more than any vocabulary has
@@ -31,6 +33,19 @@ def cell_of(token: str) -> Cell | None:
 def cell_token(cell: Cell) -> str:
     """The token that names a cell."""
     return f"({cell[0]},{cell[1]})"
+
+
+def walk_fault(path: Sequence[Cell], passages: Collection[Passage] | None) -> str | None:
+    """The first step of a path that no walk through the maze can take; None where each leads through a passage.
+
+    Without passages (None) only jumps are found.
+    """
+    for step, (a, b) in enumerate(pairwise(path), start=1):
+        jumps = abs(a[0] - b[0]) + abs(a[1] - b[1]) != 1
+        if jumps or (passages is not None and (a, b) not in passages and (b, a) not in passages):
+            why = "which are no neighbours on the lattice" if jumps else "between which the maze has no passage"
+            return f"step {step}: the path goes from {cell_token(a)} to {cell_token(b)}, {why}"
+    return None
 
 
 @dataclass(frozen=True)
@@ -68,6 +83,28 @@ class MazeText:
         end = self.tokens.index(PATH_END) if PATH_END in self.tokens else len(self.tokens)
         return tuple(c for t in self.tokens[start:end] if (c := cell_of(t)) is not None)
 
+    def fault(self) -> str | None:
+        """The first thing in which the path contradicts the maze's text, with its step; None where all agrees.
+
+        Checked is what is there: a text may lack the adjacency list, the target, or the end of the path.
+        """
+        at = dict(zip(self.tokens, range(len(self.tokens)), strict=True))
+
+        def section(start: str, end: str) -> tuple[str, ...]:
+            return self.tokens[at[start] + 1 : at[end]] if start in at and end in at else ()
+
+        if PATH_START not in at or not (path := _cells(self.tokens[at[PATH_START] + 1 : at.get(PATH_END)])):
+            return None
+        origin, target = _cells(section(ORIGIN_START, ORIGIN_END)), _cells(section(TARGET_START, TARGET_END))
+        if origin and path[0] not in origin:
+            return f"step 0: the path begins at {cell_token(path[0])}, the origin is {cell_token(origin[0])}"
+        if fault := walk_fault(path, _listed(section(ADJLIST_START, ADJLIST_END)) if ADJLIST_END in at else None):
+            return fault
+        if target and PATH_END in at and path[-1] not in target:
+            last = f"step {len(path) - 1}: the path ends at {cell_token(path[-1])}"
+            return f"{last}, the target is {cell_token(target[0])}"
+        return None
+
     def current_cell(self, position: int) -> Cell | None:
         """The cell that a path has reached at a position; None where the token there is no cell of the path."""
         return cell_of(self.tokens[position]) if position > self.position(PATH_START) else None
@@ -87,6 +124,18 @@ class MazeText:
         size = max([grid_n, *(1 + max(c) for edge in self.passages for c in edge)])
         current = self.current_cell(len(prompt) - 1)
         return MazeGeometry(size, size, self.passages, self.path, cells, current, passages)
+
+
+def _cells(tokens: Sequence[str]) -> list[Cell]:
+    return [cell for cell in map(cell_of, tokens) if cell is not None]
+
+
+def _listed(tokens: Sequence[str]) -> set[Passage] | None:
+    """The passages of an adjacency list that is written as `cell <--> cell ;` each; None for one written otherwise."""
+    first, second = list(map(cell_of, tokens[::4])), list(map(cell_of, tokens[2::4]))
+    if len(tokens) % 4 or set(zip(tokens[1::4], tokens[3::4], strict=True)) - {EDGE}:
+        return None
+    return None if None in first or None in second else set(zip(first, second, strict=True))  # pyright: ignore
 
 
 def _passage_of_each(tokens: Sequence[str]) -> list[Passage | None]:

@@ -63,8 +63,9 @@ class MazeModel:
         """Prompts of a task, or of several on the same mazes.
 
         Args:
-            mazes: None generates them from the checkpoint's own config; else a `MazeDataset`, the path of a saved
-                one, or mazes with their paths as token lists (or strings with spaces).
+            mazes: None generates them from the checkpoint's own config, the same for a seed in any process and
+                thread; else a `MazeDataset`, the path of a saved one, a `SolvedMaze` or a list of them, or mazes with
+                their paths as token lists (or strings with spaces).
             task: one of `maze_dla.TASKS`, or a function of a maze's tokens and a numpy generator that returns the
                 position of the token to predict, or a list of positions. A list of tasks asks each of them of every
                 maze: prompts of one maze stand together, in the order of the tasks, and share its sequence, which
@@ -80,8 +81,8 @@ class MazeModel:
 
         Raises:
             InputError: an unknown task or none, two of one name, no mazes asked for, a negative seed.
-            DatasetError: a file that is no data set of mazes.
-            PromptError: naming the prompt, and the token where one is at fault.
+            DatasetError: a file that is no data set of mazes, or mazes that contradict themselves.
+            PromptError: naming the prompt, and the token or the step of the path that is at fault.
         """
         tasks = find_tasks(task)
         seed = _whole("seed", seed, 0, LARGEST_SEED)

@@ -1,13 +1,12 @@
 """Depth-first mazes and their text, drawn and written as maze-dataset does it, about thirty times as fast.
 
-maze-dataset keeps cells as numpy arrays of two numbers. Here they are plain tuples; the same draws from the same global
-generators give the same mazes and the same tokens. Nothing relies on that unseen: `datasets` compares the first mazes
-of every run with maze-dataset's own, and takes those where any differs.
+maze-dataset keeps cells as numpy arrays of two numbers. Here they are plain tuples; the same draws from generators of
+the same seed give the same mazes and the same tokens. Nothing relies on that unseen: `datasets` compares the first
+mazes of every run with maze-dataset's own, and takes those where any differs.
 """
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from itertools import takewhile
@@ -29,7 +28,7 @@ from maze_dla.adapters.mazes.lattice import (
     TARGET_START,
     cell_token,
 )
-from maze_dla.adapters.mazes.randomness import own_generator
+from maze_dla.adapters.mazes.randomness import Generators, own_generator
 from maze_dla.results.geometry import Cell
 
 Wall = tuple[int, int, int]  # an entry of maze-dataset's connection list: 0 (down) or 1 (right), row, column
@@ -75,10 +74,10 @@ def as_depth_first(config: Mapping[str, Any]) -> DepthFirst | None:
     return DepthFirst(size, forks) if isinstance(forks, bool) and isinstance(size, int) and size > 1 else None
 
 
-def draw(kind: DepthFirst) -> PlainMaze:
-    """One maze, from Python's and numpy's global generators."""
+def draw(kind: DepthFirst, generators: Generators) -> PlainMaze:
+    """One maze."""
     ways = _ways(kind.grid_n)
-    row, column = np.random.randint(0, np.full(2, kind.grid_n - 1), size=2).tolist()  # noqa: NPY002
+    row, column = generators.numpy.randint(0, np.full(2, kind.grid_n - 1), size=2).tolist()
     start = (row, column)
     came_from: dict[Cell, Cell] = {}
     passages, visited, stack = [], {start}, [start]
@@ -89,14 +88,14 @@ def draw(kind: DepthFirst) -> PlainMaze:
             continue
         if kind.forks and len(free) > 1:
             stack.append(cell)
-        following, passage = random.choice(free)
+        following, passage = generators.python.choice(free)
         came_from[following] = cell
         passages.append(passage)
         visited.add(following)
         stack.append(following)
     # maze-dataset takes the cells of an unfinished maze in the order of such a set of them
     cells = list(ways) if len(visited) == len(ways) else list({cell for cell in visited})  # noqa: C416
-    first, last = np.random.choice(len(cells), size=2, replace=False).tolist()  # noqa: NPY002
+    first, last = generators.numpy.choice(len(cells), size=2, replace=False).tolist()
     return PlainMaze(sorted(passages), _between(cells[first], cells[last], came_from))
 
 
@@ -129,14 +128,25 @@ def _way_up(cell: Cell, came_from: Mapping[Cell, Cell]) -> list[Cell]:
     return way
 
 
-def writer_like(tokenizer: Any) -> Callable[[PlainMaze], list[str]] | None:
-    """What writes as a tokenizer of maze-dataset does; None for one that writes otherwise."""
+def order_like(tokenizer: Any) -> Callable[[PlainMaze, Generators], Order] | None:
+    """The function that draws the order of passages as a tokenizer of maze-dataset does.
+
+    None for a tokenizer that does not write passages and the path cell by cell, one token each.
+    """
     if getattr(getattr(tokenizer, "tokenization_mode", None), "name", None) in ONE_TOKEN_A_CELL:
-        return lambda maze: write(maze, _by_global_generator(len(maze.passages)))
+        return _by_numpys_generator
     is_modular = type(tokenizer).__name__ == "MazeTokenizerModular"
-    if is_modular and tokenizer.name == type(tokenizer)().name and (generator := own_generator()) is not None:
-        return lambda maze: write(maze, _by_own_generator(maze.passages, generator))
+    if is_modular and own_generator() is not None and tokenizer.name == type(tokenizer)().name:
+        return _by_its_own_generator
     return None
+
+
+def walks_cell_by_cell(tokenizer: Any) -> bool:
+    """Whether a tokenizer of maze-dataset writes every cell of a path, each as one token or as several."""
+    if type(tokenizer).__name__ == "MazeTokenizerModular":
+        steps, _, tokens = tokenizer.name.partition("step_tokenizers=(")
+        return steps.endswith("StepSequence(Singles(), ") and "Coord()" in tokens
+    return hasattr(tokenizer, "tokenization_mode")
 
 
 def write(maze: PlainMaze, drawn: Order) -> list[str]:
@@ -152,19 +162,20 @@ def write(maze: PlainMaze, drawn: Order) -> list[str]:
     return [*tokens, PATH_START, *path, PATH_END]
 
 
-def _by_global_generator(n: int) -> Order:
+def _by_numpys_generator(maze: PlainMaze, generators: Generators) -> Order:
     """As tokenizers without parts draw."""
-    turned = np.random.rand(n) > 0.5  # noqa: NPY002
+    n = len(maze.passages)
+    turned = generators.numpy.rand(n) > 0.5
     order = np.arange(n)
-    np.random.shuffle(order)  # noqa: NPY002
+    generators.numpy.shuffle(order)
     return list(zip(order.tolist(), turned[order].tolist(), strict=True))
 
 
-def _by_own_generator(passages: list[Wall], generator: np.random.Generator) -> Order:
+def _by_its_own_generator(maze: PlainMaze, generators: Generators) -> Order:
     """As tokenizers made of parts draw: rows and columns of the two cells are permuted apart, one of them in vain."""
-    ends = np.tile(np.array([0, 1], dtype=np.int8)[:, None], (len(passages), 1, 2))
-    generator.permuted(ends, axis=1, out=ends)
-    order = np.arange(len(passages))
-    generator.shuffle(order)
+    ends = np.tile(np.array([0, 1], dtype=np.int8)[:, None], (len(maze.passages), 1, 2))
+    generators.own.permuted(ends, axis=1, out=ends)
+    order = np.arange(len(maze.passages))
+    generators.own.shuffle(order)
     first = ends[:, 0].tolist()
-    return [(i, bool(first[i][passages[i][0]])) for i in order.tolist()]
+    return [(i, bool(first[i][maze.passages[i][0]])) for i in order.tolist()]

@@ -55,7 +55,7 @@ def ask(
             asked.positions += [len(bos) + position for position in positions]
         if n_new := len(asked.positions) - before:
             asked.maze_of += [len(asked.ids)] * n_new
-            asked.ids.append(vocabulary.encode([*bos, *tokens], what))
+            asked.ids.append(vocabulary.encode([*bos, *tokens], what, mazes))
             asked.labels.append((*bos, *tokens))
             origin = _path_start(what, tokens) + 1 + len(bos)
             asked.steps += [position - origin for position in asked.positions[before:]]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,10 @@ class MazeVocabulary:
         """The id of each token."""
         return {token: i for i, token in enumerate(self.tokens)}
 
-    def encode(self, tokens: Sequence[str], what: str) -> list[int]:
+    def encode(self, tokens: Sequence[str], what: str, mazes: Iterable[Sequence[str]] = ()) -> list[int]:
         """The ids of a prompt's tokens.
+
+        `mazes` are the tokens of all that were given: the error about a cell that is not there says how large they are.
 
         Raises:
             PromptError: naming the prompt (`what`), the token and where it stands.
@@ -41,9 +44,12 @@ class MazeVocabulary:
             return list(map(self.ids.__getitem__, tokens))
         except KeyError:
             position, token = next((i, t) for i, t in enumerate(tokens) if t not in self.ids)
+        size, known = "", int(self.lattice_sizes.max())
+        if cell_of(token) is not None:
+            given = max(1 + max(c) for maze in (*mazes, tokens) for t in maze if (c := cell_of(t)) is not None)
+            size = f"{given}x{given} mazes, the model knows {known}x{known}: " if given > known > 0 else ""
         raise PromptError(
-            f"{what}, position {position}: token {token!r} is not in the vocabulary of {len(self.tokens)}"
-            + (self._its_cells() if cell_of(token) else "")
+            f"{size}{what}, position {position}: token {token!r} is not in the vocabulary of {len(self.tokens)} tokens"
         )
 
     @cached_property
@@ -51,11 +57,6 @@ class MazeVocabulary:
         """For each token that names a cell how large a lattice has to be to have it; 0 for all other tokens."""
         cells = (cell_of(token) for token in self.tokens)
         return torch.tensor([0 if c is None else 1 + max(c) for c in cells])
-
-    def _its_cells(self) -> str:
-        """What cells it has, for a maze that is too large for it."""
-        size = int(self.lattice_sizes.max())
-        return f" tokens, whose cells are those of a {size}x{size} maze"
 
     def cell_mask(self, grid_n: int) -> Bool[Tensor, "vocab"]:
         """Which tokens name a cell of a lattice of this size."""
@@ -66,8 +67,36 @@ def vocabulary_of(config: Mapping[str, Any], file: Path) -> MazeVocabulary:
     """The vocabulary from a checkpoint's config: a tokenizer's, or the list of tokens of the 2023 files.
 
     Raises:
-        CheckpointError: neither is there, or the tokenizer is unknown.
+        CheckpointError: neither is there, the tokenizer is unknown, or the file also holds other tokens than its own.
     """
+    vocabulary = _saved_vocabulary(config, file)
+    for section in ("maze_tokenizer", "dataset_cfg"):
+        saved = config.get(section)
+        for name in ("token_arr", "tokenizer_map"):
+            if isinstance(saved, dict) and saved.get(name) is not None:
+                _check_same(vocabulary.tokens, saved[name], f"{file}: {section}.{name}")
+    return vocabulary
+
+
+def _check_same(tokens: tuple[str, ...], saved: Any, where: str) -> None:
+    """Refuse tokens in a file, as a list or with their ids, that are not those of its vocabulary.
+
+    Raises:
+        CheckpointError: naming the first token that differs, and what is in its place.
+    """
+    if isinstance(saved, dict):
+        if any(type(i) is not int for i in saved.values()) or sorted(saved.values()) != list(range(len(saved))):
+            raise CheckpointError(f"{where} has other ids than 0 to {len(saved) - 1}, each once")
+        saved = sorted(saved, key=saved.__getitem__)
+    if not isinstance(saved, list):
+        raise CheckpointError(f"{where} is {type(saved).__name__}, expected a list or an object")
+    for i, (its, own) in enumerate(zip_longest(saved, tokens)):
+        if its != own:
+            shown = ["no more" if t is None else repr(t) for t in (its, own)]
+            raise CheckpointError(f"{where} has {shown[0]} as token {i}, the vocabulary has {shown[1]}")
+
+
+def _saved_vocabulary(config: Mapping[str, Any], file: Path) -> MazeVocabulary:
     saved = config.get("maze_tokenizer")
     if isinstance(saved, dict) and _kind(saved) == "MazeTokenizerModular" and not has_modular_tokenizers():
         writer = legacy_tokenizer("AOTP_UT_uniform", None) if writes_as_before(saved) else None

@@ -142,7 +142,7 @@ CONFIGS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "another tokenizer": (
         {"maze_tokenizer": {OLD: "MazeTokenizerModular(SerializableDataclass)"}},
-        r"the vocabulary has 4096 tokens, embed\.W_E has 20 rows",
+        r"dataset_cfg\.token_arr has '\(1,1\)' as token 11, the vocabulary has '\('",
     ),
 }
 

@@ -20,7 +20,7 @@ from maze_dla.adapters.mazes import datasets
 from maze_dla.adapters.mazes.library import import_maze_dataset
 from maze_dla.adapters.mazes.model import MazeModel, load_maze_model
 from maze_dla.adapters.mazes.prompts import MazePromptBatch
-from maze_dla.errors import DatasetError, InputError, MazeDlaError
+from maze_dla.errors import DatasetError, InputError, MazeDlaError, PromptError
 
 from .small_files import GRID, OLD, damaged
 from .texts import LONG, SHORT, TEXT
@@ -196,7 +196,7 @@ def test_more_mazes_than_there_are(small_model: MazeModel) -> None:
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        (3, "mazes come from a data set, its file or token lists, got int"),
+        (3, "mazes come from a data set, its file, solved mazes or token lists, got int"),
         ([1, 2], "prompt 0: expected a string or a list of tokens, got int"),
         ([TEXT, None], "prompt 1: expected a string or a list of tokens, got NoneType"),
         ([TEXT, ["<PATH_START>", 4]], "prompt 1: expected tokens as strings, got int"),
@@ -242,7 +242,7 @@ def test_damaged_data_sets(small_model: MazeModel, small_file: Path, tmp_path: P
     cut.write_bytes((tmp_path / "good.zanj").read_bytes()[:-200])
     refused(cut, "not a zip file, or cut off")
     refused(written(tmp_path / "a.zanj", {k: v for k, v in good.items() if k != "mazes"}), "no saved data set of mazes")
-    refused(written(tmp_path / "b.zanj", {**good, "cfg": {OLD: "x"}}), "maze-dataset cannot load it")
+    refused(written(tmp_path / "b.zanj", {**good, "cfg": {OLD: "x"}}), "cfg.n_mazes is None, expected a whole number")
     solved = [{k: v for k, v in maze.items() if k != "connection_list"} for maze in good["mazes"]]
     refused(written(tmp_path / "c.zanj", {**good, "mazes": solved}), "maze-dataset cannot load it")
 
@@ -255,5 +255,8 @@ def test_a_data_set_without_mazes(small_model: MazeModel, tmp_path: Path) -> Non
 
 
 def test_a_data_set_of_larger_mazes_than_the_vocabulary(test_data: Path, small_model: MazeModel) -> None:
-    with pytest.raises(MazeDlaError, match=r"^prompt \d+, position \d+: token '\(\d,\d\)' is not in the"):
+    message = (
+        r"^8x8 mazes, the model knows 3x3: prompt \d+, position \d+: token '\(\d,\d\)' is not in the vocabulary of"
+    )
+    with pytest.raises(PromptError, match=message):
         small_model.prompts(test_data / OLD_DATASET)

@@ -17,8 +17,9 @@ from maze_dla.adapters.mazes.library import (
     with_its_format_key,
 )
 from maze_dla.adapters.mazes.model import MazeModel, load_maze_model
-from maze_dla.adapters.mazes.randomness import seeded
+from maze_dla.adapters.mazes.randomness import Generators
 
+from .seeding import globally_seeded
 from .small_files import damaged
 
 N = 60
@@ -48,14 +49,14 @@ def config(bundled: MazeModel, grid_n: int, **how: Any) -> dict[str, Any]:
 def of_library(config: dict[str, Any], seed: int, n: int = N) -> list[Any]:
     """Its mazes for a seed, without anything of maze_dla between."""
     library = import_maze_dataset()
-    with seeded(seed):
+    with globally_seeded(seed):
         asked = library.MazeDatasetConfig.load(with_its_format_key({**config, "n_mazes": n, "seed": seed}))
         how = {"load_local": False, "save_local": False, "do_download": False, "verbose": False}
         return list(library.MazeDataset.from_config(asked, **how).mazes)
 
 
 def as_it_writes(mazes: list[Any], tokenizer: Any, seed: int) -> list[list[str]]:
-    with seeded(seed):
+    with globally_seeded(seed):
         return [list(maze.as_tokens(tokenizer)) for maze in mazes]
 
 
@@ -67,18 +68,18 @@ def test_drawn_and_written_alike(grid_n: int, how: dict[str, bool], seed: int, b
     mazes = of_library(asked, seed)
     kind = plain.as_depth_first(asked)
     assert kind == plain.DepthFirst(grid_n, how.get("do_forks", True))
-    with seeded(seed):
-        drawn = [plain.draw(kind) for _ in range(N)]
+    generators = Generators.seeded(seed)
+    drawn = [plain.draw(kind, generators) for _ in range(N)]
     assert drawn == [plain.PlainMaze.of(maze) for maze in mazes]
     for ours, its in zip(drawn, mazes, strict=True):
         connections, solution = ours.arrays(grid_n)
         assert np.array_equal(connections, its.connection_list)
         assert np.array_equal(solution, its.solution)
     for tokenizer in (TOKENIZER, modular()) if has_modular_tokenizers() else (TOKENIZER,):
-        write = plain.writer_like(tokenizer)
-        assert write is not None
-        with seeded(seed):
-            assert [write(maze) for maze in drawn] == as_it_writes(mazes, tokenizer, seed)
+        order = plain.order_like(tokenizer)
+        assert order is not None
+        fresh = Generators.seeded(seed)
+        assert [plain.write(maze, order(maze, fresh)) for maze in drawn] == as_it_writes(mazes, tokenizer, seed)
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -88,7 +89,7 @@ def test_prompts_hold_what_maze_dataset_makes(seed: int, bundled: MazeModel, mon
     mazes = of_library(dict(bundled.dataset_config), seed)
     expected = as_it_writes(mazes, bundled.vocabulary.tokenizer, seed)
     assert [list(batch.text(i).tokens) for i in range(N)] == expected
-    monkeypatch.setattr(datasets, "_written_by_library", counted(datasets._written_by_library, datasets.SAMPLE))
+    monkeypatch.setattr(datasets, "tokens_of", counted(datasets.tokens_of, datasets.SAMPLE))
     given = bundled.prompts(SimpleNamespace(mazes=mazes), seed=seed)
     assert given.sequence_labels == batch.sequence_labels
     monkeypatch.setattr(datasets, "_generate", counted_config(datasets._generate, datasets.SAMPLE))
@@ -117,8 +118,8 @@ def test_a_maze_dataset_that_draws_otherwise_is_followed(bundled: MazeModel, mon
     expected = bundled.prompts(n_mazes=N).sequence_labels
     real = plain.draw
 
-    def another(kind: plain.DepthFirst) -> plain.PlainMaze:
-        maze = real(kind)
+    def another(kind: plain.DepthFirst, generators: Generators) -> plain.PlainMaze:
+        maze = real(kind, generators)
         return maze._replace(path=maze.path[::-1])
 
     monkeypatch.setattr(datasets, "draw", another)
@@ -128,14 +129,14 @@ def test_a_maze_dataset_that_draws_otherwise_is_followed(bundled: MazeModel, mon
 def test_a_maze_dataset_that_writes_otherwise_is_followed(bundled: MazeModel, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = bundled.prompts(n_mazes=N).sequence_labels
     real = plain.write
-    monkeypatch.setattr(plain, "write", lambda maze, drawn: real(maze, drawn)[::-1])
+    monkeypatch.setattr(datasets, "write", lambda maze, drawn: real(maze, drawn)[::-1])
     assert bundled.prompts(n_mazes=N).sequence_labels == expected
 
 
 @pytest.mark.parametrize("mode", ["AOTP_UT_rasterized", "AOTP_CTT_indexed"])
 def test_tokenizers(mode: str, bundled: MazeModel) -> None:
     tokenizer = legacy_tokenizer(mode, 5)
-    assert (plain.writer_like(tokenizer) is not None) is (mode == "AOTP_UT_rasterized")
+    assert (plain.order_like(tokenizer) is not None) is (mode == "AOTP_UT_rasterized")
     check_written(tokenizer, bundled)
 
 
@@ -153,7 +154,7 @@ def test_tokenizers_made_of_parts(part: str | None, bundled: MazeModel) -> None:
         "CTT": {"coord_tokenizer": CoordTokenizers.CTT()},
     }
     tokenizer = modular(**others[part])
-    assert (plain.writer_like(tokenizer) is not None) is (part is None)
+    assert (plain.order_like(tokenizer) is not None) is (part is None)
     check_written(tokenizer, bundled)
 
 

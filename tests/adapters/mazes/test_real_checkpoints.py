@@ -34,7 +34,7 @@ def reference(test_data: Path, name: str) -> Reference:
 def asked(maze: MazeModel, seen: Reference, bos: bool) -> MazePromptBatch:
     """The prompts of the reference: up to <PATH_START>, the rest of the path behind."""
     rest = zip(seen["prompt_tokens"].tolist(), seen["origin"].tolist(), seen["first_choice"].tolist(), strict=True)
-    texts = [[*prompt, origin, choice, "<PATH_END>"] for prompt, origin, choice in rest]
+    texts = [[*prompt, origin, choice] for prompt, origin, choice in rest]
     return maze.prompts(texts, task="origin_after_path_start", prepend_bos=bos)
 
 

@@ -136,8 +136,7 @@ ERRORS: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "token outside": (
         {"mazes": [TEXT, LONG.replace("(2,1)", "(7,1)")]},
         PromptError,
-        "prompt 1, position 28: token '(7,1)' is not in the vocabulary of 20 tokens, whose cells are those of a 3x3 "
-        "maze",
+        "8x8 mazes, the model knows 3x3: prompt 1, position 28: token '(7,1)' is not in the vocabulary of 20 tokens",
     ),
     "behind the end": (
         {"mazes": ["<PATH_START> (0,0)"]},

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Int
 from tqdm.auto import tqdm
 
-from maze_dla.adapters.mazes.randomness import seeded
+from maze_dla.adapters.mazes.randomness import Generators, Privately
 
 Cells = Int[np.ndarray, "mazes cells"]
 
@@ -22,11 +22,11 @@ def generate_corridors(n_mazes: int, grid_n: int, *, seed: int) -> list[tuple[in
     """`n_mazes` corridors from maze-dataset's own generator, in the distribution of its hallway data sets."""
     from maze_dataset.generation import LatticeMazeGenerators
 
-    with seeded(seed):
-        return [
-            corridor_cells(LatticeMazeGenerators.gen_dfs(np.array([grid_n, grid_n]), do_forks=False))
-            for _ in tqdm(range(n_mazes), desc="mazes", unit="maze", disable=None)
-        ]
+    generate = Privately(Generators.seeded(seed)).function(LatticeMazeGenerators.gen_dfs)
+    return [
+        corridor_cells(generate(np.array([grid_n, grid_n]), do_forks=False))
+        for _ in tqdm(range(n_mazes), desc="mazes", unit="maze", disable=None)
+    ]
 
 
 def corridor_cells(maze) -> tuple[int, ...]:

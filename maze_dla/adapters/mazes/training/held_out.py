@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import Any
 
-from maze_dla.adapters.mazes.library import import_maze_dataset, with_its_format_key
+from maze_dla.adapters.mazes.library import generate, tokens_of
 from maze_dla.adapters.mazes.model import MazeModel, load_maze_model
-from maze_dla.adapters.mazes.randomness import seeded
 from maze_dla.adapters.mazes.tasks import TASKS
 from maze_dla.adapters.mazes.training.corridors import corridor_cells, is_held_out, symmetries
 from maze_dla.adapters.transformer_lens import reader
@@ -20,15 +18,10 @@ from maze_dla.results.statistics import Proportion
 
 def held_out_mazes(maze: MazeModel, n_mazes: int, seed: int) -> list[list[str]]:
     """Solved hallway mazes as tokens, all from the tenth of corridors that training leaves out."""
-    library = import_maze_dataset()
     tables = symmetries(maze.grid_n)
-    with seeded(seed), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about a seed of our own
-        asked = {**maze.dataset_config, "n_mazes": 12 * n_mazes + 200, "seed": seed}
-        config = library.MazeDatasetConfig.load(with_its_format_key(asked))
-        made: Any = library.MazeDataset.generate(config, gen_parallel=False)
-        kept = [m for m in made.mazes if is_held_out(corridor_cells(m), tables)][:n_mazes]
-        return [list(m.as_tokens(maze.vocabulary.tokenizer)) for m in kept]
+    made = generate(maze.dataset_config, 12 * n_mazes + 200, seed)
+    kept = [m for m in made if is_held_out(corridor_cells(m), tables)][:n_mazes]
+    return tokens_of(kept, maze.vocabulary.tokenizer, seed)
 
 
 def accuracy(model: Any, batch: PromptBatch) -> Proportion:
