@@ -1,4 +1,4 @@
-"""What a Hugging Face decoder adds to its residual stream, caught on its own modules in double precision.
+"""What a Hugging Face decoder adds to its residual stream, caught on its own modules and added in double precision.
 
 Where the modules stand is read from the names that TransformerLens's adapter has for them; all numbers are
 transformers' own.
@@ -20,7 +20,7 @@ class PlainSums:
     def __init__(self, hf: nn.Module, mapping: dict[str, Any], ids: list[int], factor: float = 1.0) -> None:
         blocks = mapping["blocks"]
         attn = blocks.submodules["attn"]
-        self.hf, self.factor = hf.double(), factor
+        self.hf, self.factor = hf, factor
         self.n_layers = len(hf.get_submodule(blocks.name))
         self.blocks = [f"{blocks.name}.{i}" for i in range(self.n_layers)]
         self.projections = [f"{block}.{attn.name}.{attn.submodules['o'].name}" for block in self.blocks]
@@ -30,7 +30,7 @@ class PlainSums:
         names = [*self.blocks, *self.projections, self.norm, self.head]
         hooks = [hf.get_submodule(name).register_forward_hook(self._keep(name), with_kwargs=True) for name in names]
         with torch.no_grad():
-            self.logits = hf(input_ids=torch.tensor([ids]), use_cache=False).logits[0, -1]
+            self.logits = hf(input_ids=torch.tensor([ids]), use_cache=False).logits[0, -1].double()
         for hook in hooks:
             hook.remove()
 
@@ -76,6 +76,14 @@ class PlainSums:
     def logits_per_head(self) -> float:
         """By how much the model multiplies what its unembedding says, a soft cap aside."""
         made = self.outputs[self.head]
+        return 1.0 if self._capped else float((self.logits @ made) / (made @ made))
+
+    def before_a_cap(self) -> Tensor:
+        """The logits, before the soft cap where the model has one."""
+        return self.outputs[self.head] if self._capped else self.logits
+
+    @property
+    def _capped(self) -> bool:
         config = self.hf.config.get_text_config()
-        capped = getattr(config, "final_logit_softcapping", None) or getattr(config, "logits_soft_cap", None)
-        return 1.0 if capped else float((self.logits @ made) / (made @ made))
+        names = ("final_logit_softcapping", "logits_soft_cap")
+        return any(getattr(config, name, None) for name in names)

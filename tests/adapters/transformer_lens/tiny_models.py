@@ -74,6 +74,7 @@ def tiny_model(architecture: str, **settings: Any) -> Any:
     """Hugging Face's model with small sizes and all weights random; None where this config cannot make one small."""
     made = getattr(transformers, architecture)
     config = tiny_config(made.config_class, **{**OWN.get(architecture, {}), **settings})
+    config._attn_implementation = "eager"  # the only one that shows patterns
     with torch.device("meta"):
         if sum(weight.numel() for weight in made(config).parameters()) > LARGEST:
             return None
