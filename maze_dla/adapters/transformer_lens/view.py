@@ -138,7 +138,8 @@ class TransformerLensModel:
         found = [caught.get(f"blocks.{i}.{name}") for i in range(self.shape.n_layers)]
         for i, activation in enumerate(found):
             if activation is None:
-                raise ModelError(f"{self.info['model']}: layer {i} did not show {name}, so no sum can be checked")
+                why = " (only the attention implementation 'eager' does)" if name == "attn.hook_pattern" else ""
+                raise ModelError(f"{self.info['model']}: layer {i} did not show {name}{why}, so no sum can be checked")
             expected = tuple(sizes[name][i % len(sizes[name])]) if name in sizes else tuple(activation.shape[1:])
             if tuple(activation.shape[1:]) != expected:
                 raise ModelError(
