@@ -1,8 +1,15 @@
 """The errors that maze_dla raises, under one base class."""
 
+from __future__ import annotations
+
+from maze_dla.visible import visible
+
 
 class MazeDlaError(Exception):
-    """Base class: the message says what was seen and what was expected."""
+    """Base class: the message says what was seen and what was expected, on one line, whatever a file's names hold."""
+
+    def __str__(self) -> str:
+        return visible(super().__str__())
 
 
 class InputError(MazeDlaError, ValueError):

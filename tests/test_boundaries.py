@@ -15,15 +15,16 @@ BELOW_ENGINE = {"errors", "results", "torch_defaults"}
 FOR_ADAPTERS = {*BELOW_ENGINE, "container", "engine", "files"}
 ADAPTERS = {"adapters", "adapters.transformer_lens", "adapters.mazes", "adapters.ioi"}
 FOR_ANALYSIS = {*FOR_ADAPTERS, *ADAPTERS, "plots", "baselines"}
-EVERYTHING = {*FOR_ANALYSIS, "analysis", "streaming", "report", "sweep", "bench", "cli"}
+EVERYTHING = {*FOR_ANALYSIS, "analysis", "streaming", "report", "sweep", "bench", "cli", "visible"}
 
 # from bottom to top: each part of the house, and what it may import beside itself
 MAY_IMPORT: dict[str, set[str]] = {
-    "errors": set(),
+    "visible": set(),
     "torch_defaults": set(),
+    "errors": {"visible"},
     "container": {"errors"},
     "files": {"errors"},
-    "results": {"errors", "container", "files", "torch_defaults"},
+    "results": {"errors", "container", "files", "torch_defaults", "visible"},
     "engine": BELOW_ENGINE,
     "adapters": set(),
     "adapters.transformer_lens": FOR_ADAPTERS,

@@ -7,6 +7,7 @@ import json
 from contextlib import nullcontext
 
 from maze_dla.cli.parser import DONE, Commands
+from maze_dla.cli.printing import say
 
 
 def add_bench(commands: Commands) -> None:
@@ -39,7 +40,7 @@ def _bench(chosen: argparse.Namespace) -> int:
         report = run_bench(shapes, chosen.prompts, rounds=chosen.rounds, n_threads=chosen.threads, device=chosen.device)
         if draft is not None:
             draft.write_text(json.dumps(as_json(report), indent=1) + "\n", encoding="utf-8")
-    print(as_text(report))
+    say(*as_text(report).split("\n"))
     if chosen.out is not None:
-        print(f"written: {chosen.out}")
+        say(f"written: {chosen.out}")
     return DONE

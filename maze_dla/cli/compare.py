@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from maze_dla.cli.parser import DONE, Commands, add_out, add_seed
+from maze_dla.cli.printing import say
 
 
 def add_compare(commands: Commands) -> None:
@@ -41,7 +42,7 @@ def _compare(chosen: argparse.Namespace) -> int:
                 chosen.model, 200 if chosen.n_prompts is None else chosen.n_prompts, chosen.seed, chosen.device
             )
         comparison, files = write_comparison(results, chosen.out)
-    print(comparison)
-    print("Shares are of means over prompts, with 95% intervals; by chance a small one can come out below zero.")
-    print(f"written: {', '.join(str(file) for file in files)}")
+    say(*str(comparison).split("\n"))
+    say("Shares are of means over prompts, with 95% intervals; by chance a small one can come out below zero.")
+    say(f"written: {', '.join(str(file) for file in files)}")
     return DONE

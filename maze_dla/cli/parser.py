@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, NoReturn
+import sys
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from maze_dla.cli.printing import complain, say
+from maze_dla.visible import visible
 
 if TYPE_CHECKING:
     from maze_dla.report import Report
@@ -17,7 +21,11 @@ class OneLineParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Refuse the arguments."""
-        self.exit(BAD_INPUT, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+        self.exit(BAD_INPUT, f"{self.prog}: error: {visible(message)} (see {self.prog} --help)\n")
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        for line in message.rstrip("\n").split("\n"):
+            (complain if file is sys.stderr else say)(line)
 
 
 def add_seed(parser: argparse.ArgumentParser) -> None:
@@ -35,8 +43,8 @@ def print_report(report: Report, *notes: str) -> None:
     """The facts of a report, what is to be said of it, and where it is."""
     width = max(len(name) for name, _ in report.facts)
     for name, value in report.facts:
-        print(f"{name:<{width}}  {value}")
+        say(f"{name:<{width}}  {value}")
     for note in (*notes, report.result.caution):
         if note:
-            print(note)
-    print(f"written: {report.page}, {report.result_file} and {len(report.pictures)} pictures beside them")
+            say(note)
+    say(f"written: {report.page}, {report.result_file} and {len(report.pictures)} pictures beside them")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Mapping
+from collections.abc import Generator, Mapping
+from contextlib import closing
 from pathlib import Path
 
 from maze_dla.cli.parser import DONE, Commands
+from maze_dla.cli.printing import say
 
 
 def add_train(commands: Commands) -> None:
@@ -42,8 +44,8 @@ def _train_maze(out: Path, steps: int | None) -> None:
     _print_measured(train_bundled(out, plan))
     last = checkpoint_file(out, plan.steps)
     for task, share in held_out_accuracy(last).items():
-        print(f"{task:<30}{share}")
-    print(f"written: {last}")
+        say(f"{task:<30}{share}")
+    say(f"written: {last}")
 
 
 def _train_ioi(out: Path, steps: int | None) -> None:
@@ -52,10 +54,11 @@ def _train_ioi(out: Path, steps: int | None) -> None:
 
     _print_measured(train_bundled(out, TrainingPlan(steps=steps or TrainingPlan.steps)))
     positive, mean = held_out_logit_diff(out)
-    print(f"held-out logit difference: {mean} logits, positive on {positive}")
-    print(f"written: {out}")
+    say(f"held-out logit difference: {mean} logits, positive on {positive}")
+    say(f"written: {out}")
 
 
-def _print_measured(measurements: Iterable[Mapping[str, float]]) -> None:
-    for measured in measurements:
-        print("  ".join(f"{name} {value:.4g}" for name, value in measured.items()), flush=True)
+def _print_measured(measurements: Generator[Mapping[str, float], None, None]) -> None:
+    with closing(measurements):  # also when interrupted: a run in progress has a folder to remove
+        for measured in measurements:
+            say("  ".join(f"{name} {value:.4g}" for name, value in measured.items()))

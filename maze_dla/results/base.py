@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from maze_dla.results.statistics import Proportion, Summary, summarize
+from maze_dla.visible import visible
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,7 +40,7 @@ class Reported:
         raise NotImplementedError
 
     def __repr__(self) -> str:
-        lines = [f"  {name}: {value}" for name, value in self._facts()]
+        lines = [f"  {visible(name)}: {visible(value)}" for name, value in self._facts()]
         if self.caution:
             lines.append(f"  {self.caution}")
         return "\n".join([type(self).__name__, *lines])

@@ -13,6 +13,7 @@ from torch import Tensor
 from maze_dla.errors import InputError
 from maze_dla.results.attribution import AttributionResult
 from maze_dla.results.measures import COUNTS, drawn_weights, measures_of, quantities
+from maze_dla.visible import visible
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,7 +65,7 @@ class Comparison:
         return written(value) + interval
 
     def __repr__(self) -> str:
-        rows = self.table()
+        rows = [[visible(cell) for cell in row] for row in self.table()]
         widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
         return "\n".join("  ".join(f"{cell:<{w}}" for cell, w in zip(r, widths, strict=True)).rstrip() for r in rows)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ class TrainingPlan:
         return self.learning_rate * min((step + 1) / self.warm_up, 1 - step / self.steps)
 
 
-def train_bundled(out: Path, plan: TrainingPlan) -> Iterator[dict[str, float]]:
+def train_bundled(out: Path, plan: TrainingPlan) -> Generator[dict[str, float], None, None]:
     """Train, yield each measurement as it is made, and write a Hugging Face folder when all steps are done.
 
     Raises:
@@ -54,7 +54,7 @@ def train_bundled(out: Path, plan: TrainingPlan) -> Iterator[dict[str, float]]:
         put_in_place(draft, out)
 
 
-def _train(tokenizer: Any, plan: TrainingPlan, out: Path) -> Iterator[dict[str, float]]:
+def _train(tokenizer: Any, plan: TrainingPlan, out: Path) -> Generator[dict[str, float], None, None]:
     rng = np.random.default_rng(plan.seed)
     model = _start(plan, len(tokenizer), tokenizer.bos_token_id)
     optimizer = torch.optim.AdamW(model.parameters(), plan.learning_rate, (0.9, 0.98), weight_decay=plan.weight_decay)

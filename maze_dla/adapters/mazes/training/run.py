@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 import torch
@@ -20,7 +20,9 @@ GRID_N, N_CTX, N_CORRIDORS = 5, 256, 60_000
 LAYERS, D_MODEL, D_HEAD = 6, 64, 16
 
 
-def train_bundled(out: Path, plan: TrainingPlan, n_corridors: int = N_CORRIDORS) -> Iterator[dict[str, float]]:
+def train_bundled(
+    out: Path, plan: TrainingPlan, n_corridors: int = N_CORRIDORS
+) -> Generator[dict[str, float], None, None]:
     """Train in a folder, or go on where a run in that folder stopped; yield each measurement as it is made.
 
     The folder, which no other run may write into meanwhile, gets the checkpoints that the plan keeps, as
