@@ -9,19 +9,19 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Int
 from torch import Tensor
 from typing_extensions import Self
 
 from maze_dla.adapters.mazes.lattice import (
     ADJLIST_START,
-    CONNECTOR,
     ORIGIN_START,
     PADDING,
     PATH_START,
     TARGET_START,
     MazeText,
 )
+from maze_dla.adapters.mazes.moves import allowed_moves, legal_moves, right_moves, targets_of
 from maze_dla.adapters.mazes.questions import Questions, ask
 from maze_dla.adapters.mazes.tasks import Task
 from maze_dla.adapters.mazes.vocabulary import MazeVocabulary
@@ -43,8 +43,9 @@ class MazePromptBatch(PromptBatch):
     of the path (-1 for `<PATH_START>`).
 
     Token sets: "cells", the cells of the lattice (that of training, or of larger mazes); "neighbors", the legal moves
-    from the current cell. The target never counts as one of the others, so that "neighbors" leaves the legal wrong
-    moves. Where the read position's token is no cell of the path there is no current cell, and "neighbors" is empty.
+    from the current cell. Where the read position's token is no cell of the path there is no current cell, and
+    "neighbors" is empty. Where a maze has loops, every next cell on a shortest path to the target is right, if that of
+    the path is. Right answers never count as others, so that "neighbors" leaves the legal wrong moves.
     Kinds of tokens: the parts of a maze's text, its own start and end tokens with each; BOS goes with the first.
     """
 
@@ -115,21 +116,23 @@ class MazePromptBatch(PromptBatch):
         sequences, lengths = _padded([asked.ids[row] for row in rows], in_front, vocabulary)
         reads = torch.tensor(asked.positions) - 1 + torch.tensor(in_front)[sequence_of]
         steps = torch.tensor(asked.steps)
-        current = sequences[sequence_of, reads].where(steps > 0, -1)
+        n = len(vocabulary.tokens)
+        current = torch.where(steps > 0, sequence_of * n + sequences[sequence_of, reads], -1)
+        moves, path_tokens = allowed_moves(sequences, lengths, vocabulary), sequences[sequence_of, reads + 1]
+        legal = legal_moves(moves, current, n)
         size = max(grid_n, int(vocabulary.lattice_sizes[sequences.unique()].max()))
         return cls(
             sequences=sequences,
             sequence_lengths=lengths,
             sequence_of=sequence_of,
             read_positions=reads,
-            targets=sequences[sequence_of, reads + 1],
-            d_vocab=len(vocabulary.tokens),
+            targets=path_tokens,
+            answers=right_moves(legal, current, path_tokens, moves, targets_of(sequences, vocabulary), n),
+            d_vocab=n,
+            d_vocab_in=n,
             sequence_labels=tuple((PADDING,) * n + asked.labels[row] for n, row in zip(in_front, rows, strict=True)),
             vocabulary=vocabulary.tokens,
-            token_sets={
-                "cells": vocabulary.cell_mask(size),
-                "neighbors": _legal_moves(_passages(sequences, lengths, vocabulary), sequence_of, current, vocabulary),
-            },
+            token_sets={"cells": vocabulary.cell_mask(size), "neighbors": legal},
             info={**info, "prepend_bos": prepend_bos, **({} if padding is None else {"padding": f"left, {padding}"})},
             grid_n=size,
             tasks=tuple(tasks),
@@ -189,34 +192,3 @@ def _kinds(sequences: Int[Tensor, "sequence position"], vocabulary: MazeVocabula
     positions = torch.arange(sequences.shape[1]).expand_as(sequences)
     last_start = torch.where(started >= 0, positions, 0).cummax(1).values
     return started.gather(1, last_start).clamp_min(0)
-
-
-def _passages(
-    sequences: Int[Tensor, "sequence position"], lengths: Int[Tensor, "sequence"], vocabulary: MazeVocabulary
-) -> Int[Tensor, "move 3"]:
-    """Every move that a passage allows, both ways: the sequence, the id of the cell, and the id of the next cell."""
-    connectors = sequences[:, 1:-1] == vocabulary.ids.get(CONNECTOR, -1)
-    connectors &= torch.arange(2, sequences.shape[1]) < lengths[:, None]  # the cell behind it is no padding
-    row, left = torch.nonzero(connectors).T
-    moves = torch.stack([row, sequences[row, left], sequences[row, left + 2]], 1)
-    moves = moves[(vocabulary.lattice_sizes[moves[:, 1:]] > 0).all(1)]
-    return torch.cat([moves, moves[:, [0, 2, 1]]])
-
-
-def _legal_moves(
-    moves: Int[Tensor, "move 3"],
-    sequence_of: Int[Tensor, "prompt"],
-    current: Int[Tensor, "prompt"],
-    vocabulary: MazeVocabulary,
-) -> Bool[Tensor, "prompt vocab"]:
-    """The cells that one step from each prompt's current token can reach; none where that is -1 or no cell."""
-    n = len(vocabulary.tokens)
-    leaving, order = (moves[:, 0] * n + moves[:, 1]).sort()
-    wanted = torch.where(current >= 0, sequence_of * n + current, -1)
-    first, behind = torch.searchsorted(leaving, wanted), torch.searchsorted(leaving, wanted, right=True)
-    found = behind - first
-    prompts = torch.repeat_interleave(torch.arange(len(current)), found)
-    nth = torch.arange(len(prompts)) - (found.cumsum(0) - found)[prompts]
-    mask = torch.zeros(len(current), n, dtype=torch.bool)
-    mask[prompts, moves[order[first[prompts] + nth], 2]] = True
-    return mask
