@@ -1,6 +1,9 @@
-"""The errors that maze_dla raises, under one base class."""
+"""The errors that maze_dla raises, under one base class, and checks of arguments that raise them."""
 
 from __future__ import annotations
+
+import operator
+from typing import Any, SupportsIndex, cast
 
 from maze_dla.visible import visible
 
@@ -38,3 +41,30 @@ class ResultFileError(MazeDlaError, ValueError):
 
 class CompletenessError(MazeDlaError, ArithmeticError):
     """Contributions that do not add up to what they are parts of; the message names the prompt and the gap."""
+
+
+def check_kind(value: object, kinds: Any, takes: str) -> None:
+    """Refuse an argument of another kind; the message is what is taken, and what was given.
+
+    Raises:
+        InputError: as "compare takes results of attribute, got int".
+    """
+    if not isinstance(value, kinds):
+        raise InputError(f"{takes}, got {'None' if value is None else type(value).__name__}")
+
+
+def check_whole(name: str, value: object, least: int, largest: float = float("inf")) -> int:
+    """A whole number from outside, numpy's as well, within its bounds.
+
+    Raises:
+        InputError: it is none, or too small or large.
+    """
+    try:
+        number = None if isinstance(value, bool) else operator.index(cast("SupportsIndex", value))
+    except TypeError:
+        number = None
+    if number is None:
+        raise InputError(f"{name} is a whole number, got {value!r:.80}")
+    if not least <= number <= largest:
+        raise InputError(f"{name} is {f'at least {least}' if number < least else f'at most {largest}'}, got {number}")
+    return number

@@ -131,4 +131,5 @@ class _Kept:
             axis_labels=self.labels,
             largest_gap=self.largest_gap,
             info=self.info,
+            scale=self.alike["scale"],
         )

@@ -9,7 +9,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from maze_dla.errors import InputError
-from maze_dla.plots._checks import Head, check_head, check_prompt
 from maze_dla.results.attribution import AttributionResult
 from maze_dla.results.geometry import MazeGeometry, Passage
 
@@ -38,42 +37,31 @@ class CellValues:
         return max(*sizes, least)
 
 
-def cell_sources(result: AttributionResult, maze: MazeGeometry, prompt: int, head: Head | None) -> CellValues:
+Place = tuple[int, int]
+
+
+def cell_sources(result: AttributionResult, maze: MazeGeometry, prompt: int, head: Place | None) -> CellValues:
     """The contribution that a head, or all heads together, moved from each cell's tokens, in logits."""
-    values = _of_head(result, result.sources, "sources", prompt, head)
-    return _by_cell(result, maze, prompt, values.sum(0))
+    return _by_cell(maze, _of_head(result.sources, "sources", prompt, head).sum(0))
 
 
-def cell_attention(result: AttributionResult, maze: MazeGeometry, prompt: int, head: Head | None) -> CellValues:
+def cell_attention(result: AttributionResult, maze: MazeGeometry, prompt: int, head: Place | None) -> CellValues:
     """The attention that a head pays to each cell's tokens, or the mean over all heads."""
-    values = _of_head(result, result.patterns, "attention patterns", prompt, head)
-    return _by_cell(result, maze, prompt, values.mean(0))
+    return _by_cell(maze, _of_head(result.patterns, "attention patterns", prompt, head).mean(0))
 
 
-def _of_head(
-    result: AttributionResult, values: Tensor | None, what: str, prompt: int, head: Head | None
-) -> Float[Tensor, "head position"]:
+def _of_head(values: Tensor | None, what: str, prompt: int, head: Place | None) -> Float[Tensor, "head position"]:
     if values is None:
         raise InputError(f"this result has no {what} to draw: ask with attribute(..., sources=True)")
-    check_prompt(result, prompt)
-    check_head(result, head)
     every = values[prompt].double()
     return every.flatten(0, 1) if head is None else every[head[0], head[1]][None]
 
 
-def _by_cell(
-    result: AttributionResult, maze: MazeGeometry, prompt: int, values: Float[Tensor, "position"]
-) -> CellValues:
-    n_tokens = len(result.prompt_tokens[prompt])
-    if len(maze.token_cells) != n_tokens:
-        raise InputError(
-            f"the maze has cells for {len(maze.token_cells)} tokens, prompt {prompt} has {n_tokens}: "
-            "pass the geometry of this prompt"
-        )
+def _by_cell(maze: MazeGeometry, values: Float[Tensor, "position"]) -> CellValues:
     cells, other = np.zeros((maze.rows, maze.columns)), 0.0
     in_passages: dict[Passage, float] = {}
-    passages = maze.token_passages or (None,) * n_tokens
-    for cell, passage, value in zip(maze.token_cells, passages, values.tolist(), strict=False):  # padded behind
+    passages = maze.token_passages or (None,) * len(maze.tokens)
+    for cell, passage, value in zip(maze.token_cells, passages, values.tolist(), strict=False):  # padded after the end
         if passage is not None:
             in_passages[passage] = in_passages.get(passage, 0.0) + value
         elif cell is None:

@@ -2,33 +2,138 @@
 
 from __future__ import annotations
 
-from maze_dla.errors import InputError
+from collections.abc import Sequence
+from itertools import zip_longest
+from typing import Protocol, TypeVar, runtime_checkable
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from maze_dla.errors import InputError, check_kind, check_whole
 from maze_dla.results.attribution import AttributionResult
 from maze_dla.results.base import PromptResult
+from maze_dla.results.geometry import MazeGeometry, Mazes
+from maze_dla.results.parts import Head, place_of_head
+from maze_dla.results.streamed import StreamedResult
+from maze_dla.results.summaries import AttributionSummaries
 
-Head = tuple[int, int]
+Labels = tuple[tuple[str, ...], ...]
+Result = TypeVar("Result")
 
 
-def check_prompt(result: PromptResult, prompt: int) -> None:
-    """Raise InputError for a prompt that the result does not hold."""
-    if not 0 <= prompt < len(result):
-        raise InputError(f"prompt is an index from 0 to {len(result) - 1}, got {prompt}")
+@runtime_checkable
+class Walks(Protocol):
+    """Prompts that know at which step of a path they end, such as the batch of `maze.prompts`."""
+
+    @property
+    def labels(self) -> Labels:
+        """The tokens of each prompt as strings."""
+        ...
+
+    @property
+    def steps(self) -> Int[Tensor, "prompt"]:
+        """The step of each prompt."""
+        ...
 
 
-def check_head(result: AttributionResult, head: Head | None) -> None:
-    """Raise InputError for a head that the model does not have."""
-    if head is None:
-        return
-    n_layers, n_heads = result.heads.shape[1:]
-    inside = isinstance(head, tuple | list) and len(head) == 2 and 0 <= head[0] < n_layers and 0 <= head[1] < n_heads
-    if not inside:
+Steps = Int[Tensor, "prompt"] | Sequence[int] | Walks
+
+
+def check_attribution(result: object) -> None:
+    """Raise InputError for anything but a result of `attribute`, which holds every prompt."""
+    if isinstance(result, StreamedResult):
         raise InputError(
-            f"head is (layer, head), counted from 0, in a model of {n_layers} layers with {n_heads} heads each, "
-            f"got {head}"
+            "this picture shows prompts and takes a result of attribute, got a StreamedResult, which keeps means alone"
         )
+    check_kind(result, AttributionResult, "this picture takes a result of attribute")
 
 
-def check_count(k: int, name: str, least: int = 1) -> None:
-    """Raise InputError for a count below what can be drawn."""
-    if k < least:
-        raise InputError(f"{name} is at least {least}, got {k}")
+def check_summaries(result: object) -> None:
+    """Raise InputError for anything but a result of `attribute`, or a stream of such results."""
+    takes = "this picture takes a result of attribute, or a stream of such results"
+    check_kind(result, AttributionSummaries, takes)
+    if isinstance(result, StreamedResult) and result.of != AttributionResult.__name__:
+        raise InputError(f"{takes}, got a stream of {result.of}")
+
+
+def check_prompt(result: PromptResult, prompt: int) -> int:
+    """The number of a prompt; InputError for one that the result does not hold."""
+    n = len(result)
+    try:
+        return check_whole("prompt", prompt, 0, n - 1)
+    except InputError:
+        raise InputError(f"prompt is an index from 0 to {n - 1}, got {prompt!r:.80}") from None
+
+
+def check_head(result: AttributionResult, head: Head | None) -> tuple[int, int] | None:
+    """Layer and head; InputError for one that the model does not have. None stays None."""
+    n_layers, n_heads = result.heads.shape[1:]
+    return None if head is None else place_of_head(head, n_layers, n_heads)
+
+
+def maze_of(result: AttributionResult, maze: MazeGeometry | Mazes, prompt: int) -> MazeGeometry:
+    """The maze of a prompt, from its geometry or from the batch that the result was made of.
+
+    Raises:
+        InputError: neither of them, no such prompt, or other prompts than the result's.
+    """
+    prompt = check_prompt(result, prompt)
+    if isinstance(maze, MazeGeometry):
+        if maze.tokens != result.prompt_tokens[prompt]:
+            raise _differs("the maze belongs to another prompt", maze.tokens, result.prompt_tokens[prompt], prompt)
+        return maze
+    check_kind(maze, Mazes, "maze is a MazeGeometry, or the batch of mazes that the result was made of")
+    check_same_prompts(result, maze.labels)
+    return maze.geometry(prompt)
+
+
+def steps_of(result: PromptResult, steps: Steps) -> Int[Tensor, "prompt"]:
+    """The step of each prompt, from themselves or from the batch that the result was made of.
+
+    Raises:
+        InputError: neither of them, more or fewer than prompts, or other prompts than the result's.
+    """
+    if isinstance(steps, Walks):
+        check_same_prompts(result, steps.labels)
+        return steps.steps.cpu()
+    try:
+        given = torch.as_tensor(steps).cpu()
+    except (TypeError, ValueError, RuntimeError):
+        takes = "steps are a whole number for each prompt, or the batch of paths that the result was made of"
+        raise InputError(f"{takes}, got {'None' if steps is None else type(steps).__name__}") from None
+    if given.numel() and (given.is_floating_point() or given.is_complex() or given.dtype == torch.bool):
+        raise InputError(f"steps are whole numbers, got {given.dtype}")
+    if tuple(given.shape) != (len(result),):
+        raise InputError(f"steps has shape {tuple(given.shape)}, expected one for each of {len(result)} prompts")
+    return given
+
+
+def check_same_prompts(result: PromptResult, labels: Labels) -> None:
+    """Raise InputError unless a batch's prompts are those of the result, one by one."""
+    own = result.prompt_tokens
+    if labels is own:
+        return
+    if len(labels) != len(own):
+        raise InputError(
+            f"the batch has {len(labels)} prompts, the result {len(own)}: give the batch that the result was made of"
+        )
+    for i, (given, expected) in enumerate(zip(labels, own, strict=True)):
+        if given != expected:
+            raise _differs("the batch has other prompts", given, expected, i)
+
+
+def check_count(k: int, name: str, least: int = 1) -> int:
+    """The number; InputError for one below what can be drawn."""
+    return check_whole(name, k, least)
+
+
+def _differs(what: str, given: tuple[str, ...], own: tuple[str, ...], prompt: int) -> InputError:
+    """The error for tokens that are not those of the result's prompt: the first difference."""
+    pairs = enumerate(zip_longest(given, own))
+    position, (seen, expected) = next((i, pair) for i, pair in pairs if pair[0] != pair[1])
+    seen, expected = ("no token" if token is None else repr(token) for token in (seen, expected))
+    return InputError(
+        f"{what}: at position {position} it has {seen}, where prompt {prompt} of the result has {expected} "
+        f"({len(given)} and {len(own)} tokens)"
+    )

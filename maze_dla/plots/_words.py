@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from functools import cache
 
 from maze_dla.results.base import PromptResult
+from maze_dla.results.streamed import StreamedResult
 
 EMBEDDINGS = {"embed": "token embedding", "pos_embed": "position embedding"}
+DUST = frozenset(".,;:'`")
 HALVES = {"attn_out": "attention", "mlp_out": "MLP"}
 
 
@@ -18,8 +21,8 @@ def component_name(label: str) -> str:
 
 
 def component_kind(label: str) -> str:
-    """To which kind a layer component belongs: embeddings, attention or MLP."""
-    return HALVES.get(label.partition("_")[2], "embeddings")
+    """To which kind a layer component belongs: embeddings, attention, MLP, or something else in the stream."""
+    return HALVES.get(label.partition("_")[2]) or ("embeddings" if label in EMBEDDINGS else "other")
 
 
 def head_name(layer: int, head: int) -> str:
@@ -27,9 +30,14 @@ def head_name(layer: int, head: int) -> str:
     return f"L{layer}H{head}"
 
 
-def metric_name(result: PromptResult) -> str:
-    """What was measured, from the result's info."""
-    return str(result.info.get("metric", "metric"))
+def metric_name(result: PromptResult | StreamedResult) -> str:
+    """The metric, from the result's info."""
+    return one_line(str(result.info.get("metric", "metric")))
+
+
+def one_line(text: str) -> str:
+    """A name from outside on one line; "$" starts no formula."""
+    return plain(" ".join(text.split()))
 
 
 def in_lines(text: str, width: int) -> str:
@@ -38,8 +46,22 @@ def in_lines(text: str, width: int) -> str:
 
 
 def signed(value: float) -> str:
-    """Two decimals behind a typeset sign, as on the axes."""
-    return f"{value:+.2f}".replace("-", "\N{MINUS SIGN}")
+    """Two decimals after a typeset sign, as on the axes; what would then be zero, and is not, in powers of ten."""
+    written = f"{value:+.2f}" if value == 0 or abs(value) >= 0.005 else f"{value:+.0e}"
+    return written.replace("-", "\N{MINUS SIGN}")
+
+
+def share(value: float) -> str:
+    """A probability in two decimals; what would then be zero, and is not, in powers of ten such as 4e-5."""
+    if value == 0 or value >= 0.005:
+        return f"{value:.2f}"
+    digit, _, power = f"{value:.0e}".partition("e-")
+    return f"{digit}e-{int(power)}"
+
+
+def decimals(largest: float) -> int:
+    """How many decimals tell numbers of up to this size apart: two, and more where all are small."""
+    return 2 if largest <= 0 else max(2, 1 - math.floor(math.log10(largest)))
 
 
 def counted(n: int, noun: str) -> str:
@@ -48,13 +70,16 @@ def counted(n: int, noun: str) -> str:
 
 
 def shown_token(token: str, most: int | None = None) -> str:
-    """A token on one line, its leading space as a dot, cut to at most `most` characters; "$" starts no formula."""
+    """A token on one line, its leading space as a dot, cut to at most `most` characters; "$" starts no formula.
+
+    Commas, semicolons and the like stand in quotation marks, so that they can be told from dust.
+    """
     token = token.replace("\n", "\\n").replace("\r", "\\r").replace("\t", "\\t")
     if token.startswith(" "):
         token = "·" + token[1:]
     if most is not None and len(token) > most:
         token = token[: max(most - 1, 1)] + "…"
-    return plain(token)
+    return plain(f"“{token}”" if token and set(token) <= DUST else token)
 
 
 def plain(text: str) -> str:

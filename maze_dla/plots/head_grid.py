@@ -6,36 +6,37 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.image import AxesImage
 
-from maze_dla.plots._axes import axes_or_new, cell_size
-from maze_dla.plots._checks import check_count
+from maze_dla.plots._axes import axes_or_new, cell_size, colour_bar, number_columns, number_rows, titled
+from maze_dla.plots._checks import check_count, check_summaries
 from maze_dla.plots._colours import SIGNED, symmetric_limit, text_colour
-from maze_dla.plots._words import counted, in_lines, metric_name
-from maze_dla.results.attribution import AttributionResult, RankedPart
-from maze_dla.results.statistics import summarize
+from maze_dla.plots._words import counted, metric_name
+from maze_dla.results.attribution import AttributionResult
+from maze_dla.results.parts import RankedPart
+from maze_dla.results.streamed import StreamedResult
 
 CHARACTER = 0.68  # about the width of a character, in font sizes
 
 
-def heads(result: AttributionResult, ax: Axes | None = None, label: int = 5) -> Axes:
+def heads(result: AttributionResult | StreamedResult, ax: Axes | None = None, label: int = 5) -> Axes:
     """The mean contribution of each head, layer by head; the `label` strongest of them are named.
 
     Raises:
-        InputError: a negative `label`.
+        InputError: something else than a result of `attribute` or a stream of them, or a negative `label`.
     """
+    check_summaries(result)
     check_count(label, "label", least=0)
-    mean = summarize(result.heads).mean.numpy()
+    mean = result.head_summary().mean.numpy()
     limit = symmetric_limit(mean)
     ax = axes_or_new(ax)
     image = ax.imshow(mean, cmap=SIGNED, vmin=-limit, vmax=limit, aspect="auto", origin="lower")
-    for part in result.top_heads(label):
-        _name(ax, image, part, mean.shape)
-    ax.set_xticks(range(mean.shape[1]))
-    ax.set_yticks(range(mean.shape[0]))
+    number_columns(ax, mean.shape[1])
+    number_rows(ax, mean.shape[0])
     ax.set(xlabel="head", ylabel="layer")
     ax.tick_params(length=0)
-    ax.figure.colorbar(image, ax=ax, label="mean contribution (logits)")
-    title = f"Attention heads: {metric_name(result)}, {counted(len(result), 'prompt')}"
-    ax.set_title(in_lines(title, 60), fontsize=10)
+    colour_bar(ax, image, "mean contribution (logits)")
+    titled(ax, f"Attention heads: {metric_name(result)}, {counted(len(result), 'prompt')}")
+    for part in result.top_heads(label):
+        _name(ax, image, part, mean.shape)
     return ax
 
 

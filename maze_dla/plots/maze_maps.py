@@ -6,23 +6,42 @@ from collections.abc import Callable
 
 from matplotlib.axes import Axes
 from matplotlib.image import AxesImage
+from matplotlib.transforms import ScaledTranslation
 
-from maze_dla.plots._axes import axes_or_new, new_axes
+from maze_dla.plots._axes import (
+    POINTS_PER_INCH,
+    SMALL,
+    axes_or_new,
+    colour_bar,
+    legend_columns,
+    new_axes,
+    size_in_points,
+    titled,
+)
 from maze_dla.plots._cell_values import CellValues, cell_attention, cell_sources
-from maze_dla.plots._checks import Head
+from maze_dla.plots._checks import check_attribution, check_head, maze_of
 from maze_dla.plots._colours import ATTENTION, SIGNED
 from maze_dla.plots._maze import draw_maze
-from maze_dla.plots._words import head_name, in_lines, metric_name, signed
+from maze_dla.plots._words import head_name, metric_name, signed
 from maze_dla.results.attribution import AttributionResult
-from maze_dla.results.geometry import MazeGeometry
+from maze_dla.results.geometry import MazeGeometry, Mazes
+from maze_dla.results.parts import Head
 
 FAINTEST = 0.01  # logits, or share of attention, below which all looks alike
 SIZE = (5.6, 4.8)
 PAIR_SIZE = (10.0, 4.8)
+MAZE_SHARE = 0.75  # of the smaller side of its room that the maze itself has
+LEGEND_SIDES = 22.0  # what an entry of the legend takes beside its words, in points
+BELOW = 30.0  # points that column numbers and their name take below the maze
+Place = tuple[int, int]
 
 
 def maze_sources(
-    result: AttributionResult, maze: MazeGeometry, prompt: int = 0, head: Head | None = None, ax: Axes | None = None
+    result: AttributionResult,
+    maze: MazeGeometry | Mazes,
+    prompt: int = 0,
+    head: Head | None = None,
+    ax: Axes | None = None,
 ) -> Axes:
     """The maze, each cell coloured by what a head moved from the cell's tokens into the metric, in logits.
 
@@ -30,54 +49,68 @@ def maze_sources(
 
     Args:
         result: from `attribute(..., sources=True)`.
-        maze: the geometry of this prompt.
+        maze: the batch that the result was made of, or the geometry of this prompt.
         prompt: which prompt.
-        head: (layer, head); None sums the heads of all layers.
+        head: (layer, head), a name such as "L5H3" or an entry of `top_heads()`; None sums the heads of all layers.
         ax: where to draw; a new figure by default.
 
     Raises:
-        InputError: a result without sources, no such prompt or head, or the geometry of another prompt.
+        InputError: a result without sources, no such prompt or head, or the batch or geometry of other prompts.
     """
-    values = cell_sources(result, maze, prompt, head)
-    return _draw_sources(axes_or_new(ax, SIZE), maze, values, head, metric_name(result))
+    maze, place = _asked(result, maze, prompt, head)
+    values = cell_sources(result, maze, prompt, place)
+    return _draw_sources(axes_or_new(ax, SIZE), maze, values, place, metric_name(result))
 
 
 def maze_attention(
-    result: AttributionResult, maze: MazeGeometry, prompt: int = 0, head: Head | None = None, ax: Axes | None = None
+    result: AttributionResult,
+    maze: MazeGeometry | Mazes,
+    prompt: int = 0,
+    head: Head | None = None,
+    ax: Axes | None = None,
 ) -> Axes:
     """The maze, each cell coloured by the attention that a head pays to the cell's tokens from the read position.
 
     Args:
         result: from `attribute(..., sources=True)`.
-        maze: the geometry of this prompt.
+        maze: the batch that the result was made of, or the geometry of this prompt.
         prompt: which prompt.
-        head: (layer, head); None takes the mean over the heads of all layers.
+        head: (layer, head), a name such as "L5H3" or an entry of `top_heads()`; None takes the mean over all heads.
         ax: where to draw; a new figure by default.
 
     Raises:
-        InputError: a result without patterns, no such prompt or head, or the geometry of another prompt.
+        InputError: a result without patterns, no such prompt or head, or the batch or geometry of other prompts.
     """
-    values = cell_attention(result, maze, prompt, head)
-    return _draw_attention(axes_or_new(ax, SIZE), maze, values, head)
+    maze, place = _asked(result, maze, prompt, head)
+    values = cell_attention(result, maze, prompt, place)
+    return _draw_attention(axes_or_new(ax, SIZE), maze, values, place)
 
 
 def maze_sources_and_attention(
-    result: AttributionResult, maze: MazeGeometry, prompt: int = 0, head: Head | None = None
+    result: AttributionResult, maze: MazeGeometry | Mazes, prompt: int = 0, head: Head | None = None
 ) -> tuple[Axes, Axes]:
     """`maze_sources` and `maze_attention` side by side in a new figure.
 
     Raises:
         InputError: as the two raise it.
     """
-    sources = cell_sources(result, maze, prompt, head)
-    attention = cell_attention(result, maze, prompt, head)
+    maze, place = _asked(result, maze, prompt, head)
+    sources, attention = cell_sources(result, maze, prompt, place), cell_attention(result, maze, prompt, place)
     left, right = new_axes(2, PAIR_SIZE)
-    _draw_sources(left, maze, sources, head, metric_name(result))
-    _draw_attention(right, maze, attention, head)
+    _draw_sources(left, maze, sources, place, metric_name(result))
+    _draw_attention(right, maze, attention, place)
     return left, right
 
 
-def _draw_sources(ax: Axes, maze: MazeGeometry, values: CellValues, head: Head | None, metric: str) -> Axes:
+def _asked(
+    result: AttributionResult, maze: MazeGeometry | Mazes, prompt: int, head: Head | None
+) -> tuple[MazeGeometry, Place | None]:
+    """The maze of the prompt, and layer and head."""
+    check_attribution(result)
+    return maze_of(result, maze, prompt), check_head(result, head)
+
+
+def _draw_sources(ax: Axes, maze: MazeGeometry, values: CellValues, head: Place | None, metric: str) -> Axes:
     limit = values.limit(FAINTEST)
     image = draw_maze(ax, maze, values.cells, values.passages, cmap=SIGNED, limits=(-limit, limit))
     who = "all heads" if head is None else f"head {head_name(*head)}"
@@ -86,7 +119,7 @@ def _draw_sources(ax: Axes, maze: MazeGeometry, values: CellValues, head: Head |
     return _finish(ax, image, f"What {who} moved from each cell\n{shares} logits", unit)
 
 
-def _draw_attention(ax: Axes, maze: MazeGeometry, values: CellValues, head: Head | None) -> Axes:
+def _draw_attention(ax: Axes, maze: MazeGeometry, values: CellValues, head: Place | None) -> Axes:
     limits = (0.0, values.limit(FAINTEST))
     image = draw_maze(ax, maze, values.cells, values.passages, cmap=ATTENTION, limits=limits)
     who = "all heads, on average" if head is None else f"head {head_name(*head)}"
@@ -103,19 +136,21 @@ def _shares(values: CellValues, written: Callable[[float], str]) -> str:
 
 
 def _finish(ax: Axes, image: AxesImage, title: str, unit: str) -> Axes:
-    bar = ax.inset_axes((1.04, 0.02, 0.045, 0.96))  # as high as the maze, which keeps its aspect
-    ax.figure.colorbar(image, cax=bar)
-    bar.set_ylabel(in_lines(unit, 36), fontsize=9)
-    bar.tick_params(labelsize=8)
-    ax.set_title(title, fontsize=10)
+    width, height = size_in_points(ax)
+    colour_bar(ax, image, unit, height=MAZE_SHARE * min(width, height))
+    names = ax.get_legend_handles_labels()[1]
+    below = ScaledTranslation(0, -BELOW / POINTS_PER_INCH, ax.figure.dpi_scale_trans)
     ax.legend(
         loc="upper center",
-        bbox_to_anchor=(0.5, -0.13),
-        ncols=4,
-        fontsize=8,
+        bbox_to_anchor=(0.5, 0.0),
+        bbox_transform=ax.transAxes + below,
+        borderaxespad=0,
+        ncols=legend_columns(names, width, LEGEND_SIDES),
+        fontsize=SMALL,
         frameon=False,
-        columnspacing=1.2,
-        handletextpad=0.6,
+        columnspacing=1.0,
+        handlelength=1.4,
+        handletextpad=0.5,
         markerscale=0.7,
     )
-    return ax
+    return titled(ax, title)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,11 +11,11 @@ from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from matplotlib.image import AxesImage
 
-from maze_dla.errors import InputError
-from maze_dla.plots._axes import axes_or_new, cell_size, name_ticks
+from maze_dla.errors import InputError, check_kind, check_whole
+from maze_dla.plots._axes import axes_or_new, cell_size, colour_bar, name_columns, name_rows, titled
 from maze_dla.plots._checks import check_prompt
 from maze_dla.plots._colours import DIVERGENCE, text_colour
-from maze_dla.plots._words import shown_token
+from maze_dla.plots._words import share, shown_token
 from maze_dla.results.lens import TokenLensResult
 from maze_dla.results.words import depth_names
 
@@ -45,9 +46,11 @@ def token_lens(
     default. The final depth is at the top; the token that should follow is set in bold.
 
     Raises:
-        InputError: no such prompt or position, or positions for a result that holds the read position alone.
+        InputError: something else than a result of `token_lens`, no such prompt or position, or positions for a result
+            that holds the read position alone.
     """
-    check_prompt(result, prompt)
+    check_kind(result, TokenLensResult, "this picture takes a result of token_lens, which holds every prompt")
+    prompt = check_prompt(result, prompt)
     if result.all_positions:
         grid = _over_positions(result, prompt, _checked(result, prompt, positions))
     elif positions is not None:
@@ -60,19 +63,22 @@ def token_lens(
     # square roots, so that one far-away depth does not make all others look alike
     norm = PowerNorm(0.5, vmin=0, vmax=max(float(grid.divergence.max()), LEAST_DIVERGENCE))
     image = ax.imshow(grid.divergence, cmap=DIVERGENCE, norm=norm, aspect="auto", origin="lower")
-    _write(ax, image, grid)
-    ax.set_yticks(range(depths), depth_names(result.labels), fontsize=8)
+    name_rows(ax, depth_names(result.labels))
     ax.set_ylabel("residual stream read after")
     ax.tick_params(length=0)
-    bar = ax.figure.colorbar(image, ax=ax)
-    bar.set_label("KL divergence from the final distribution (nats)", fontsize=9)
+    colour_bar(ax, image, "KL divergence from the final distribution (nats)")
     _describe_columns(ax, result, prompt, grid)
+    _write(ax, image, grid)
     return ax
 
 
 def _checked(result: TokenLensResult, prompt: int, positions: Sequence[int] | None) -> list[int]:
     n = len(result.prompt_tokens[prompt])
-    chosen = list(range(n))[-LAST_POSITIONS:] if positions is None else list(positions)
+    if positions is None:
+        return list(range(n))[-LAST_POSITIONS:]
+    if isinstance(positions, str) or not isinstance(positions, Iterable):
+        raise InputError(f"positions is a list of whole numbers, got {positions!r:.80}")
+    chosen = [check_whole("each of positions", p, -sys.maxsize) for p in positions]
     outside = [p for p in chosen if not 0 <= p < n]
     if outside or not chosen:
         raise InputError(f"positions of prompt {prompt} are from 0 to {n - 1}, got {outside or 'none'}")
@@ -85,7 +91,7 @@ def _at_read_position(result: TokenLensResult, prompt: int) -> _Grid:
     return _Grid(
         divergence=np.repeat(result.kl[prompt].double().numpy()[:, None], k, 1),
         tokens=result.top_tokens(prompt),
-        notes=[[f"{p:.2f}" for p in row] for row in probs],
+        notes=[[share(float(p)) for p in row] for row in probs],
         expected=[result.targets[prompt]] * k,
         columns=[str(i) for i in range(1, k + 1)],
     )
@@ -128,11 +134,11 @@ def _write(ax: Axes, image: AxesImage, grid: _Grid) -> None:
 def _describe_columns(ax: Axes, result: TokenLensResult, prompt: int, grid: _Grid) -> None:
     which = f"Prompt {prompt}: likeliest" if len(result) > 1 else "Likeliest"
     if result.all_positions:
-        name_ticks(ax, grid.columns)
+        name_columns(ax, grid.columns)
         ax.set_xlabel("token of the prompt at this position")
-        ax.set_title(f"{which} next token at every depth (bold: the true one)", fontsize=10)
+        titled(ax, f"{which} next token at every depth (bold: the true one)")
         return
     ax.set_xticks(range(len(grid.columns)), grid.columns)
     ax.set_xlabel("rank of the token, with its probability")
     target = shown_token(result.targets[prompt], 20)
-    ax.set_title(f"{which} next tokens at every depth (bold: target {target})", fontsize=10)
+    titled(ax, f"{which} next tokens at every depth (bold: target {target})")

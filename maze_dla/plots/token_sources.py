@@ -6,10 +6,10 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from maze_dla.errors import InputError
-from maze_dla.plots._axes import axes_or_new
-from maze_dla.plots._checks import check_count, check_prompt
+from maze_dla.plots._axes import axes_or_new, colour_bar, name_columns, titled
+from maze_dla.plots._checks import check_attribution, check_count, check_prompt
 from maze_dla.plots._colours import SIGNED, symmetric_limit, text_colour
-from maze_dla.plots._words import head_name, in_lines, metric_name, shown_token
+from maze_dla.plots._words import decimals, head_name, metric_name, shown_token
 from maze_dla.results.attribution import AttributionResult
 
 WRITTEN_SHARE = 0.04  # of the largest size: smaller numbers are left to their colour
@@ -27,9 +27,10 @@ def token_sources(result: AttributionResult, prompt: int = 0, ax: Axes | None = 
     Raises:
         InputError: a result without sources, no such prompt, or k below 1.
     """
+    check_attribution(result)
     if result.sources is None:
         raise InputError("this result has no sources to draw: ask with attribute(..., sources=True)")
-    check_prompt(result, prompt)
+    prompt = check_prompt(result, prompt)
     check_count(k, "k")
     tokens = [shown_token(token, 14) for token in result.prompt_tokens[prompt]]
     of_heads = result.sources[prompt].double().flatten(0, 1)[:, : len(tokens)].numpy()
@@ -42,19 +43,19 @@ def token_sources(result: AttributionResult, prompt: int = 0, ax: Axes | None = 
     _write(ax, values, image.to_rgba(values), WRITTEN_SHARE * limit)
     ax.axhline(len(strongest) - 0.5, color="white", linewidth=3)
     ax.set_yticks(range(len(names)), names, fontsize=8)
-    ax.set_xticks(range(len(tokens)), tokens, fontsize=8, rotation=45, ha="right", rotation_mode="anchor")
+    name_columns(ax, tokens)
     ax.tick_params(length=0)
-    ax.figure.colorbar(image, ax=ax, label="contribution (logits)")
+    colour_bar(ax, image, "contribution (logits)")
     target = shown_token(result.targets[prompt], 20)
-    ax.set_title(in_lines(f"Moved from each token, {metric_name(result)} (target {target})", 70), fontsize=10)
-    return ax
+    return titled(ax, f"Moved from each token, {metric_name(result)} (target {target})")
 
 
 def _write(ax: Axes, values: np.ndarray, colours: np.ndarray, least: float) -> None:
     """The larger numbers in their cells, where there is room for them."""
     if values.shape[1] > 40:
         return
+    places = decimals(float(np.abs(values).max(initial=0)))
     for (row, column), value in np.ndenumerate(values):
         if abs(value) >= least:
             colour = text_colour(colours[row, column])
-            ax.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=6.5, color=colour)
+            ax.text(column, row, f"{value:.{places}f}", ha="center", va="center", fontsize=6.5, color=colour)

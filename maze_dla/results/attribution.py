@@ -2,42 +2,28 @@
 
 from __future__ import annotations
 
-import math
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from maze_dla.errors import InputError
 from maze_dla.results.base import PromptResult, format_mean
-from maze_dla.results.lens import LensResult
+from maze_dla.results.lens import LensResult, LensSummary
+from maze_dla.results.parts import RankedPart
 from maze_dla.results.statistics import Summary, summarize, summary_from_moments
+from maze_dla.results.summaries import AttributionSummaries, no_such_number
 from maze_dla.results.words import of_a_layer
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-class RankedPart(NamedTuple):
-    """A head or neuron with its mean contribution over prompts and 95% interval, in logits."""
-
-    layer: int
-    number: int
-    mean: float
-    low: float
-    high: float
-    name: str
-
-    def __repr__(self) -> str:
-        """As "L5H3 +0.350 [+0.199, +0.500]"; without an interval where there was one prompt."""
-        interval = "" if math.isnan(self.low) else f" [{self.low:+.3f}, {self.high:+.3f}]"
-        return f"{self.name} {self.mean:+.3f}{interval}"
-
-
 @dataclass(frozen=True, eq=False, repr=False)
-class AttributionResult(PromptResult):
+class AttributionResult(PromptResult, AttributionSummaries):
     """Contributions to the metric at the frozen scale of the final norm, all in logits.
 
     For every prompt `layers.sum(1) + constant = metric`, up to `gap` (`metric` minus the sum). `layers` has one column
@@ -72,18 +58,18 @@ class AttributionResult(PromptResult):
     kinds: tuple[str, ...] = ()
     sources_by_kind: Float[Tensor, "prompt layer head kind"] | None = None
 
-    def top_heads(self, k: int = 5) -> list[RankedPart]:
-        """The `k` heads with the largest mean contribution by size, in either direction, strongest first."""
-        return strongest(summarize(self.heads), k, "H")
+    def summary(self, name: str) -> Summary:
+        """Mean, standard error and 95% interval over prompts of one of the numbers of `per_prompt`, or of the neurons.
 
-    def top_neurons(self, k: int = 5) -> list[RankedPart]:
-        """The `k` neurons with the largest mean contribution by size; needs neurons to have been asked for."""
-        if self.neuron_mean is None or self.neuron_variance is None:
-            raise InputError(
-                "this result has no neurons: ask with attribute(..., neurons=True) or neurons='mean'; "
-                "models of attention alone and mixtures of experts have none"
-            )
-        return strongest(summary_from_moments(self.neuron_mean, self.neuron_variance, len(self)), k, "N")
+        Raises:
+            InputError: this result has no numbers of that name.
+        """
+        if name == "neurons" and self.neuron_mean is not None and self.neuron_variance is not None:
+            return summary_from_moments(self.neuron_mean, self.neuron_variance, len(self))
+        numbers = self.per_prompt()
+        if name not in numbers:
+            raise no_such_number(name, list(numbers))
+        return summarize(numbers[name])
 
     def lens(self) -> LensResult:
         """The logit lens at the final norm's recorded scale, which is the running sum of the layers."""
@@ -114,39 +100,48 @@ class AttributionResult(PromptResult):
             preferred=self.preferred,
         )
 
+    def lens_summary(self) -> LensSummary:
+        """The mean metric at every depth, at the final norm's recorded scale, with its 95% interval."""
+        return self.lens().lens_summary()
+
     def per_prompt(self) -> dict[str, Float[Tensor, "prompt ..."]]:
         """The numbers of each prompt whose shape does not depend on how long prompts are."""
         names = ("metric", "layers", "heads", "attn_bias", "mlp_bias", "constant", "final_scale", "gap")
         asked_for = ("neurons", "sources_by_kind")
         found = {name: getattr(self, name) for name in (*names, *asked_for)}
+        if self.sources_by_kind is not None:
+            found["moved_by_kind"] = self.sources_by_kind.double().sum((1, 2))
         return {name: values for name, values in found.items() if values is not None} | {"lens": self.lens().values}
 
     def labels_of(self) -> dict[str, tuple[str, ...]]:
         """Names for the last axis of some of them."""
-        kinds = {"sources_by_kind": self.kinds} if self.sources_by_kind is not None else {}
-        return {"layers": self.layer_labels, "lens": self.lens().labels, **kinds}
-
-    def layer_summary(self) -> Summary:
-        """Mean, standard error and interval of each layer's contribution over prompts."""
-        return summarize(self.layers)
+        by_kind = () if self.sources_by_kind is None else ("sources_by_kind", "moved_by_kind")
+        return {"layers": self.layer_labels, "lens": self.lens().labels, **dict.fromkeys(by_kind, self.kinds)}
 
     def to_frame(self) -> pd.DataFrame:
-        """Columns prompt, kind (constant, layer, head, attn_bias, mlp_bias), component, layer, head, contribution."""
+        """Columns prompt, kind (constant, layer, head, attn_bias, mlp_bias), component, layer, head, contribution.
+
+        `layer` is the block that a component belongs to, missing for embeddings and constant; `head` is there for
+        heads alone.
+        """
         import pandas as pd
 
-        frames = [_rows("constant", ["constant"], self.constant[:, None])]
-        frames.append(_rows("layer", list(self.layer_labels), self.layers))
         n_layers, n_heads = self.heads.shape[1:]
-        names = [f"L{layer}H{head}" for layer in range(n_layers) for head in range(n_heads)]
-        heads = _rows("head", names, self.heads.flatten(1))
-        heads["layer"] = torch.arange(n_layers).repeat_interleave(n_heads).repeat(len(self)).numpy()
-        heads["head"] = torch.arange(n_heads).repeat(n_layers * len(self)).numpy()
-        frames.append(heads)
-        for kind, values in (("attn_bias", self.attn_bias), ("mlp_bias", self.mlp_bias)):
-            frames.append(_rows(kind, [f"{i}_{kind}" for i in range(values.shape[1])], values))
-        table = pd.concat(frames, ignore_index=True)
-        table[["layer", "head"]] = table[["layer", "head"]].astype("Int64")
-        return table.reindex(columns=["prompt", "kind", "component", "layer", "head", "contribution"])
+        blocks = range(n_layers)
+        frames = [
+            _rows("constant", ["constant"], self.constant[:, None], [None]),
+            _rows("layer", self.layer_labels, self.layers, [_block(label) for label in self.layer_labels]),
+            _rows(
+                "head",
+                [f"L{i}H{head}" for i in blocks for head in range(n_heads)],
+                self.heads.flatten(1),
+                [i for i in blocks for _ in range(n_heads)],
+                [head for _ in blocks for head in range(n_heads)],
+            ),
+            _rows("attn_bias", [f"{i}_attn_bias" for i in blocks], self.attn_bias, blocks),
+            _rows("mlp_bias", [f"{i}_mlp_bias" for i in blocks], self.mlp_bias, blocks),
+        ]
+        return pd.concat(frames, ignore_index=True)
 
     def _facts(self) -> list[tuple[str, str]]:
         heads = ", ".join(f"{h.name} {h.mean:+.2f}" for h in self.top_heads(3))
@@ -154,31 +149,32 @@ class AttributionResult(PromptResult):
         return [*super()._facts(), ("strongest heads", heads), ("completeness gap", gap)]
 
 
-def strongest(summary: Summary, k: int, letter: str) -> list[RankedPart]:
-    """The parts of a [layer, part] summary with the largest means by size."""
-    if k < 0:
-        raise InputError(f"k is at least 0, got {k}")
-    width = summary.mean.shape[1]
-    order = summary.mean.abs().flatten().argsort(descending=True, stable=True)[:k].tolist()
-    ranked = []
-    for layer, number in (divmod(i, width) for i in order):
-        mean, low, high = (float(t[layer, number]) for t in (summary.mean, summary.low, summary.high))
-        ranked.append(RankedPart(layer, number, mean, low, high, f"L{layer}{letter}{number}"))
-    return ranked
+def _block(label: str) -> int | None:
+    """The number of the block that writes a component, None for embeddings and what else stands before the blocks."""
+    found = re.match(r"(\d+)_", label)
+    return int(found[1]) if found else None
 
 
-def _rows(kind: str, names: list[str], values: Tensor) -> pd.DataFrame:
+def _rows(
+    kind: str,
+    names: Sequence[str],
+    values: Float[Tensor, "prompt component"],
+    layers: Sequence[int | None],
+    heads: Sequence[int] | None = None,
+) -> pd.DataFrame:
+    """One row for each prompt and component, with the layer and head of each component."""
     import pandas as pd
 
     n = len(values)
+    numbers = values.float() if values.dtype == torch.bfloat16 else values  # which numpy does not know
     return pd.DataFrame(
         {
             "prompt": torch.arange(n).repeat_interleave(len(names)).numpy(),
             "kind": kind,
-            "component": names * n,
-            "layer": None,
-            "head": None,
-            "contribution": values.reshape(-1).numpy(),
+            "component": list(names) * n,
+            "layer": pd.array(list(layers) * n, dtype="Int64"),
+            "head": pd.array((list(heads) if heads is not None else [None] * len(names)) * n, dtype="Int64"),
+            "contribution": numbers.reshape(-1).numpy(),
         }
     )
 

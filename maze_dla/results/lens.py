@@ -13,11 +13,28 @@ from torch import Tensor
 from maze_dla.errors import InputError
 from maze_dla.results.base import PromptResult
 from maze_dla.results.statistics import Summary, summarize
+from maze_dla.results.words import depth_name
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Scale = Literal["final", "own"]
+
+
+@dataclass(frozen=True, eq=False)
+class LensSummary:
+    """The mean metric at every depth with its interval over prompts, in logits; `scale` None where it is not known."""
+
+    summary: Summary
+    labels: tuple[str, ...]
+    scale: Scale | None
+
+    def first_depth_with(self, share: float = 0.5) -> str | None:
+        """The first depth at which the mean reaches this share of the final mean; None where that is not positive."""
+        mean = self.summary.mean
+        if not mean[-1] > 0:
+            return None
+        return self.labels[int((mean >= share * mean[-1]).int().argmax())]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -38,10 +55,11 @@ class LensResult(PromptResult):
 
     def first_depth_with(self, share: float = 0.5) -> str | None:
         """The first depth at which the mean reaches this share of the final mean; None where that is not positive."""
-        mean = self.values.double().mean(0)
-        if not mean[-1] > 0:
-            return None
-        return self.labels[int((mean >= share * mean[-1]).int().argmax())]
+        return self.lens_summary().first_depth_with(share)
+
+    def lens_summary(self) -> LensSummary:
+        """The mean metric at every depth with its interval, as other results that know it have it."""
+        return LensSummary(self.summary(), self.labels, self.scale)
 
     def per_prompt(self) -> dict[str, Float[Tensor, "prompt ..."]]:
         """The numbers of each prompt whose shape does not depend on how long prompts are."""
@@ -56,8 +74,9 @@ class LensResult(PromptResult):
         return _long(self.labels, value=self.values)
 
     def _facts(self) -> list[tuple[str, str]]:
-        half = self.first_depth_with(0.5) or "never: the final metric is not positive"
-        return [*super()._facts(), ("scale", self.scale), ("half of the metric at", half)]
+        half = self.first_depth_with(0.5)
+        where = f"after {depth_name(self.labels, half)}" if half else "never: the final metric is not positive"
+        return [*super()._facts(), ("scale", self.scale), ("half of the metric", where)]
 
 
 @dataclass(frozen=True, eq=False, repr=False)

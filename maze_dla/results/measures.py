@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from maze_dla.results.attribution import AttributionResult
+from maze_dla.results.streamed import StreamedResult
 from maze_dla.results.words import of_a_layer
 
 Values = Float[Tensor, "sample"]
@@ -46,8 +47,43 @@ class Quantities:
         return Quantities(**{f.name: weights @ getattr(self, f.name) for f in fields(self)})
 
 
-def quantities(result: AttributionResult) -> Quantities:
-    """The quantities of each prompt; heads in the order of their means, the largest first."""
+def quantities(result: AttributionResult | StreamedResult) -> Quantities:
+    """The quantities of each prompt, heads in the order of their means, the largest first; of a stream the means alone.
+
+    A stream keeps no half of its prompts apart, so that the signs of heads are not known there: what needs them is NaN.
+    """
+    return _of_means(result) if isinstance(result, StreamedResult) else _of_prompts(result)
+
+
+def _of_means(result: StreamedResult) -> Quantities:
+    """A single row, the means over all prompts."""
+    means = {name: result.summary(name).mean[None] for name in ("metric", "layers", "constant", "lens", "heads")}
+    unknown = torch.full_like(means["heads"].flatten(1), torch.nan)
+    return Quantities(
+        metric=means["metric"],
+        **_written(means["layers"], result.layer_labels),
+        constant=means["constant"],
+        lens=means["lens"],
+        added=unknown,
+        taken=unknown,
+        moved=unknown.new_full((1, len(result.kinds)), torch.nan),
+    )
+
+
+def _written(layers: Float[Tensor, "sample component"], labels: tuple[str, ...]) -> dict[str, Values]:
+    """What attention layers, MLPs and embeddings write, each together."""
+
+    def of(chosen: Callable[[str], bool]) -> Values:
+        return layers[:, [chosen(label) for label in labels]].sum(1)
+
+    return {
+        "attention": of(lambda label: label.endswith("attn_out")),
+        "mlps": of(lambda label: label.endswith("mlp_out")),
+        "embeddings": of(lambda label: not of_a_layer(label)),
+    }
+
+
+def _of_prompts(result: AttributionResult) -> Quantities:
     layers, heads = result.layers.double(), result.heads.double().flatten(1)
     heads = heads[:, heads.mean(0).argsort(descending=True, stable=True)]
     above, below = _signs_elsewhere(heads)
@@ -56,14 +92,9 @@ def quantities(result: AttributionResult) -> Quantities:
         by_kind = result.sources_by_kind.double().flatten(1, 2)
     kinds_above, kinds_below = _signs_elsewhere(by_kind)
 
-    def written(*ends: str) -> Values:
-        return layers[:, [label.endswith(ends) for label in result.layer_labels]].sum(1)
-
     return Quantities(
         metric=result.metric.double(),
-        attention=written("attn_out"),
-        mlps=written("mlp_out"),
-        embeddings=layers[:, [not of_a_layer(label) for label in result.layer_labels]].sum(1),
+        **_written(layers, result.layer_labels),
         constant=result.constant.double(),
         lens=result.lens().values.double(),
         added=heads * above,
@@ -165,11 +196,11 @@ COUNTS = ("heads that carry 90% of the positive part",)
 MOVED = "moved by heads from: "
 
 
-def measures_of(result: AttributionResult) -> dict[str, Callable[[Quantities], Values]]:
+def measures_of(result: AttributionResult | StreamedResult) -> dict[str, Callable[[Quantities], Values]]:
     """The measures that a result has, by name: those of the sources where they were asked for by kind."""
     from functools import partial
 
-    kinds = result.kinds if result.sources_by_kind is not None and result.heads.numel() else ()
+    kinds = result.kinds if result.head_summary().mean.numel() else ()
     return {**MEASURES, **{f"{MOVED}{kind}": partial(moved_from, kind=i) for i, kind in enumerate(kinds)}}
 
 

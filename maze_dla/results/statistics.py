@@ -29,7 +29,7 @@ def summarize(values: Float[Tensor, "prompt ..."]) -> Summary:
     """Mean, standard error and interval of `values` over the first axis."""
     values = values.double()
     n = len(values)
-    variance = values.var(0, correction=1) if n > 1 else torch.full_like(values[0], math.nan)
+    variance = values.var(0, correction=1) if n > 1 and values.numel() else torch.full_like(values[0], math.nan)
     return summary_from_moments(values.mean(0), variance, n)
 
 
@@ -53,6 +53,10 @@ class Proportion:
     def value(self) -> float:
         """The share itself."""
         return self.successes / self.n
+
+    def __float__(self) -> float:
+        """The share itself, so that float(result.accuracy) is a number."""
+        return self.value
 
     @property
     def interval(self) -> tuple[float, float]:

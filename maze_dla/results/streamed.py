@@ -7,20 +7,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from maze_dla.errors import InputError
-from maze_dla.results.attribution import RankedPart, strongest
 from maze_dla.results.base import Reported, format_mean, shown_accuracy
+from maze_dla.results.lens import LensSummary, Scale
 from maze_dla.results.statistics import Proportion, Summary, summary_from_moments
+from maze_dla.results.summaries import AttributionSummaries, no_such_number
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class StreamedResult(Reported):
+class StreamedResult(Reported, AttributionSummaries):
     """Means and variances over prompts, in the units of the results that they come from.
 
     `means` and `variances` (unbiased) have an array for each number that those results hold for every prompt:
@@ -28,7 +29,8 @@ class StreamedResult(Reported):
     the final scale) and, where asked for, "neurons" and "sources_by_kind"; of a logit lens "values"; of a token lens
     "target_rank", "entropy" and "kl". `axis_labels` names the entries of their last axis, where they have names.
     `largest_gap` is the largest completeness gap of any prompt. `n_correct` and `n_preferred` count the prompts for
-    which `correct` and `preferred` hold in those results, None where these are not known.
+    which `correct` and `preferred` hold in those results, None where these are not known. `scale` is that of the
+    lenses that were streamed, None for other results.
     """
 
     of: str
@@ -40,6 +42,7 @@ class StreamedResult(Reported):
     largest_gap: float
     info: Mapping[str, Any]
     n_preferred: int | None = None
+    scale: Scale | None = None
 
     def __len__(self) -> int:
         return self.n
@@ -59,20 +62,41 @@ class StreamedResult(Reported):
             InputError: no such name.
         """
         if name not in self.means:
-            raise InputError(f"unknown number {name!r}, this result has {', '.join(self.means)}")
+            raise no_such_number(name, list(self.means))
         return summary_from_moments(self.means[name], self.variances[name], self.n)
 
     def metric_summary(self) -> Summary:
         """Mean, standard error and interval of the metric over prompts."""
         return self.summary("metric")
 
-    def top_heads(self, k: int = 5) -> list[RankedPart]:
-        """The `k` heads with the largest mean contribution by size, in either direction, strongest first."""
-        return strongest(self.summary("heads"), k, "H")
+    @property
+    def layer_labels(self) -> tuple[str, ...]:
+        """The components of "layers", where an attribution was streamed."""
+        return self.axis_labels.get("layers", ())
 
-    def top_neurons(self, k: int = 5) -> list[RankedPart]:
-        """The `k` neurons with the largest mean contribution by size; neurons must have been asked for."""
-        return strongest(self.summary("neurons"), k, "N")
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of tokens of "sources_by_kind", where they were asked for."""
+        return self.axis_labels.get("sources_by_kind", ())
+
+    def moved_summary(self) -> Summary:
+        """Mean, standard error and interval of what all heads together moved from each kind of token, [kind].
+
+        Files of the first streams hold each head's alone: then the mean is there, and the interval is NaN.
+        """
+        if "moved_by_kind" in self.means or "sources_by_kind" not in self.means:
+            return super().moved_summary()
+        mean = self.means["sources_by_kind"].sum((0, 1))
+        return summary_from_moments(mean, torch.full_like(mean, torch.nan), self.n)
+
+    def lens_summary(self) -> LensSummary:
+        """The mean metric at every depth with its 95% interval: of a logit lens, or of an attribution.
+
+        Raises:
+            InputError: neither of them was streamed.
+        """
+        name, scale = ("values", self.scale) if self.of == "LensResult" else ("lens", "final")
+        return LensSummary(self.summary(name), self.axis_labels.get(name, ()), scale)
 
     def to_frame(self) -> pd.DataFrame:
         """Columns number, index, label, mean, standard_error, low, high; one row for each entry of each array."""

@@ -15,6 +15,11 @@ def depth_names(labels: tuple[str, ...]) -> list[str]:
     return [_written_last(label, before) for label, before in zip(labels, (None, *labels[:-1]), strict=True)]
 
 
+def depth_name(labels: tuple[str, ...], label: str) -> str:
+    """The part after which one of the depths is read."""
+    return depth_names(labels)[labels.index(label)]
+
+
 def _written_last(label: str, before: str | None) -> str:
     if before is None:
         return "embeddings"

@@ -85,7 +85,7 @@ def make_connections() -> frozenset:
 
 
 def make_maze() -> MazeGeometry:
-    return MazeGeometry(5, 5, make_connections(), PATH, maze_words()[1], current=PATH[1])
+    return MazeGeometry(5, 5, make_connections(), PATH, *maze_words(), current=PATH[1])
 
 
 def layer_labels(n_layers: int) -> tuple[str, ...]:

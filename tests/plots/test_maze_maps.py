@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -85,18 +86,74 @@ def test_errors_say_what_was_seen_and_open_no_figure(attribution, maze, draw):
     with pytest.raises(InputError, match="prompt is an index from 0 to 7, got -1"):
         draw(result, maze, -1)
     for head in ((6, 0), (0, 4), (-1, 0)):
-        with pytest.raises(InputError, match=r"6 layers with 4 heads each, got \(" + str(head[0])):
+        with pytest.raises(InputError, match=r"6 layers with 4 heads each, counted from 0, got head \(" + str(head[0])):
             draw(result, maze, 0, head)
     assert plt.get_fignums() == []
 
 
-def test_geometry_of_another_prompt(attribution, maze):
-    n = len(maze.token_cells)
-    with pytest.raises(InputError, match=rf"cells for {n - 1} tokens, prompt 0 has {n}"):
-        plots.maze_sources(attribution(), replace(maze, token_cells=maze.token_cells[:-1]))
+class Batch:
+    """Prompts about one maze, as a picture sees them."""
+
+    def __init__(self, *mazes):
+        self.mazes = mazes
+        self.labels = tuple(maze.tokens for maze in mazes)
+
+    def geometry(self, prompt):
+        return self.mazes[prompt]
+
+
+def with_token(maze, position, token):
+    return replace(maze, tokens=(*maze.tokens[:position], token, *maze.tokens[position + 1 :]))
+
+
+@pytest.mark.parametrize("draw", DRAW)
+def test_geometry_of_another_prompt(attribution, maze, draw):
+    n = len(maze.tokens)
+    other = with_token(with_token(maze, 9, "(4,4)"), 12, "x")
+    assert other.tokens[9] != maze.tokens[9]
+    message = f"at position 9 it has '(4,4)', where prompt 3 of the result has {maze.tokens[9]!r}"
+    for given in (other, Batch(maze, maze, maze, other, *[maze] * 4)):
+        with pytest.raises(InputError, match=re.escape(message)):
+            draw(attribution(), given, 3)
+    with pytest.raises(InputError, match=rf"at position {n - 1} it has no token, where prompt 0 .* has '\(0,1\)'"):
+        draw(attribution(), replace(maze, tokens=maze.tokens[:-1], token_cells=maze.token_cells[:-1]))
+
+
+def test_the_batch_itself_is_taken(attribution, maze, ax):
+    result = attribution()
+    mazes = [maze] * 8
+    mazes[3] = replace(maze, path=maze.path[:3])
+    plots.maze_sources(result, Batch(*mazes), 3, "L5H3", ax)
+    np.testing.assert_array_equal(shown(ax), shown(plots.maze_sources(result, maze, 3, (5, 3))))
+    (path,) = [line for line in ax.lines if line.get_label() == "solution path"]
+    assert len(path.get_xdata()) == 3
+    with pytest.raises(InputError, match=r"the batch has 7 prompts, the result 8"):
+        plots.maze_sources(result, Batch(*mazes[1:]), 3)
+    other = Batch(*mazes[:5], with_token(maze, 0, "x"), *mazes[6:])
+    with pytest.raises(InputError, match=r"other prompts: at position 0 it has 'x', where prompt 5 of the result has"):
+        plots.maze_sources(result, other, 3)
+
+
+def test_a_head_as_it_is_ranked(attribution, maze, ax):
+    result = attribution()
+    first = result.top_heads()[0]
+    plots.maze_attention(result, maze, 0, first, ax)
+    np.testing.assert_array_equal(shown(ax), shown(plots.maze_attention(result, maze, 0, (first.layer, first.number))))
+    with pytest.raises(InputError, match=r"head is \(layer, head\) such as .* got L\d+N\d+"):
+        plots.maze_sources(result, maze, 0, result.top_neurons(1)[0])
+
+
+def test_a_cell_outside_the_maze(attribution, maze):
     outside = replace(maze, token_cells=((7, 1), *maze.token_cells[1:]))
     with pytest.raises(InputError, match=r"names cell \(7, 1\), the maze has 5 rows and 5 columns"):
         plots.maze_sources(attribution(), outside)
+
+
+def test_a_geometry_has_an_entry_for_each_token(maze):
+    with pytest.raises(InputError, match=rf"token_cells has 3 entries, expected one for each of {len(maze.tokens)}"):
+        replace(maze, token_cells=maze.token_cells[:3])
+    with pytest.raises(InputError, match="token_passages has 1 entries"):
+        replace(maze, token_passages=(None,))
 
 
 def test_passages_take_what_came_from_their_tokens(attribution, maze, ax):

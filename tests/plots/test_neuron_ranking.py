@@ -37,7 +37,7 @@ def test_means_alone_are_enough(attribution, ax):
 
 
 def test_errors(attribution):
-    with pytest.raises(InputError, match=r"no neurons to draw: ask with attribute\(\.\.\., neurons=True\)"):
+    with pytest.raises(InputError, match=r"no neurons: ask with attribute\(\.\.\., neurons=True\)"):
         plots.neurons(replace(attribution(), neurons=None, neuron_mean=None, neuron_variance=None))
     with pytest.raises(InputError, match="k is at least 1, got 0"):
         plots.neurons(attribution(), k=0)

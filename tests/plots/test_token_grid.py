@@ -7,7 +7,7 @@ import pytest
 
 from maze_dla import plots
 from maze_dla.errors import InputError
-from maze_dla.plots._words import shown_token
+from maze_dla.plots._words import share, shown_token
 
 
 def cells(ax):
@@ -65,7 +65,8 @@ def test_all_positions_default_to_the_last_twelve_of_this_prompt(tokens, ax):
     assert n < len(result.prompt_tokens[0]), "the second prompt is padded"
     np.testing.assert_allclose(ax.images[0].get_array(), result.kl[1, n - 12 : n].T, rtol=1e-6)
     assert np.isfinite(ax.images[0].get_array()).all()
-    names = [t.get_text().rstrip("…") for t in ax.get_xticklabels()]
+    names = [t.get_text().rstrip("…").strip("“”") for t in ax.get_xticklabels()]
+    assert ";" in names
     assert all(own.startswith(name) for own, name in zip(result.prompt_tokens[1][-12:], names, strict=True))
 
 
@@ -77,7 +78,7 @@ def test_all_positions_show_the_likeliest_token_at_those_asked_for(tokens, ax):
         following = result.prompt_tokens[0][position + 1]
         for depth, token in enumerate(top):
             text = cells(ax)[column, depth]
-            assert text.get_text() == token
+            assert text.get_text().strip("“”") == token
             assert (text.get_fontweight() == "bold") == (token == following)
 
 
@@ -94,6 +95,19 @@ def test_tokens_are_shown_on_one_line_without_formulas():
     assert shown_token("a\nb") == "a\\nb"
     assert shown_token("$x$") == r"\$x\$"
     assert shown_token("<ADJLIST_START>", 9) == "<ADJLIST…"
+    assert shown_token(";") == "“;”"
+
+
+def test_small_probabilities_are_not_all_zero(tokens, ax):
+    result = tokens(n_layers=2)
+    flat = replace(result, top_probs=result.top_probs * 1e-3)
+    plots.token_lens(flat, 0, ax)
+    for (column, depth), text in cells(ax).items():
+        written, expected = text.get_text().rpartition(" ")[2], float(flat.top_probs[0, depth, column])
+        assert float(written) == pytest.approx(expected, rel=0.05 if expected < 0.005 else None, abs=0.005)
+        assert float(written) > 0
+    assert share(0.0) == "0.00"
+    assert share(4.2e-5) == "4e-5"
 
 
 def test_errors(tokens):

@@ -294,5 +294,5 @@ def test_text_and_html_say_what_the_table_says(two: Comparison) -> None:
 def test_what_cannot_be_compared() -> None:
     with pytest.raises(InputError, match=r"^compare needs at least one result of attribute, got none$"):
         compare()
-    with pytest.raises(InputError, match=r"^compare takes results of attribute, got LensResult$"):
+    with pytest.raises(InputError, match=r"^compare takes results of attribute or streams of them, got LensResult$"):
         unwrap(compare)(by_hand(), by_hand().lens())  # in tests the annotation refuses first

@@ -6,6 +6,7 @@ from dataclasses import FrozenInstanceError
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import Tensor
@@ -116,6 +117,24 @@ def test_the_table_holds_every_number_in_its_place() -> None:
         assert np.array_equal(wide[list(names)].to_numpy(), values.numpy())
 
 
+def test_the_table_says_in_which_layer_a_component_is() -> None:
+    table = attribution().to_frame()
+    of_layers = table[table["kind"] == "layer"].groupby("component", sort=False)["layer"].unique()
+    seen = {name: [None if pd.isna(i) else int(i) for i in found] for name, found in of_layers.items()}
+    parts = {f"{i}_{half}": [i] for i in range(LAYERS) for half in ("attn_out", "mlp_out")}
+    assert seen == {"embed": [None], "pos_embed": [None], **parts}
+    for kind in ("attn_bias", "mlp_bias"):
+        rows = table[table["kind"] == kind]
+        assert (rows["component"] == rows["layer"].astype(str) + f"_{kind}").all()
+    assert table[table["kind"] == "constant"][["layer", "head"]].isna().all(axis=None)
+    assert table.loc[table["kind"] != "head", "head"].isna().all()
+    assert [str(table[name].dtype) for name in ("layer", "head")] == ["Int64", "Int64"]
+
+
+def test_accuracy_is_a_number_where_one_is_wanted() -> None:
+    assert float(attribution().accuracy) == 0.75
+
+
 def test_the_lens_of_an_attribution_is_its_running_sum() -> None:
     result = attribution()
     running = result.lens()
@@ -198,7 +217,7 @@ def test_lenses_say_what_they_are() -> None:
     values = torch.tensor([[1.0, 4.0]]).expand(N, -1)
     text = repr(lens(values[:, -1], values, ("0_pre", "final_post")))
     assert "  scale: own" in text
-    assert "  half of the metric at: final_post" in text
+    assert "  half of the metric: after layer 0" in text
     assert "never: the final metric is not positive" in repr(lens(-values[:, -1], -values, ("0_pre", "final_post")))
     assert "  depths: 2" in repr(token_lens())
     assert token_lens(3).all_positions

@@ -113,17 +113,18 @@ class MazeText:
         """The cells that one step from a cell can reach."""
         return tuple(sorted(b if a == cell else a for a, b in self.passages if cell in (a, b)))
 
-    def geometry(self, length: int, grid_n: int, n_extra: int = 0) -> MazeGeometry:
+    def geometry(self, length: int, grid_n: int, before: Sequence[str] = ()) -> MazeGeometry:
         """The maze as a picture needs it, for the prompt of the first `length` tokens.
 
-        `n_extra` of the prompt's tokens stand in front of the maze's own (the extra BOS).
+        The first tokens of the prompt are those `before` the maze's own: padding, and the extra BOS.
         """
-        prompt = self.tokens[: length - n_extra]
-        cells = (*[None] * n_extra, *(cell_of(t) for t in prompt))
-        passages = (*[None] * n_extra, *_passage_of_each(prompt))
+        prompt = self.tokens[: length - len(before)]
+        cells = (*[None] * len(before), *(cell_of(t) for t in prompt))
+        passages = (*[None] * len(before), *_passage_of_each(prompt))
         size = max([grid_n, *(1 + max(c) for edge in self.passages for c in edge)])
         current = self.current_cell(len(prompt) - 1)
-        return MazeGeometry(size, size, self.passages, self.path, cells, current, passages)
+        tokens = (*before, *prompt)
+        return MazeGeometry(size, size, self.passages, self.path, tokens, cells, current, passages)
 
 
 def _cells(tokens: Sequence[str]) -> list[Cell]:

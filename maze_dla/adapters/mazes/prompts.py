@@ -26,7 +26,7 @@ from maze_dla.adapters.mazes.questions import Questions, ask
 from maze_dla.adapters.mazes.tasks import Task
 from maze_dla.adapters.mazes.vocabulary import MazeVocabulary
 from maze_dla.engine.prompts import PromptBatch, chosen_prompts
-from maze_dla.errors import InputError
+from maze_dla.errors import InputError, check_whole
 from maze_dla.results.geometry import MazeGeometry
 
 Padding = int | Literal["longest"] | None
@@ -70,9 +70,9 @@ class MazePromptBatch(PromptBatch):
         Raises:
             InputError: no prompt of that number.
         """
-        if not 0 <= prompt < len(self):
-            raise InputError(f"prompt is a number from 0 to {len(self) - 1}, got {prompt}")
-        return self.text(prompt).geometry(int(self.lengths[prompt]), self.grid_n, self.n_extra(prompt))
+        prompt = check_whole("prompt", prompt, 0, len(self) - 1)
+        before = self.labels[prompt][: self.n_extra(prompt)]
+        return self.text(prompt).geometry(int(self.lengths[prompt]), self.grid_n, before)
 
     def select(self, prompts: Sequence[int] | Tensor) -> Self:
         """The batch with just these prompts, in this order, or those where a mask holds."""

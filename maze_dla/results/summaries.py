@@ -1,0 +1,72 @@
+"""Means over prompts of an attribution: what results that hold every prompt and streams both know."""
+
+from __future__ import annotations
+
+from maze_dla.errors import InputError
+from maze_dla.results.lens import LensSummary
+from maze_dla.results.parts import RankedPart, strongest
+from maze_dla.results.statistics import Summary
+
+ASK = {
+    "neurons": "this result has no neurons: ask with attribute(..., neurons=True) or neurons='mean'; models of attention "
+    "alone and mixtures of experts have none",
+    "sources_by_kind": "this result has no sources by kind: ask with attribute(..., sources='kinds')",
+    "moved_by_kind": "this result has no sources by kind: ask with attribute(..., sources='kinds')",
+}
+
+
+class AttributionSummaries:
+    """Means of contributions over prompts with their 95% intervals, in logits.
+
+    All follow from `summary(name)`, which results that hold every prompt and streams answer in their own ways. Where a
+    result has no such numbers they raise InputError, which says how to ask for them.
+    """
+
+    def summary(self, name: str) -> Summary:
+        """Mean, standard error and 95% interval over prompts of one of the result's numbers.
+
+        Raises:
+            InputError: the result has no numbers of that name.
+        """
+        raise NotImplementedError
+
+    def lens_summary(self) -> LensSummary:
+        """The mean metric at every depth, at the final norm's recorded scale."""
+        raise NotImplementedError
+
+    def layer_summary(self) -> Summary:
+        """Mean, standard error and interval of each layer's contribution over prompts, [component]."""
+        return self.summary("layers")
+
+    def constant_summary(self) -> Summary:
+        """Mean, standard error and interval of the constant over prompts."""
+        return self.summary("constant")
+
+    def head_summary(self) -> Summary:
+        """Mean, standard error and interval of each head's contribution over prompts, [layer, head]."""
+        return self.summary("heads")
+
+    def neuron_summary(self) -> Summary:
+        """Mean, standard error and interval of each neuron's contribution over prompts, [layer, neuron]."""
+        return self.summary("neurons")
+
+    def kind_summary(self) -> Summary:
+        """The same of what each head moved from each kind of token, [layer, head, kind]."""
+        return self.summary("sources_by_kind")
+
+    def moved_summary(self) -> Summary:
+        """The same of what all heads together moved from each kind of token, [kind]."""
+        return self.summary("moved_by_kind")
+
+    def top_heads(self, k: int = 5) -> list[RankedPart]:
+        """The `k` heads with the largest mean contribution by size, in either direction, strongest first."""
+        return strongest(self.head_summary(), k, "H")
+
+    def top_neurons(self, k: int = 5) -> list[RankedPart]:
+        """The `k` neurons with the largest mean contribution by size; neurons must have been asked for."""
+        return strongest(self.neuron_summary(), k, "N")
+
+
+def no_such_number(name: object, known: list[str]) -> InputError:
+    """The error for a number that a result does not have, which says how to ask for it where that is known."""
+    return InputError(ASK.get(str(name), f"unknown number {name!r:.80}, this result has {', '.join(known)}"))
