@@ -17,6 +17,7 @@ from maze_dla.engine.precision import at_least_single
 from maze_dla.engine.prompts import PromptBatch, chosen_prompts
 from maze_dla.engine.sparse import SparseRows
 from maze_dla.errors import InputError
+from maze_dla.torch_defaults import torch_defaults
 
 SUMMED = 1e-9  # the rounding of a sum of up to a million coefficients in double precision
 LARGE = 8  # times the vocabulary: where the unembedding of each prompt's own tokens is larger, all of it is less
@@ -59,6 +60,7 @@ class LinearMetric:
         return len(self.background)
 
     @property
+    @torch_defaults()
     def shift_invariant(self) -> bool:
         """Whether adding a constant to all logits leaves the metric as it is: whether coefficients sum to zero.
 
@@ -112,11 +114,13 @@ class LinearMetric:
         ids = sent(self.ids, like.device)
         return replace(self, ids=ids, weights=weights, background=background, shares=shares, rounding=rounding)
 
+    @torch_defaults()
     def coefficients(self) -> Float[Tensor, "prompt vocab"]:
         """The coefficients c themselves, as an array: for small batches and for tests."""
         dense = self.shares[:, None] * self.background
         return dense.scatter_add(1, self.ids, self.weights)
 
+    @torch_defaults()
     def select(self, prompts: Sequence[int] | Tensor) -> LinearMetric:
         """The metric of just these prompts, in this order."""
         i = chosen_prompts(prompts, len(self))
@@ -125,11 +129,13 @@ class LinearMetric:
         return replace(self, **{name: None if values is None else values[i] for name, values in held.items()})
 
 
+@torch_defaults()
 def logit(batch: PromptBatch) -> LinearMetric:
     """The logit of the target, the mean over several right tokens. Adding a constant to all logits changes it."""
     return _made("logit of the target", batch, *_weighted(batch.answers, 1.0))
 
 
+@torch_defaults()
 def logit_diff(batch: PromptBatch, incorrect: Any = None) -> LinearMetric:
     """Logit difference: target minus one other token. Invariant under adding a constant to all logits.
 
@@ -153,6 +159,7 @@ def logit_diff(batch: PromptBatch, incorrect: Any = None) -> LinearMetric:
     return _made("logit difference", batch, ids, weights)
 
 
+@torch_defaults()
 def correct_vs_other(batch: PromptBatch, others: str | Tensor = "all", reduce: str = "mean") -> LinearMetric:
     """The target's logit minus the mean, or the sum, of the logits of the other tokens.
 
@@ -183,6 +190,7 @@ def correct_vs_other(batch: PromptBatch, others: str | Tensor = "all", reduce: s
     return _made(name, batch, ids, weights, background=rows.pattern, shares=shares)
 
 
+@torch_defaults()
 def linear_metric(
     batch: PromptBatch,
     coefficients: Float[Tensor, "prompt vocab"] | Any,

@@ -25,6 +25,7 @@ from maze_dla.engine.ids import (
 from maze_dla.engine.queue import SequenceQueue
 from maze_dla.engine.sparse import SparseRows
 from maze_dla.errors import InputError, PromptError
+from maze_dla.torch_defaults import torch_defaults
 
 Batch = TypeVar("Batch", bound="PromptBatch")
 TokenSet = Bool[Tensor, "vocab"] | Bool[Tensor, "prompt vocab"] | Int[Tensor, "prompt k"]
@@ -75,6 +76,7 @@ class PromptBatch:
     foils: Int[Tensor, "prompt foil"] | None = None
     d_vocab_in: int | None = None
 
+    @torch_defaults()
     def __post_init__(self) -> None:
         for name in WHOLE:
             if (given := getattr(self, name)) is not None:
@@ -170,6 +172,7 @@ class PromptBatch:
                 check_sets(what, held, self.d_vocab)
 
     @classmethod
+    @torch_defaults()
     def from_tokens(
         cls: type[Batch],
         tokens: Sequence[Any],
@@ -256,6 +259,7 @@ class PromptBatch:
         return self.vocabulary[token] if self.vocabulary is not None else str(token)
 
     @cached_property
+    @torch_defaults()
     def fingerprints(self) -> Int[Tensor, "prompt"]:
         """A number for each prompt by which its tokens and its right answers can be told from those of another one."""
         positions = torch.arange(self.sequences.shape[1])
@@ -264,6 +268,7 @@ class PromptBatch:
         right = (_mixed(~self.answers) * (self.answers != NONE)).sum(1)
         return _mixed(read) + right
 
+    @torch_defaults()
     def select(self: Batch, prompts: Sequence[int] | Tensor) -> Batch:
         """The batch with just these prompts, in this order, or those where a mask holds."""
         chosen = chosen_prompts(prompts, len(self))
@@ -284,6 +289,7 @@ class PromptBatch:
             sequence_kinds=None if self.sequence_kinds is None else self.sequence_kinds[used],
         )
 
+    @torch_defaults()
     def having(self: Batch, token_set: str) -> Batch:
         """The batch without the prompts for which the named token set holds nothing but right answers.
 
@@ -296,6 +302,7 @@ class PromptBatch:
             raise InputError(f"none of the {len(self)} prompts has a token in {token_set!r} beside its target")
         return self.select(keep)
 
+    @torch_defaults()
     def others(self, token_set: str | Tensor) -> Bool[Tensor, "prompt vocab"]:
         """The tokens of a named set or of a mask without each prompt's answers ("all": the whole vocabulary).
 
@@ -306,11 +313,13 @@ class PromptBatch:
         mask[prompts, self.answers[prompts, k]] = False
         return mask
 
+    @torch_defaults()
     def token_set(self, token_set: str | Tensor) -> Bool[Tensor, "vocab"] | Bool[Tensor, "prompt vocab"]:
         """The mask behind a name, or the mask itself after a look at its shape."""
         held = self._held(token_set)
         return held if held.dtype == torch.bool else SparseRows.listed(held, self.d_vocab).dense() > 0
 
+    @torch_defaults()
     def set_rows(self, token_set: str | Tensor) -> SparseRows:
         """The same as rows of zeros and ones, without an array [prompt, vocab]."""
         held = self._held(token_set)
@@ -337,6 +346,7 @@ class PromptBatch:
             )
         return mask
 
+    @torch_defaults()
     def queue(self) -> SequenceQueue:
         """The sequences that prompts read, in the order in which forward passes take them."""
         return SequenceQueue(self)

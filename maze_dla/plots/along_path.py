@@ -17,6 +17,7 @@ from maze_dla.results.attribution import AttributionResult
 from maze_dla.results.base import PromptResult
 from maze_dla.results.lens import LensResult
 from maze_dla.results.words import depth_names
+from maze_dla.torch_defaults import torch_defaults
 
 CHARACTER = 0.72  # about the width of a digit with the space around it, in font sizes
 SMALLEST, LARGEST = 4.5, 8.0  # font sizes
@@ -84,6 +85,7 @@ def _heat_map(
     return ax
 
 
+@torch_defaults()
 def _by_step(
     values: Float[Tensor, "prompt row"], steps: Int[Tensor, "prompt"]
 ) -> tuple[list[int], Float[np.ndarray, "row step"], list[int]]:

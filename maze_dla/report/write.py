@@ -20,6 +20,7 @@ from maze_dla.report.facts import fact_table
 from maze_dla.report.page import render_page
 from maze_dla.report.pictures import PICTURES, draw_pictures
 from maze_dla.results.attribution import AttributionResult
+from maze_dla.torch_defaults import torch_defaults
 
 PAGE, RESULT = "report.html", "result.zanj"
 
@@ -35,6 +36,7 @@ class Report:
     facts: tuple[tuple[str, str], ...]
 
 
+@torch_defaults()
 def write_report(model: Any, batch: PromptBatch, metric: LinearMetric, out: str | Path) -> Report:
     """Attribute a metric, draw it, and write `report.html`, `result.zanj` and the pictures into a folder.
 

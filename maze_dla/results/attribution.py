@@ -17,6 +17,7 @@ from maze_dla.results.parts import RankedPart
 from maze_dla.results.statistics import Summary, summarize, summary_from_moments
 from maze_dla.results.summaries import AttributionSummaries, no_such_number
 from maze_dla.results.words import of_a_layer
+from maze_dla.torch_defaults import torch_defaults
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -71,6 +72,7 @@ class AttributionResult(PromptResult, AttributionSummaries):
             raise no_such_number(name, list(numbers))
         return summarize(numbers[name])
 
+    @torch_defaults()
     def lens(self) -> LensResult:
         """The logit lens at the final norm's recorded scale, which is the running sum of the layers."""
         running = self.constant.double()[:, None] + self.layers.double().cumsum(1)
@@ -118,6 +120,7 @@ class AttributionResult(PromptResult, AttributionSummaries):
         by_kind = () if self.sources_by_kind is None else ("sources_by_kind", "moved_by_kind")
         return {"layers": self.layer_labels, "lens": self.lens().labels, **dict.fromkeys(by_kind, self.kinds)}
 
+    @torch_defaults()
     def to_frame(self) -> pd.DataFrame:
         """Columns prompt, kind (constant, layer, head, attn_bias, mlp_bias), component, layer, head, contribution.
 

@@ -14,6 +14,7 @@ from maze_dla.errors import InputError, check_kind, check_whole
 from maze_dla.results.attribution import AttributionResult
 from maze_dla.results.measures import COUNTS, drawn_weights, measures_of, quantities
 from maze_dla.results.streamed import StreamedResult
+from maze_dla.torch_defaults import torch_defaults
 from maze_dla.visible import visible
 
 if TYPE_CHECKING:
@@ -106,6 +107,7 @@ def _percent(value: float) -> str:
     return f"{value:.1%}".replace("-0.0%", "0.0%")
 
 
+@torch_defaults()
 def compare(*results: Compared, seed: int = 0) -> Comparison:
     """Set results beside each other on scale-free measures, a maze model beside GPT-2 on IOI for one.
 

@@ -14,6 +14,7 @@ from maze_dla.errors import InputError
 from maze_dla.results.base import PromptResult
 from maze_dla.results.statistics import Summary, summarize
 from maze_dla.results.words import depth_name
+from maze_dla.torch_defaults import torch_defaults
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -136,6 +137,7 @@ class TokenLensResult(PromptResult):
         return [*super()._facts(), ("scale", self.scale), ("depths", str(len(self.labels)))]
 
 
+@torch_defaults()
 def _long(depths: tuple[str, ...], **columns: Tensor) -> pd.DataFrame:
     import pandas as pd
 

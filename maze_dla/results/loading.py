@@ -16,6 +16,7 @@ from maze_dla.results.attribution import AttributionResult
 from maze_dla.results.lens import LensResult, TokenLensResult
 from maze_dla.results.storage import FORMAT_VERSION
 from maze_dla.results.streamed import StreamedResult
+from maze_dla.torch_defaults import torch_defaults
 
 Loaded = AttributionResult | LensResult | TokenLensResult | StreamedResult
 KINDS: dict[str, type[Loaded]] = {
@@ -23,6 +24,7 @@ KINDS: dict[str, type[Loaded]] = {
 }
 
 
+@torch_defaults()
 def load_result(path: str | Path) -> Loaded:
     """Read a result that `save` wrote.
 

@@ -8,8 +8,8 @@ from maze_dla.results.parts import RankedPart, strongest
 from maze_dla.results.statistics import Summary
 
 ASK = {
-    "neurons": "this result has no neurons: ask with attribute(..., neurons=True) or neurons='mean'; models of attention "
-    "alone and mixtures of experts have none",
+    "neurons": "this result has no neurons: ask with attribute(..., neurons=True) or neurons='mean' (models of "
+    "attention alone and mixtures of experts have none)",
     "sources_by_kind": "this result has no sources by kind: ask with attribute(..., sources='kinds')",
     "moved_by_kind": "this result has no sources by kind: ask with attribute(..., sources='kinds')",
 }

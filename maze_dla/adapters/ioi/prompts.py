@@ -15,6 +15,7 @@ from typing_extensions import Self
 from maze_dla.adapters.ioi.words import NAMES, OBJECTS, PLACES, STANDARD_PROMPTS, TEMPLATES, fill
 from maze_dla.engine.prompts import PromptBatch, chosen_prompts
 from maze_dla.errors import InputError, PromptError
+from maze_dla.torch_defaults import torch_defaults
 
 KINDS = ("subject", "indirect object", "other")
 ORDERS = ("ABBA", "BABA")  # the indirect object comes first, or second
@@ -64,12 +65,14 @@ class IOIPromptBatch(PromptBatch):
         task = f"{self.info['task']}, and names swapped"
         return self.build(sentences, self.tokenizer, self.d_vocab, {**self.info, "task": task})
 
+    @torch_defaults()
     def select(self, prompts: Any) -> Self:
         """The batch with just these prompts, in this order, or those where a mask holds."""
         chosen = chosen_prompts(prompts, len(self)).tolist()
         return replace(super().select(prompts), sentences=tuple(self.sentences[i] for i in chosen))
 
     @classmethod
+    @torch_defaults()
     def build(cls, sentences: Sequence[IOISentence], tokenizer: Any, d_vocab: int, info: dict[str, Any]) -> Self:
         """Prompts with BOS in front.
 
@@ -107,6 +110,7 @@ class IOIPromptBatch(PromptBatch):
         )
 
 
+@torch_defaults()
 def ioi_prompts(
     model: Any,
     n_prompts: int | None = None,

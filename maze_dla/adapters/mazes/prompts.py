@@ -28,6 +28,7 @@ from maze_dla.adapters.mazes.vocabulary import MazeVocabulary
 from maze_dla.engine.prompts import PromptBatch, chosen_prompts
 from maze_dla.errors import InputError, check_whole
 from maze_dla.results.geometry import MazeGeometry
+from maze_dla.torch_defaults import torch_defaults
 
 Padding = int | Literal["longest"] | None
 PARTS = {"adjacency list": ADJLIST_START, "origin": ORIGIN_START, "target": TARGET_START, "path": PATH_START}
@@ -74,11 +75,13 @@ class MazePromptBatch(PromptBatch):
         before = self.labels[prompt][: self.n_extra(prompt)]
         return self.text(prompt).geometry(int(self.lengths[prompt]), self.grid_n, before)
 
+    @torch_defaults()
     def select(self, prompts: Sequence[int] | Tensor) -> Self:
         """The batch with just these prompts, in this order, or those where a mask holds."""
         chosen = chosen_prompts(prompts, len(self))
         return replace(super().select(chosen), task_of=self.task_of[chosen], steps=self.steps[chosen])
 
+    @torch_defaults()
     def of_task(self, task: str) -> Self:
         """The prompts of one of the tasks, as if it had been asked alone.
 
@@ -91,6 +94,7 @@ class MazePromptBatch(PromptBatch):
         return replace(own, tasks=(task,), task_of=torch.zeros_like(own.task_of), info={**own.info, "task": task})
 
     @classmethod
+    @torch_defaults()
     def build(
         cls,
         mazes: Sequence[list[str]],
