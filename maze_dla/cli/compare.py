@@ -42,6 +42,9 @@ def _compare(chosen: argparse.Namespace) -> int:
             )
         comparison, files = write_comparison(results, chosen.out)
     print(comparison)
-    print("Shares are of means over prompts, with 95% intervals; by chance a small one can come out below zero.")
+    print(
+        "Shares are of means over prompts, with 95% intervals; by chance a small one can come out below zero. "
+        "The lens is read at the final norm's recorded scale."
+    )
     print(f"written: {', '.join(str(file) for file in files)}")
     return DONE
