@@ -19,6 +19,9 @@ from maze_dla.adapters.transformer_lens import TransformerLensModel, reader
 from maze_dla.adapters.transformer_lens.exclusive import exclusive
 from maze_dla.engine import attribution, lens
 from maze_dla.engine import token_lens as tokens
+from maze_dla.engine.metrics import LinearMetric
+from maze_dla.engine.prompts import PromptBatch
+from maze_dla.errors import check_kind, check_whole
 from maze_dla.torch_defaults import torch_defaults
 
 if TYPE_CHECKING:
@@ -35,6 +38,7 @@ def _of_any_model(method: Callable[..., Result]) -> Callable[..., Result]:
 
     @wraps(method)
     def of_any_model(model: Any, *arguments: Any, engine: Engine = "auto", **options: Any) -> Result:
+        _check_kinds(shown.bind(model, *arguments, **options).arguments)
         model = model.model if isinstance(model, MazeModel) else model
         with torch_defaults(), exclusive(model.model if isinstance(model, TransformerLensModel) else model):
             return method(reader(model, engine), *arguments, **options)
@@ -44,6 +48,22 @@ def _of_any_model(method: Callable[..., Result]) -> Callable[..., Result]:
     setattr(of_any_model, "__signature__", shown.replace(parameters=[*shown.parameters.values(), choice]))  # noqa: B010
     of_any_model.__doc__ = (method.__doc__ or "").replace("Args:", ENGINE, 1)
     return of_any_model
+
+
+def _check_kinds(given: dict[str, Any]) -> None:
+    """Refuse what is no batch, no metric or no number, before anything is run.
+
+    Raises:
+        InputError: which says what the argument is.
+    """
+    kinds = {
+        "batch": (PromptBatch, "batch is a PromptBatch, such as that of maze.prompts()"),
+        "metric": (LinearMetric, "metric is a LinearMetric, such as correct_vs_other(batch)"),
+    }
+    for name in given.keys() & kinds.keys():
+        check_kind(given[name], *kinds[name])
+    if "k" in given:
+        check_whole("k", given["k"], 1)
 
 
 attribute = _of_any_model(attribution.attribute)

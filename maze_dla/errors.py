@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import os
 from typing import Any, SupportsIndex, cast
 
 from maze_dla.visible import visible
@@ -51,6 +52,15 @@ def check_kind(value: object, kinds: Any, takes: str) -> None:
     """
     if not isinstance(value, kinds):
         raise InputError(f"{takes}, got {'None' if value is None else type(value).__name__}")
+
+
+def check_path(path: object, what: str) -> None:
+    """Refuse anything but a path.
+
+    Raises:
+        InputError: as "a result's file is a path, got int".
+    """
+    check_kind(path, str | os.PathLike, f"{what} is a path")
 
 
 def check_whole(name: str, value: object, least: int, largest: float = float("inf")) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from maze_dla.engine.prompts import PromptBatch
-from maze_dla.errors import InputError
+from maze_dla.errors import InputError, check_path
 from maze_dla.results.attribution import AttributionResult
 from maze_dla.results.base import PromptResult
 from maze_dla.results.moments import Moments
@@ -45,6 +45,10 @@ def stream(
     """
     if isinstance(batches, PromptBatch) or not isinstance(batches, Iterable):
         raise InputError(f"batches are a list of batches or what yields them, got {type(batches).__name__}")
+    if not callable(ask):
+        raise InputError(f"ask is a function from a batch to its result, got {type(ask).__name__}")
+    if shards is not None:
+        check_path(shards, "shards")
     with nullcontext() if shards is None else ShardWriter.open(shards) as writer:
         return _kept(ask, batches, writer)
 

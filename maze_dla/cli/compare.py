@@ -43,6 +43,9 @@ def _compare(chosen: argparse.Namespace) -> int:
             )
         comparison, files = write_comparison(results, chosen.out)
     say(*str(comparison).split("\n"))
-    say("Shares are of means over prompts, with 95% intervals; by chance a small one can come out below zero.")
+    say(
+        "Shares are of means over prompts, with 95% intervals; by chance a small one can come out below zero. "
+        "The lens is read at the final norm's recorded scale."
+    )
     say(f"written: {', '.join(str(file) for file in files)}")
     return DONE

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from maze_dla.cli.parser import DONE, Commands, add_out, add_seed, print_report
+from maze_dla.cli.parser import DONE, Commands, add_out, add_prompt, add_seed, print_report
 
 
 def add_ioi(commands: Commands) -> None:
@@ -21,6 +21,7 @@ def add_ioi(commands: Commands) -> None:
         "--n-prompts", type=int, metavar="N", help="how many to sample (default: the eight standard prompts)"
     )
     add_seed(ioi)
+    add_prompt(ioi)
     add_out(ioi, "maze_dla_ioi_report")
     ioi.set_defaults(run=_ioi)
 
@@ -41,7 +42,7 @@ def _write_report(chosen: argparse.Namespace) -> int:
 
     model = load_gpt2(chosen.model, device=chosen.device)
     batch = ioi_prompts(model, chosen.n_prompts, seed=chosen.seed)
-    report = write_report(model, batch, logit_diff(batch), chosen.out)
+    report = write_report(model, batch, logit_diff(batch), chosen.out, prompt=chosen.prompt)
     is_bundled = model.cfg.model_name == BUNDLED_NAME
     note = "This is the bundled tiny model; for gpt2-small's figures give --model, or set MAZE_DLA_GPT2 to its folder."
     print_report(report, note if is_bundled else "")

@@ -39,6 +39,13 @@ def add_out(parser: argparse.ArgumentParser, default: str) -> None:
     parser.add_argument("--out", default=default, metavar="DIR", help="where to write (default: %(default)s)")
 
 
+def add_prompt(parser: argparse.ArgumentParser) -> None:
+    """`--prompt`, for whatever looks at one prompt closely."""
+    parser.add_argument(
+        "--prompt", type=int, metavar="N", help="which prompt to look at closely, from 0 (default: a long, solved one)"
+    )
+
+
 def print_report(report: Report, *notes: str) -> None:
     """The facts of a report, what is to be said of it, and where it is."""
     width = max(len(name) for name, _ in report.facts)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
-from maze_dla.cli.parser import DONE, Commands, add_out, add_seed, print_report
+from maze_dla.cli.parser import DONE, Commands, add_out, add_prompt, add_seed, print_report
 
 METRICS = ("all", "cells", "neighbors", "logit")
 
@@ -34,6 +35,13 @@ def add_report(commands: Commands) -> None:
     report.add_argument("--dataset", metavar="FILE", help="a saved .zanj data set (default: mazes are generated)")
     add_seed(report)
     report.add_argument("--no-bos", action="store_true", help="without the extra BOS in front of each prompt")
+    report.add_argument(
+        "--padding",
+        metavar="longest|N",
+        help="<PADDING> in front of each prompt, up to the longest or to N tokens, as models of 2023 saw it in "
+        "training (default: none)",
+    )
+    add_prompt(report)
     add_out(report, "maze_dla_report")
     report.set_defaults(run=_report)
 
@@ -50,11 +58,18 @@ def _write_report(chosen: argparse.Namespace) -> int:
     from maze_dla.report.write import write_report
 
     maze = load_maze_model(chosen.checkpoint, prepend_bos=not chosen.no_bos, device=chosen.device)
-    batch = maze.prompts(chosen.dataset, task=chosen.task, n_mazes=chosen.n_mazes, seed=chosen.seed)
+    batch = maze.prompts(
+        chosen.dataset, task=chosen.task, n_mazes=chosen.n_mazes, seed=chosen.seed, padding=_padding(chosen.padding)
+    )
     batch, metric, left_out = _metric(batch, chosen.metric, chosen.reduce)
-    report = write_report(maze, batch, metric, chosen.out)
+    report = write_report(maze, batch, metric, chosen.out, prompt=chosen.prompt)
     print_report(report, f"{left_out} prompts have no legal wrong move and were left out." if left_out else "")
     return DONE
+
+
+def _padding(given: str | None) -> Any:
+    """A number where one is given; words are left to `prompts`, which knows which it takes."""
+    return int(given) if given is not None and given.isdecimal() else given
 
 
 def _metric(batch, name: str, reduce: str):

@@ -5,16 +5,14 @@ from __future__ import annotations
 from maze_dla.results.attribution import AttributionResult, RankedPart
 from maze_dla.results.base import format_mean, shown_accuracy
 from maze_dla.results.statistics import Proportion
-from maze_dla.results.words import depth_names
+from maze_dla.results.words import depth_name
 
 
 def fact_table(result: AttributionResult) -> list[tuple[str, str]]:
     """Name and value of each line, for the terminal and the page alike."""
     lens = result.lens()
     half = lens.first_depth_with(0.5)
-    depth = (
-        f"{half} (after {depth_names(lens.labels)[lens.labels.index(half)]})" if half else "none: it is not positive"
-    )
+    depth = f"after {depth_name(lens.labels, half)}" if half else "nowhere: it is not positive"
     return [
         ("model", str(result.info.get("model"))),
         ("checkpoint", str(result.info.get("checkpoint"))),
@@ -23,7 +21,7 @@ def fact_table(result: AttributionResult) -> list[tuple[str, str]]:
         *_accuracies(result),
         (f"metric: {result.info.get('metric')}", f"{format_mean(result.metric_summary())} logits"),
         *((f"head {part.name}", part_text(part)) for part in result.top_heads(5)),
-        ("half of the metric from depth", depth),
+        ("half of the metric is there", f"{depth} (lens at the final norm's recorded scale)"),
         ("completeness gap", completeness_text(result)),
     ]
 

@@ -9,13 +9,12 @@ from typing import Any
 from jaxtyping import Int
 from torch import Tensor
 
-from maze_dla.adapters.mazes.model import MazeModel
 from maze_dla.adapters.mazes.prompts import MazePromptBatch
 from maze_dla.analysis import attribute, logit_lens
 from maze_dla.engine.metrics import LinearMetric
 from maze_dla.engine.prompts import PromptBatch
 from maze_dla.files import draft_folder, output_folder, put_in_place, writing
-from maze_dla.report.close_up import look_closely
+from maze_dla.report.close_up import check_asked, look_closely
 from maze_dla.report.facts import fact_table
 from maze_dla.report.page import render_page
 from maze_dla.report.pictures import PICTURES, draw_pictures
@@ -37,7 +36,9 @@ class Report:
 
 
 @torch_defaults()
-def write_report(model: Any, batch: PromptBatch, metric: LinearMetric, out: str | Path) -> Report:
+def write_report(
+    model: Any, batch: PromptBatch, metric: LinearMetric, out: str | Path, *, prompt: int | None = None
+) -> Report:
     """Attribute a metric, draw it, and write `report.html`, `result.zanj` and the pictures into a folder.
 
     The folder is made if it is missing. Files of an earlier report are replaced only when all new ones are there.
@@ -47,20 +48,21 @@ def write_report(model: Any, batch: PromptBatch, metric: LinearMetric, out: str 
         batch: its prompts, about mazes or not.
         metric: made for them.
         out: the folder.
+        prompt: which prompt the close-up shows; None for one that is chosen from those that the model gets right.
 
     Raises:
-        InputError: the folder cannot be written, or batch and metric do not fit.
+        InputError: the folder cannot be written, batch and metric do not fit, or there is no such prompt.
         CompletenessError: contributions do not add up.
     """
+    check_asked(batch, prompt, out)
     with output_folder(out) as folder:
-        return _write(model, batch, metric, folder)
+        return _write(model, batch, metric, folder, prompt)
 
 
-def _write(model: Any, batch: PromptBatch, metric: LinearMetric, folder: Path) -> Report:
-    model = model.model if isinstance(model, MazeModel) else model
+def _write(model: Any, batch: PromptBatch, metric: LinearMetric, folder: Path, prompt: int | None) -> Report:
     result = attribute(model, batch, metric, neurons="mean", sources=False if batch.sequence_kinds is None else "kinds")
     own = logit_lens(model, batch, metric, scale="own")
-    close_up = look_closely(model, batch, metric, result)
+    close_up = look_closely(model, batch, metric, result, prompt)
     with writing(folder), draft_folder(folder) as name:
         draft = Path(name)
         pictures = draw_pictures(result, own, close_up, _steps(batch), draft)

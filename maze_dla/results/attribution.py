@@ -68,7 +68,7 @@ class AttributionResult(PromptResult, AttributionSummaries):
         if name == "neurons" and self.neuron_mean is not None and self.neuron_variance is not None:
             return summary_from_moments(self.neuron_mean, self.neuron_variance, len(self))
         numbers = self.per_prompt()
-        if name not in numbers:
+        if not isinstance(name, str) or name not in numbers:
             raise no_such_number(name, list(numbers))
         return summarize(numbers[name])
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from maze_dla.container import read_container
-from maze_dla.errors import ResultFileError
+from maze_dla.errors import ResultFileError, check_path
 from maze_dla.results.attribution import AttributionResult
 from maze_dla.results.lens import LensResult, TokenLensResult
 from maze_dla.results.storage import FORMAT_VERSION
@@ -29,8 +29,10 @@ def load_result(path: str | Path) -> Loaded:
     """Read a result that `save` wrote.
 
     Raises:
+        InputError: no path.
         ResultFileError: no such file, not a saved result, a result of a later version, a field missing.
     """
+    check_path(path, "a result's file")
     content = read_container(path, ResultFileError)
     kind, saved = content.get("kind"), content.get("fields")
     if not isinstance(kind, str) or kind not in KINDS or not isinstance(saved, dict):

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
-from maze_dla.errors import ResultFileError
+from maze_dla.errors import ResultFileError, check_path
 from maze_dla.files import drafted
 
 FORMAT_VERSION = 1
@@ -22,10 +22,12 @@ def save_result(result: Any, path: str | Path) -> Path:
     """Write a result with the versions of the packages that made it; the file appears whole or not at all.
 
     Raises:
+        InputError: no path.
         ResultFileError: the name does not end in `.zanj`, or the folder cannot be written.
     """
     from zanj import ZANJ
 
+    check_path(path, "a result's file")
     file = Path(path)
     if file.suffix != ".zanj":
         raise ResultFileError(f"{file}: a result's file name ends in .zanj")

@@ -61,7 +61,7 @@ class StreamedResult(Reported, AttributionSummaries):
         Raises:
             InputError: no such name.
         """
-        if name not in self.means:
+        if not isinstance(name, str) or name not in self.means:
             raise no_such_number(name, list(self.means))
         return summary_from_moments(self.means[name], self.variances[name], self.n)
 

@@ -64,7 +64,7 @@ def test_a_report_of_the_bundled_checkpoint(say, tmp_path: Path) -> None:
         rf"accuracy +{INTERVAL}",
         rf"metric: correct minus mean of all +{INTERVAL} logits",
         *[rf"head L\d+H\d+ +{SIGNED}"] * 5,
-        r"half of the metric from depth +\w+",
+        r"half of the metric is there +after [a-zA-Z]+( \d)? \(lens at the final norm's recorded scale\)$",
         r"completeness gap +\d\.\de-\d\d logits at most, beside parts of up to \d+\.\d",
     ]
     for line, pattern in zip(lines, expected, strict=False):
@@ -92,6 +92,20 @@ def test_all_options(say, checkpoint: Path, tmp_path: Path) -> None:
     result = load_result(tmp_path / "result.zanj")
     assert torch.allclose(result.metric, expected.metric, atol=1e-5)
     assert result.prompt_tokens == batch.labels
+
+
+@pytest.mark.usefixtures("no_pictures")
+@pytest.mark.parametrize("padding", ["longest", 71])
+def test_padding(padding: object, say, checkpoint: Path, tmp_path: Path) -> None:
+    said = say("report", checkpoint, "--n-mazes", 3, "--padding", padding, "--prompt", 2, "--out", tmp_path)
+    assert (said.code, said.err) == (0, "")
+    expected = load_maze_model(checkpoint).prompts(n_mazes=3, padding=padding)  # pyright: ignore[reportArgumentType]
+    assert load_result(tmp_path / "result.zanj").prompt_tokens == expected.labels
+    for option, message in ((("--padding", "wide"), "padding is None, 'longest' or a number of tokens, got 'wide'"),
+                            (("--prompt", "3"), "prompt is at most 2, got 3")):  # fmt: skip
+        said = say("report", checkpoint, "--n-mazes", 3, *option, "--out", tmp_path)
+        assert said.code == 2
+        assert message in said.err
 
 
 @pytest.mark.usefixtures("no_pictures")

@@ -28,7 +28,7 @@ def test_the_lens_heat_map_is_the_mean_of_each_step(depths, ax):
     np.testing.assert_allclose(ax.images[0].get_array(), means(result.values))
     assert ticks(ax.yaxis)[:3] == ["embeddings", "attention 0", "MLP 0"]
     assert len(ticks(ax.yaxis)) == len(result.labels)
-    assert "the final norm's scale" in ax.get_title()
+    assert "the final norm's scale" in ax.get_title().replace("\n", " ")
 
 
 def test_the_layers_heat_map_sums_to_the_metric(attribution, ax):
@@ -56,6 +56,42 @@ def test_zero_is_in_the_middle_of_the_colours(depths, attribution, ax):
     nothing = attribution(n=30)
     nothing = replace(nothing, layers=0 * nothing.layers, constant=0 * nothing.constant)
     assert plots.layers_along_path(nothing, STEPS).images[0].get_clim() == (-1, 1)
+
+
+def test_steps_with_few_prompts_do_not_set_the_colours(depths, ax):
+    result = depths()
+    steps = [i % 4 for i in range(29)] + [9]
+    result.values[29] *= 50  # the only prompt of step 9
+    plots.lens_along_path(result, steps, ax)
+    often = np.array([[result.values[k:29:4, depth].double().mean() for k in range(4)] for depth in range(13)])
+    assert ax.images[0].get_clim()[1] == pytest.approx(np.abs(often).max())
+    assert ax.images[0].colorbar.extend == "both"
+    assert float(ax.images[0].get_array()[-1, -1]) == pytest.approx(float(result.values[29, -1]))
+    few = plots.lens_along_path(result, list(range(30)))
+    assert few.images[0].get_clim()[1] == pytest.approx(float(result.values.abs().max()))
+    assert few.images[0].colorbar.extend == "neither"
+
+
+class Batch:
+    """Prompts that know their steps, as a picture sees them."""
+
+    def __init__(self, labels, steps):
+        self.labels, self.steps = labels, steps
+
+
+def test_the_batch_itself_is_taken(depths, attribution, ax):
+    result = depths()
+    plots.lens_along_path(result, Batch(result.prompt_tokens, STEPS), ax)
+    np.testing.assert_allclose(ax.images[0].get_array(), means(result.values))
+    other = (*result.prompt_tokens[:4], ("x", *result.prompt_tokens[4][1:]), *result.prompt_tokens[5:])
+    for draw in (
+        lambda batch: plots.lens_along_path(result, batch),
+        lambda batch: plots.layers_along_path(attribution(n=30), batch),
+    ):
+        with pytest.raises(InputError, match=r"other prompts: at position 0 it has 'x', where prompt 4 of the result"):
+            draw(Batch(other, STEPS))
+        with pytest.raises(InputError, match="the batch has 29 prompts, the result 30"):
+            draw(Batch(result.prompt_tokens[1:], STEPS[1:]))
 
 
 def test_a_long_path(depths):

@@ -21,9 +21,11 @@ from maze_dla.errors import InputError, MazeDlaError
 from maze_dla.files import output_folder
 from maze_dla.report import Report, write_report
 from maze_dla.report import write as writing
+from maze_dla.report.close_up import look_closely
 from maze_dla.report.page import render_page
 from maze_dla.results.attribution import AttributionResult
 from maze_dla.results.loading import load_result
+from maze_dla.results.words import depth_name
 
 COMMON = {"lens", "layers", "heads", "neurons", "source_kinds", "token_lens"}
 PICTURES = {*COMMON, "maze_all_heads", "maze_strongest_head"}
@@ -111,7 +113,9 @@ def test_facts(report: Report, batch: MazePromptBatch) -> None:
     mean = float(result.metric.double().mean())
     assert facts["metric: correct minus mean of all"].startswith(f"{mean:.3f} [")
     half = result.lens().first_depth_with(0.5)
-    assert facts["half of the metric from depth"].split(maxsplit=1)[0] == (half or "none:")
+    where = facts["half of the metric is there"]
+    assert where.endswith(" (lens at the final norm's recorded scale)")
+    assert where.startswith(f"after {depth_name(result.lens().labels, half)} (" if half else "nowhere: ")
 
 
 def test_the_saved_result_has_the_same_numbers(report: Report, maze: MazeModel, batch: MazePromptBatch) -> None:
@@ -211,3 +215,21 @@ def test_every_step_of_the_paths(maze: MazeModel, tmp_path: Path) -> None:
     from_middle = [abs(int(batch.steps[i]) - paths[i] / 2) for i in longest]
     assert number in longest
     assert abs(int(batch.steps[number]) - paths[number] / 2) == min(from_middle)
+
+
+def test_the_close_up_shows_the_prompt_that_was_asked_for(
+    maze: MazeModel, batch: MazePromptBatch, tmp_path: Path
+) -> None:
+    metric = correct_vs_other(batch)
+    result = attribute(maze.model, batch, metric)
+    chosen = look_closely(maze.model, batch, metric, result).number
+    other = (chosen + 1) % len(batch)
+    shown = look_closely(maze.model, batch, metric, result, other)
+    assert shown.number == other != chosen
+    assert shown.result.prompt_tokens == (batch.labels[other],)
+    assert shown.maze is not None
+    assert shown.maze.tokens == batch.labels[other]
+    for wrong in (-1, len(batch)):
+        with pytest.raises(InputError, match="prompt is at "):
+            write_report(maze, batch, metric, tmp_path / "out", prompt=wrong)
+    assert not (tmp_path / "out").exists()

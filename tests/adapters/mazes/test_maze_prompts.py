@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from matplotlib import pyplot as plt
 
+from maze_dla import plots
 from maze_dla.adapters.mazes.model import MazeModel, load_maze_model
 from maze_dla.adapters.mazes.prompts import MazePromptBatch
 from maze_dla.analysis import attribute
@@ -140,6 +142,7 @@ def test_geometry(bos: bool, small_model: MazeModel) -> None:
     for p in range(3):
         cells = batch.geometry(p).token_cells
         assert len(cells) == int(batch.lengths[p])
+        assert batch.geometry(p).tokens == batch.labels[p]
         names = tuple(None if c is None else f"({c[0]},{c[1]})" for c in cells)
         assert names == tuple(label if label.startswith("(") else None for label in batch.labels[p])
 
@@ -155,6 +158,31 @@ def test_geometry_follows_a_selection(small_model: MazeModel) -> None:
     batch = small_model.prompts(TEXTS, task="path_end")
     assert batch.select([2, 0]).geometry(0) == batch.geometry(2)
     assert batch.select([2, 0]).geometry(0) != batch.geometry(0)
+
+
+def test_another_maze_s_picture_is_refused_even_where_lengths_agree(bundled: MazeModel) -> None:
+    batch = bundled.prompts(n_mazes=40)
+    result = attribute(bundled.model, batch, correct_vs_other(batch), sources=True)
+    lengths = batch.lengths.tolist()
+    first, second = next((i, j) for i in range(40) for j in range(i) if lengths[i] == lengths[j])
+    pairs = enumerate(zip(batch.labels[second], batch.labels[first], strict=True))
+    position, (seen, expected) = next((i, pair) for i, pair in pairs if pair[0] != pair[1])
+    message = f"at position {position} it has {seen!r}, where prompt {first} of the result has {expected!r}"
+    with pytest.raises(InputError, match=re.escape(message)):
+        plots.maze_sources(result, batch.geometry(second), prompt=first)
+    drawn = [plots.maze_sources(result, given, prompt=first) for given in (batch, batch.geometry(first))]
+    assert [ax.images[0].get_array().tolist() for ax in drawn[:1]] == [drawn[1].images[0].get_array().tolist()]
+    with pytest.raises(InputError, match="the batch has 39 prompts, the result 40"):
+        plots.maze_sources(result, batch.select(range(39)), prompt=first)
+    with pytest.raises(InputError, match="the batch has other prompts: at position"):
+        plots.maze_sources(result, bundled.prompts(n_mazes=40, seed=1), prompt=first)
+    plt.close("all")
+
+
+@pytest.mark.parametrize("padding", [None, "longest"])
+def test_padding_and_bos_are_tokens_of_the_geometry(padding: Any, small_model: MazeModel) -> None:
+    batch = small_model.prompts(TEXTS, padding=padding)
+    assert tuple(batch.geometry(p).tokens for p in range(3)) == batch.labels
 
 
 def test_sources_lie_on_the_tokens_that_geometry_names(small_model: MazeModel) -> None:

@@ -1,0 +1,156 @@
+"""Calls every public function with arguments of wrong kinds and prints what is not refused with an error of ours.
+
+A script, since the tests' own checks of shapes would refuse some arguments first.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from matplotlib import pyplot as plt
+
+import maze_dla as dla
+from maze_dla import plots
+from maze_dla.errors import MazeDlaError
+
+MADE_BY_METRICS = {"correct_vs_other", "linear_metric", "logit", "logit_diff"}
+CLASSES = {name for name in dla.__all__ if name[0].isupper()}
+
+warnings.simplefilter("ignore")
+torch.set_num_threads(1)
+maze = dla.load_maze_model()
+batch = maze.prompts(n_mazes=3)
+metric = dla.logit(batch)
+result = dla.attribute(maze.model, batch, metric, neurons="mean", sources=True)
+by_kind = dla.attribute(maze.model, batch, metric, sources="kinds")
+lens, tokens = result.lens(), dla.token_lens(maze.model, batch)
+stream = dla.stream(lambda part: dla.attribute(maze.model, part, dla.logit(part)), [batch])
+lens_stream = dla.stream(lambda part: dla.logit_lens(maze.model, part, dla.logit(part)), [batch])
+ITS_OWN = {("stream ask", "metric")}  # a metric can be called, and what the call raises is its own
+WRONG = {
+    "None": None,
+    "3": 3,
+    "-1": -1,
+    "x": "x",
+    "[]": [],
+    "result": result,
+    "lens": lens,
+    "tokens": tokens,
+    "stream": stream,
+    "lens stream": lens_stream,
+    "model": maze,
+    "batch": batch,
+    "metric": metric,
+    "object": object(),
+}
+
+
+def calls(folder: Path) -> dict[str, Callable[[Any], object]]:
+    """Each public function by its name and the argument that is wrong."""
+    out = folder / "out"
+    return {
+        "attribute model": lambda w: dla.attribute(w, batch, metric),
+        "attribute batch": lambda w: dla.attribute(maze.model, w, metric),
+        "attribute metric": lambda w: dla.attribute(maze.model, batch, w),
+        "logit_lens model": lambda w: dla.logit_lens(w, batch, metric),
+        "logit_lens batch": lambda w: dla.logit_lens(maze.model, w, metric),
+        "logit_lens metric": lambda w: dla.logit_lens(maze.model, batch, w),
+        "token_lens model": lambda w: dla.token_lens(w, batch),
+        "token_lens batch": lambda w: dla.token_lens(maze.model, w),
+        "token_lens k": lambda w: dla.token_lens(maze.model, batch, k=w),
+        "compare first": lambda w: dla.compare(w),
+        "compare second": lambda w: dla.compare(result, w),
+        "compare seed": lambda w: dla.compare(result, seed=w),
+        "ioi_prompts model": lambda w: dla.ioi_prompts(w),
+        "load_gpt2 source": lambda w: dla.load_gpt2(w),
+        "load_maze_model source": lambda w: dla.load_maze_model(w),
+        "load_result path": lambda w: dla.load_result(w),
+        "save path": lambda w: result.save(w),
+        "stream ask": lambda w: dla.stream(w, [batch]),
+        "stream batches": lambda w: dla.stream(lambda part: result, w),
+        "stream shards": lambda w: dla.stream(lambda part: w, [batch]),
+        "write_report batch": lambda w: dla.write_report(maze, w, metric, out),
+        "write_report metric": lambda w: dla.write_report(maze, batch, w, out),
+        "write_report prompt": lambda w: dla.write_report(maze, batch, metric, out, prompt=w),
+        "write_report out": lambda w: dla.write_report(maze, batch, metric, w),
+        "top_heads k": lambda w: result.top_heads(w),
+        "summary name": lambda w: result.summary(w),
+        "stream summary name": lambda w: stream.summary(w),
+        "prompts mazes": lambda w: maze.prompts(w),
+        "prompts task": lambda w: maze.prompts(task=w, n_mazes=2),
+        "prompts padding": lambda w: maze.prompts(n_mazes=2, padding=w),
+        "prompts seed": lambda w: maze.prompts(n_mazes=2, seed=w),
+        "geometry prompt": lambda w: batch.geometry(w),
+        "plots.comparison compared": plots.comparison,
+        "plots.heads label": lambda w: plots.heads(result, label=w),
+        "plots.neurons k": lambda w: plots.neurons(result, k=w),
+        "plots.token_lens prompt": lambda w: plots.token_lens(tokens, w),
+        "plots.token_lens positions": lambda w: plots.token_lens(tokens, positions=w),
+        "plots.token_sources k": lambda w: plots.token_sources(result, k=w),
+        "plots.lens labels": lambda w: plots.lens(result, labels=w),
+        "plots.lens more": lambda w: plots.lens(result, w),
+        **{f"plots.{name} result": draw for name, draw in _simple().items()},
+        **{
+            f"plots.{name} ax": lambda w, draw=draw, fits=FITS[name]: draw(fits, ax=w)
+            for name, draw in _simple().items()
+        },
+        **dict(_of_mazes()),
+        **dict(_along_paths()),
+    }
+
+
+FITS = {
+    **dict.fromkeys(("layers", "heads", "neurons", "token_sources"), result),
+    "lens": lens,
+    "source_kinds": by_kind,
+    "token_lens": tokens,
+}
+
+
+def _simple() -> dict[str, Callable[..., object]]:
+    return {name: getattr(plots, name) for name in FITS}
+
+
+def _of_mazes() -> Iterator[tuple[str, Callable[[Any], object]]]:
+    for name in ("maze_sources", "maze_attention", "maze_sources_and_attention"):
+        draw = getattr(plots, name)
+        yield f"plots.{name} result", lambda w, draw=draw: draw(w, batch)
+        yield f"plots.{name} maze", lambda w, draw=draw: draw(result, w)
+        yield f"plots.{name} prompt", lambda w, draw=draw: draw(result, batch, w)
+        yield f"plots.{name} head", lambda w, draw=draw: draw(result, batch, 0, w)
+
+
+def _along_paths() -> Iterator[tuple[str, Callable[[Any], object]]]:
+    for name, fits in (("lens_along_path", lens), ("layers_along_path", result)):
+        draw = getattr(plots, name)
+        yield f"plots.{name} result", lambda w, draw=draw: draw(w, batch)
+        yield f"plots.{name} steps", lambda w, draw=draw, fits=fits: draw(fits, w)
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        tried = calls(Path(name))
+        functions = {*dla.__all__, *(f"plots.{plot}" for plot in plots.__all__)} - CLASSES - {"plots"}
+        for missing in functions - MADE_BY_METRICS - {call.split()[0] for call in tried}:
+            print(f"{missing} is not tried")
+        for call, function in tried.items():
+            for kind, wrong in WRONG.items():
+                if (call, kind) in ITS_OWN:
+                    continue
+                try:
+                    function(str(Path(name) / "x") if kind == "x" and call.endswith((" path", " out")) else wrong)
+                except MazeDlaError:
+                    pass
+                except Exception as problem:
+                    print(f"{call} = {kind}: {type(problem).__name__}: {problem}")
+                plt.close("all")
+        print(f"{len(tried) * len(WRONG)} calls")
+
+
+if __name__ == "__main__":
+    main()
