@@ -17,7 +17,6 @@ from maze_dla.results.attribution import AttributionResult
 from maze_dla.results.base import PromptResult
 from maze_dla.results.lens import LensResult
 from maze_dla.results.words import depth_names
-from maze_dla.torch_defaults import torch_defaults
 
 CHARACTER = 0.72  # about the width of a digit with the space around it, in font sizes
 SMALLEST, LARGEST = 4.5, 8.0  # font sizes
@@ -85,11 +84,10 @@ def _heat_map(
     return ax
 
 
-@torch_defaults()
 def _by_step(
     values: Float[Tensor, "prompt row"], steps: Int[Tensor, "prompt"]
 ) -> tuple[list[int], Float[np.ndarray, "row step"], list[int]]:
     """The steps that occur, the means at each, and how many prompts each has."""
     names, which, counts = torch.unique(steps, return_inverse=True, return_counts=True)
-    sums = torch.zeros(len(names), values.shape[1], dtype=torch.float64).index_add(0, which, values.double())
+    sums = torch.zeros(len(names), values.shape[1], dtype=torch.float64, device="cpu").index_add(0, which, values.double())
     return names.tolist(), (sums / counts[:, None]).T.numpy(), counts.tolist()

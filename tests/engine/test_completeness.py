@@ -278,7 +278,7 @@ def nearly_equal_columns(difference: float) -> Any:
 
 def test_a_small_difference_of_large_logits_is_held_to_their_rounding() -> None:
     """Rounding of a logit is some millionths of it, which would be a large share of a metric of 0.0003."""
-    model, batch = nearly_equal_columns(1e-5), replace(make_batch(), targets=torch.full((len(LENGTHS),), 3))
+    model, batch = nearly_equal_columns(1e-5), replace(make_batch(), targets=torch.full((len(LENGTHS),), 3), answers=None)
     result = attribute(model, batch, logit_diff(batch, [4] * len(batch)))
     logits = model(batch.sequences)[torch.arange(len(batch)), batch.read_positions]
     assert float(logits.detach()[:, 3].abs().max()) > 10
@@ -287,7 +287,7 @@ def test_a_small_difference_of_large_logits_is_held_to_their_rounding() -> None:
 
 
 def test_it_is_still_held_to_something() -> None:
-    model, batch = nearly_equal_columns(1e-2), replace(make_batch(), targets=torch.full((len(LENGTHS),), 3))
+    model, batch = nearly_equal_columns(1e-2), replace(make_batch(), targets=torch.full((len(LENGTHS),), 3), answers=None)
     metric = logit_diff(batch, [4] * len(batch))
     attribute(model, batch, metric)
     with pytest.raises(CompletenessError, match=r"metric = contributions \+ constant"):

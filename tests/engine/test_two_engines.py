@@ -44,14 +44,15 @@ def prefixes() -> PromptBatch:
     sequences[1, :17] = sequences[0, :17]
     sequences[3, :20] = sequences[0, :20]
     sequences[4] = sequences[2]
+    lengths = [24, 22, 9, 24, 9]
     return PromptBatch(
         sequences=sequences,
-        sequence_lengths=torch.tensor([24, 22, 9, 24, 9]),
+        sequence_lengths=torch.tensor(lengths),
         sequence_of=torch.tensor([3, 0, 1, 0, 2, 0, 4, 3]),
         read_positions=torch.tensor([23, 5, 21, 23, 8, 0, 6, 3]),
         targets=torch.randint(D_VOCAB, (8,), generator=generator),
         d_vocab=D_VOCAB,
-        sequence_labels=tuple(tuple(map(str, row)) for row in sequences.tolist()),
+        sequence_labels=tuple(tuple(map(str, row[:n])) for row, n in zip(sequences.tolist(), lengths, strict=True)),
     )
 
 

@@ -45,7 +45,9 @@ def test_held_out_logit_differences_are_positive(bundled: Any, seed: int) -> Non
 
 def test_the_standard_prompts_are_answered(bundled: Any) -> None:
     batch = dla.ioi_prompts(bundled)
-    assert dla.attribute(bundled, batch, dla.logit_diff(batch)).correct.all()
+    result = dla.attribute(bundled, batch, dla.logit_diff(batch))
+    assert result.preferred.all()  # the indirect object above the subject
+    assert result.accuracy.value == 1.0
 
 
 def test_training_never_sees_what_is_held_out() -> None:
