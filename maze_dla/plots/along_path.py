@@ -89,5 +89,6 @@ def _by_step(
 ) -> tuple[list[int], Float[np.ndarray, "row step"], list[int]]:
     """The steps that occur, the means at each, and how many prompts each has."""
     names, which, counts = torch.unique(steps, return_inverse=True, return_counts=True)
-    sums = torch.zeros(len(names), values.shape[1], dtype=torch.float64, device="cpu").index_add(0, which, values.double())
+    zeros = torch.zeros(len(names), values.shape[1], dtype=torch.float64, device="cpu")
+    sums = zeros.index_add(0, which, values.double())
     return names.tolist(), (sums / counts[:, None]).T.numpy(), counts.tolist()

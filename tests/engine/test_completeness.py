@@ -15,6 +15,7 @@ from maze_dla.analysis import attribute, logit_lens, token_lens
 from maze_dla.engine.completeness import check_sums
 from maze_dla.engine.metrics import logit, logit_diff
 from maze_dla.engine.model import Norm, Reads
+from maze_dla.engine.prompts import PromptBatch
 from maze_dla.errors import CompletenessError
 
 from .plain import own_norm
@@ -276,9 +277,13 @@ def nearly_equal_columns(difference: float) -> Any:
     return model
 
 
+def aimed_at(token: int) -> PromptBatch:
+    return replace(make_batch(), targets=torch.full((len(LENGTHS),), token), answers=None)
+
+
 def test_a_small_difference_of_large_logits_is_held_to_their_rounding() -> None:
     """Rounding of a logit is some millionths of it, which would be a large share of a metric of 0.0003."""
-    model, batch = nearly_equal_columns(1e-5), replace(make_batch(), targets=torch.full((len(LENGTHS),), 3), answers=None)
+    model, batch = nearly_equal_columns(1e-5), aimed_at(3)
     result = attribute(model, batch, logit_diff(batch, [4] * len(batch)))
     logits = model(batch.sequences)[torch.arange(len(batch)), batch.read_positions]
     assert float(logits.detach()[:, 3].abs().max()) > 10
@@ -287,7 +292,7 @@ def test_a_small_difference_of_large_logits_is_held_to_their_rounding() -> None:
 
 
 def test_it_is_still_held_to_something() -> None:
-    model, batch = nearly_equal_columns(1e-2), replace(make_batch(), targets=torch.full((len(LENGTHS),), 3), answers=None)
+    model, batch = nearly_equal_columns(1e-2), aimed_at(3)
     metric = logit_diff(batch, [4] * len(batch))
     attribute(model, batch, metric)
     with pytest.raises(CompletenessError, match=r"metric = contributions \+ constant"):
