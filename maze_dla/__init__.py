@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from maze_dla import plots
     from maze_dla.adapters.ioi.load import load_gpt2
     from maze_dla.adapters.ioi.prompts import IOIPromptBatch, ioi_prompts
+    from maze_dla.adapters.ioi.texts import text_prompts
     from maze_dla.adapters.mazes.model import MazeModel, load_maze_model
     from maze_dla.adapters.mazes.tasks import TASKS
     from maze_dla.analysis import attribute, logit_lens, token_lens
@@ -49,6 +50,7 @@ _HOME = {
     "logit_lens": "analysis",
     "plots": "",
     "stream": "streaming",
+    "text_prompts": "adapters.ioi.texts",
     "token_lens": "analysis",
     "write_report": "report",
 }
@@ -79,6 +81,7 @@ __all__ = [
     "logit_lens",
     "plots",
     "stream",
+    "text_prompts",
     "token_lens",
     "write_report",
 ]

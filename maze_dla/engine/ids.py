@@ -65,7 +65,9 @@ def id_sets(what: str, given: Any) -> Int[Tensor, "prompt k"]:
 def filled_up(rows: Sequence[Sequence[int]]) -> Int[Tensor, "row k"]:
     """Rows of ids as an array, short ones filled up with -1."""
     width = max(map(len, rows), default=0)
-    return torch.tensor([[*row, *[NONE] * (width - len(row))] for row in rows], dtype=torch.long).reshape(-1, width)
+    return torch.tensor([[*row, *[NONE] * (width - len(row))] for row in rows], dtype=torch.long).reshape(
+        len(rows), width
+    )
 
 
 def check_ids(what: str, ids: Int[Tensor, "prompt"], size: int) -> None:

@@ -265,7 +265,7 @@ class PromptBatch:
         positions = torch.arange(self.sequences.shape[1])
         so_far = _mixed(self.sequences + (positions << 32)).cumsum(1)
         read = so_far[self.sequence_of, self.read_positions]
-        right = (_mixed(~self.answers) * (self.answers != NONE)).sum(1)
+        right = (_mixed(self.answers) * (self.answers != NONE)).sum(1)
         return _mixed(read) + right
 
     @torch_defaults()
@@ -393,7 +393,8 @@ def _labels(labels: Sequence[Sequence[str]] | None, rows: Sequence[Tensor]) -> t
 
 
 def _mixed(numbers: Int[Tensor, "*shape"]) -> Int[Tensor, "*shape"]:
-    """Each number scattered over 64 bits, so that sums of them tell sets apart (the finalizer of splitmix64)."""
+    """Each number scattered over 64 bits, so that sums of them tell sets apart (as splitmix64 does)."""
+    numbers = numbers - 0x61C8864680B583EB  # so that no number stays 0
     for shift, factor in ((30, -0x40A7B892E31B1A47), (27, -0x6B2FB644ECCEEE15)):
         numbers = (numbers ^ (numbers >> shift)) * factor
     return numbers ^ (numbers >> 31)

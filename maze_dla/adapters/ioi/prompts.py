@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from typing_extensions import Self
 
+from maze_dla.adapters.ioi.texts import TextEncoder
 from maze_dla.adapters.ioi.words import NAMES, OBJECTS, PLACES, STANDARD_PROMPTS, TEMPLATES, fill
 from maze_dla.engine.prompts import PromptBatch, chosen_prompts
 from maze_dla.errors import InputError, PromptError
@@ -45,7 +46,7 @@ class IOIPromptBatch(PromptBatch):
     """  # fmt: skip
 
     sentences: tuple[IOISentence, ...] = ()
-    tokenizer: Any = None
+    encoder: Any = None
 
     @property
     def corrupted(self) -> Self:
@@ -54,7 +55,7 @@ class IOIPromptBatch(PromptBatch):
         Token by token as long as the prompts themselves.
         """
         sentences = [s.corrupted() for s in self.sentences]
-        return self.build(sentences, self.tokenizer, self.d_vocab, {**self.info, "task": "IOI, names swapped"})
+        return self.build(sentences, self.encoder, {**self.info, "task": "IOI, names swapped"})
 
     @property
     def with_corrupted(self) -> Self:
@@ -63,7 +64,7 @@ class IOIPromptBatch(PromptBatch):
         """
         sentences = [*self.sentences, *(s.corrupted() for s in self.sentences)]
         task = f"{self.info['task']}, and names swapped"
-        return self.build(sentences, self.tokenizer, self.d_vocab, {**self.info, "task": task})
+        return self.build(sentences, self.encoder, {**self.info, "task": task})
 
     @torch_defaults()
     def select(self, prompts: Any) -> Self:
@@ -73,40 +74,32 @@ class IOIPromptBatch(PromptBatch):
 
     @classmethod
     @torch_defaults()
-    def build(cls, sentences: Sequence[IOISentence], tokenizer: Any, d_vocab: int, info: dict[str, Any]) -> Self:
-        """Prompts with BOS in front.
+    def build(cls, sentences: Sequence[IOISentence], encoder: TextEncoder, info: dict[str, Any]) -> Self:
+        """Prompts from sentences.
 
         Raises:
             PromptError: two spaces in a row, a name that is not one token, or not there as often as it should be.
         """
-        ids = _NameIds(tokenizer)
-        tokens = [_tokens(i, sentence, tokenizer) for i, sentence in enumerate(sentences)]
-        targets = [ids[s.correct] for s in sentences]
-        incorrect = [ids[s.incorrect] for s in sentences]
+        names = dict.fromkeys(name for s in sentences for name in (s.correct, s.incorrect))
+        _single_tokens(list(names), encoder)
+        tokens = [_tokens(i, sentence, encoder) for i, sentence in enumerate(sentences)]
+        targets = [encoder.answer("the name", f" {s.correct}") for s in sentences]
+        incorrect = [encoder.answer("the name", f" {s.incorrect}") for s in sentences]
         kinds = [_kinds(i, *parts) for i, parts in enumerate(zip(tokens, sentences, targets, incorrect, strict=True))]
-        if outside := [t for row in (*tokens, targets, incorrect) for t in row if t >= d_vocab]:
-            raise PromptError(
-                f"the token {tokenizer.decode([outside[0]])!r} is number {outside[0]} of the tokenizer, the model's "
-                f"vocabulary has {d_vocab} tokens: it belongs to another tokenizer"
-            )
         width = max(map(len, tokens))
-        names = torch.zeros(d_vocab, dtype=torch.bool)
-        names[targets + incorrect] = True
-        bos = tokenizer.bos_token_id
+        named = torch.zeros(encoder.d_vocab, dtype=torch.bool)
+        named[targets + incorrect] = True
         return cls.from_tokens(
             tokens,
             targets,
-            d_vocab=d_vocab,
-            pad_id=bos,
-            labels=[[tokenizer.decode([t]) for t in row] for row in tokens],
-            vocabulary=_Vocabulary(tokenizer, d_vocab),
-            token_sets={"names": names},
+            token_sets={"names": named},
             info=info,
-            incorrect=torch.tensor(incorrect),
+            incorrect=incorrect,
             kinds=KINDS,
             sequence_kinds=torch.tensor([row + [KINDS.index("other")] * (width - len(row)) for row in kinds]),
             sentences=tuple(sentences),
-            tokenizer=tokenizer,
+            encoder=encoder,
+            **encoder.described(tokens),
         )
 
 
@@ -122,6 +115,7 @@ def ioi_prompts(
     places: Sequence[str] = PLACES,
     objects: Sequence[str] = OBJECTS,
     seed: int = 0,
+    prepend_bos: bool | None = None,
 ) -> IOIPromptBatch:
     """IOI prompts for a model with a tokenizer: the eight standard ones, sampled ones, or your own.
 
@@ -134,16 +128,16 @@ def ioi_prompts(
             half BABA.
         names, places, objects: what is sampled from; two different names for each prompt.
         seed: of the sampling.
+        prepend_bos: whether BOS comes first (Wang et al. use none); None for the model's own convention, which GPT-2's
+            models have with BOS.
 
     Raises:
-        InputError: a model without tokenizer, fewer than two names, a template without its slots, answers that are
-            not paired with prompts or equal each other.
+        InputError: a model without tokenizer, BOS asked of a tokenizer without one, fewer than two names, a template
+            without its slots, answers that are not paired with prompts or equal each other.
         PromptError: naming the prompt and the token: a name of several tokens, two spaces in a row, a name that is not
             in its prompt.
     """
-    tokenizer = getattr(model, "tokenizer", None)
-    if tokenizer is None:
-        raise InputError(f"{type(model).__name__} has no tokenizer, so no sentence can be put to it")
+    encoder = TextEncoder.of(model, prepend_bos)
     if prompts is not None or answers is not None:
         if n_prompts is not None:
             raise InputError("n_prompts is for sampled prompts: leave it out beside prompts of your own")
@@ -152,11 +146,11 @@ def ioi_prompts(
         sentences, task, more = [IOISentence(*s) for s in STANDARD_PROMPTS], "IOI, the eight standard prompts", {}
     else:
         words = (_at_least("names", names, 2), _at_least("places", places, 1), _at_least("objects", objects, 1))
-        _single_tokens(words[0], tokenizer)
+        _single_tokens(words[0], encoder)
         sentences = sample_sentences(n_prompts, _checked(templates), *words, seed=seed)
         task, more = "IOI, sampled prompts", {"seed": seed}
-    info = {"task": task, "prompts": task.removeprefix("IOI, "), "prepend_bos": True, **more}
-    return IOIPromptBatch.build(sentences, tokenizer, int(model.cfg.d_vocab), info)
+    info = {"task": task, "prompts": task.removeprefix("IOI, "), "prepend_bos": encoder.bos is not None, **more}
+    return IOIPromptBatch.build(sentences, encoder, info)
 
 
 def sample_sentences(
@@ -226,49 +220,23 @@ def _at_least(what: str, words: Sequence[str], n: int) -> list[str]:
     return list(dict.fromkeys(words))
 
 
-def _single_tokens(names: Sequence[str], tokenizer: Any) -> None:
+def _single_tokens(names: Sequence[str], encoder: TextEncoder) -> None:
     """Refuse names that are not one token, all of them at once."""
     if spaced := [name for name in names if name != name.strip()]:
         raise PromptError(
             f"the name {spaced[0]!r} brings a space of its own: templates have one in front of each name, and two "
             "spaces in a row make other tokens"
         )
-    ids = tokenizer([f" {name}" for name in names], add_special_tokens=False)["input_ids"]
+    ids = encoder.tokenizer([f" {name}" for name in names], add_special_tokens=False)["input_ids"]
     if split := [
-        f"{name!r} ({' + '.join(repr(tokenizer.decode([t])) for t in row)})"
+        f"{name!r} ({' + '.join(repr(encoder.name(t)) for t in row)})"
         for name, row in zip(names, ids, strict=True)
         if len(row) != 1
     ]:
         raise PromptError(f"names are single tokens of the model behind a space, these are not: {', '.join(split)}")
 
 
-class _NameIds(dict[str, int]):
-    """The token of each name behind a space."""
-
-    def __init__(self, tokenizer: Any) -> None:
-        super().__init__()
-        self._tokenizer = tokenizer
-
-    def __missing__(self, name: str) -> int:
-        _single_tokens([name], self._tokenizer)
-        self[name] = self._tokenizer(f" {name}", add_special_tokens=False)["input_ids"][0]
-        return self[name]
-
-
-class _Vocabulary(Sequence[str]):
-    """Token strings, decoded when asked for."""
-
-    def __init__(self, tokenizer: Any, d_vocab: int) -> None:
-        self._tokenizer, self._d_vocab = tokenizer, d_vocab
-
-    def __len__(self) -> int:
-        return self._d_vocab
-
-    def __getitem__(self, token: Any) -> Any:
-        return self._tokenizer.decode([token])
-
-
-def _tokens(prompt: int, sentence: IOISentence, tokenizer: Any) -> list[int]:
+def _tokens(prompt: int, sentence: IOISentence, encoder: TextEncoder) -> list[int]:
     if not isinstance(sentence.text, str) or not sentence.text.isprintable():
         raise PromptError(f"prompt {prompt} is a text without tabs, line breaks or odd spaces, got {sentence.text!r}")
     if found := re.search(r"\S*  +\S*", sentence.text):
@@ -280,11 +248,7 @@ def _tokens(prompt: int, sentence: IOISentence, tokenizer: Any) -> list[int]:
         raise PromptError(
             f"prompt {prompt} begins or ends with a space, and the answer brings its own: {sentence.text!r}"
         )
-    tokens = tokenizer(sentence.text, add_special_tokens=False)["input_ids"]
-    if special := set(tokens) & set(tokenizer.all_special_ids):
-        names = ", ".join(repr(tokenizer.decode([t])) for t in special)
-        raise PromptError(f"prompt {prompt} holds the special token {names}: {sentence.text!r}")
-    return [tokenizer.bos_token_id, *tokens]
+    return encoder.tokens(f"prompt {prompt}", sentence.text)
 
 
 def _kinds(prompt: int, tokens: list[int], sentence: IOISentence, correct: int, incorrect: int) -> list[int]:
