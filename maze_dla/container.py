@@ -10,6 +10,7 @@ import io
 import json
 import zipfile
 import zlib
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,8 @@ def read_container(path: str | Path, error: type[MazeDlaError]) -> dict[str, Any
         raise error(f"{file}: the file is empty")
     try:
         with zipfile.ZipFile(file) as archive:
+            if twice := [name for name, n in Counter(archive.namelist()).items() if n > 1]:
+                raise error(f"{file}: member {twice[0]} is there twice, expected once")
             if MAIN not in archive.namelist():
                 raise error(f"{file}: a zip without {MAIN}, so not a .zanj file; it holds {_some(archive.namelist())}")
             main = _parse_json(_member(archive, MAIN, file, error), file, error)
@@ -70,9 +73,16 @@ def _member(archive: zipfile.ZipFile, name: str, file: Path, error: type[MazeDla
 
 def _parse_json(content: bytes, file: Path, error: type[MazeDlaError]) -> Any:
     try:
-        return json.loads(content)
+        return json.loads(content, object_pairs_hook=_once_each)
     except (ValueError, RecursionError) as problem:
         raise error(f"{file}: member {MAIN} is not valid JSON ({problem})") from problem
+
+
+def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    item = dict(pairs)
+    if len(item) < len(pairs):
+        raise ValueError(f"key {Counter(key for key, _ in pairs).most_common(1)[0][0]!r} is there twice")
+    return item
 
 
 def _resolve(item: Any, archive: zipfile.ZipFile, file: Path, error: type[MazeDlaError], at: str = "") -> Any:

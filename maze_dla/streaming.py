@@ -18,6 +18,8 @@ from maze_dla.results.moments import Moments
 from maze_dla.results.shards import ShardWriter
 from maze_dla.results.streamed import StreamedResult
 
+OF_EACH_BATCH = ("seed", "mazes", "prompts", "shift_invariant", "rounding")  # may differ between batches of one kind
+
 
 def stream(
     ask: Callable[[PromptBatch], PromptResult],
@@ -101,7 +103,7 @@ class _Kept:
 
     def _check(self, result: PromptResult, shapes: dict[str, tuple[int, ...]]) -> None:
         """Refuse what cannot be averaged with the results so far."""
-        asked = ("metric", "model", "sha256", "forced_choice")
+        own = {name: result.info.get(name) for name in result.info if name not in OF_EACH_BATCH}
         alike = {
             "kind": type(result).__name__,
             "numbers": shapes,
@@ -109,15 +111,18 @@ class _Kept:
             "scale": getattr(result, "scale", None),
             "neurons": getattr(result, "neuron_mean", None) is not None,
             "notion of right": result.correct is not None,
-            **{name: result.info.get(name) for name in asked},
+            "model": result.info.get("model"),
+            **own,
         }
         if not self.alike:
             self.alike, self.info, self.labels = alike, dict(result.info), result.labels_of()
-        elif differs := [name for name, value in alike.items() if value != self.alike[name]]:
-            what = differs[0]
+            return
+        both = (alike, self.alike)
+        if differs := [name for name in {**self.alike, **alike} if both[0].get(name) != both[1].get(name)]:
+            seen, first = (f"{one.get(differs[0])!r:.200}" for one in both)
             raise InputError(
-                f"results of one stream are alike, but after {self.n} prompts comes one of another {what}: "
-                f"{alike[what]!r:.200} where the first had {self.alike[what]!r:.200}"
+                f"results of one stream are alike, but after {self.n} prompts comes one of another {differs[0]}: "
+                f"{seen} where the first had {first}"
             )
 
     def finished(self) -> StreamedResult:

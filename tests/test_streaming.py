@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import weakref
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -182,6 +183,34 @@ def test_numbers_that_mean_different_things_are_not_averaged() -> None:
     ):
         with pytest.raises(InputError, match=what):
             dla.stream(in_turn(first, second), parts[:2])
+
+
+@pytest.mark.parametrize("name", ["task", "prepend_bos", "padding", "sha256"])
+def test_batches_that_were_asked_otherwise_are_not_averaged(name: str) -> None:
+    first, second = pieces()[:2]
+    asked = (replace(first, info={**first.info, name: "a"}), replace(second, info={**second.info, name: "b"}))
+    missing = (asked[0], second)
+    for batches in (asked, missing):
+        with pytest.raises(InputError, match=rf"after 3 prompts comes one of another {name}: "):
+            dla.stream(lambda batch: dla.attribute(shared_model(), batch, dla.logit(batch)), batches)
+
+
+def test_two_streams_into_one_folder(tmp_path: Path) -> None:
+    """The second is refused while the first runs, and a shard that appeared meanwhile is not replaced."""
+    inner = []
+
+    def both(batch: PromptBatch) -> Any:
+        if not inner:
+            with pytest.raises(InputError) as caught:
+                dla.stream(ask(), pieces(), shards=tmp_path)
+            inner.append(str(caught.value))
+            (tmp_path / "shard-00001.parquet").write_bytes(b"of another run")
+        return ask()(batch)
+
+    with pytest.raises(InputError, match=r"shard-00001\.parquet: cannot be written \(File exists\)"):
+        dla.stream(both, pieces(), shards=tmp_path)
+    assert "another run is writing into this folder" in inner[0]
+    assert (tmp_path / "shard-00001.parquet").read_bytes() == b"of another run"
 
 
 @pytest.mark.parametrize("batches", [None, 3, make_batch()])

@@ -91,7 +91,7 @@ def attribute(
         parts[name] = parts[name][..., : int(batch.lengths.max())]
     return AttributionResult(
         correct=parts.pop("correct", None),
-        **describe(model, batch, metric),
+        **describe(model, batch, metric, parts[LOGIT_SIZE]),
         layer_labels=tuple(labels),
         neuron_mean=moments.mean,
         neuron_variance=moments.variance,

@@ -7,9 +7,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from maze_dla.errors import CompletenessError
+from maze_dla.results.tolerances import tolerance_of
 
-TOLERANCES = {torch.float64: 1e-10, torch.float32: 1e-4}
-HALF_TOLERANCE = 5e-2  # float16 and bfloat16 carry two to three digits
 # a metric is a difference of logits and cannot be held to more than their rounding: at this share of their size a
 # tolerance is 84 times that of one number in float32, and what a logit's own sum over d_model loses stays below it
 ROUNDING_OF_LOGITS = 0.1
@@ -35,7 +34,7 @@ def check_sums(
     Raises:
         CompletenessError: naming the worst prompt with both sides and the gap; also where a number is not finite.
     """
-    tolerance = TOLERANCES.get(dtype, HALF_TOLERANCE)
+    tolerance = tolerance_of(dtype)
     total = parts.double().sum(-1)
     gap = whole.double() - total
     relative = gap.abs() / size.double().clamp_min(1e-12).view(-1, *[1] * (gap.ndim - 1))

@@ -59,10 +59,11 @@ def logit_lens(
     wanted = Wanted(depths=True)
     parts = run(model, batch, wanted, measure, what="logit lens", sequences_at_once=sequences_at_once)
     size = parts["values"].abs().amax(1).maximum(parts["metric"].abs())
-    size = size.maximum(ROUNDING_OF_LOGITS * parts.pop("logit_size"))
+    logit_size = parts.pop("logit_size")
+    size = size.maximum(ROUNDING_OF_LOGITS * logit_size)
     check_sums(parts["metric"], parts["values"][:, -1:], size, model.precision, "metric = the last depth")
     check_norms(parts, model.precision)
-    described = describe(model, batch, metric)
+    described = describe(model, batch, metric, logit_size)
     correct = parts.pop("correct", None)
     return LensResult(correct=correct, **described, labels=tuple(labels), scale=scale, **parts)  # pyright: ignore[reportArgumentType]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypedDict
@@ -11,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from maze_dla.engine.completeness import ROUNDING_OF_LOGITS
 from maze_dla.engine.devices import sent
 from maze_dla.engine.ids import NONE, first_where
 from maze_dla.engine.metrics import LinearMetric
@@ -18,6 +21,7 @@ from maze_dla.engine.model import Reads, ResidualModel, Wanted
 from maze_dla.engine.prompts import PromptBatch
 from maze_dla.engine.queue import ReadPlan
 from maze_dla.errors import InputError, PromptError
+from maze_dla.results.tolerances import tolerance_of
 
 Parts = dict[str, Tensor]
 Measure = Callable[[ReadPlan, Reads], Parts]
@@ -84,7 +88,7 @@ def _check_metric(metric: LinearMetric, batch: PromptBatch) -> None:
 def _check_vocabulary(known: Sequence[str] | None, batch: PromptBatch) -> None:
     """Refuse a batch whose tokens have other names than the model's, where both are known."""
     named = batch.vocabulary
-    if known is None or named is None or named is known:
+    if known is None or named is None or named == known:
         return
     used = torch.cat([batch.sequences.flatten(), batch.targets]).unique().tolist()
     n = min(len(known), len(named))
@@ -208,10 +212,21 @@ class Described(TypedDict):
     info: dict[str, Any]
 
 
-def describe(model: ResidualModel, batch: PromptBatch, metric: LinearMetric) -> Described:
-    """What every result says of its prompts, its model and its metric."""
+def describe(
+    model: ResidualModel, batch: PromptBatch, metric: LinearMetric, logit_size: Tensor | None = None
+) -> Described:
+    """What every result says of its prompts, its model and its metric.
+
+    `precision` is what the model computes in, `rounding` how far sums may be off since logits of this size are rounded,
+    `background` tells apart metrics of one name that compare with different tokens.
+    """
     facts = {"metric": metric.name, "shift_invariant": metric.shift_invariant}
     facts |= {} if metric.foils is None else {"forced_choice": True}
+    facts |= {"precision": str(model.precision).removeprefix("torch.")}
+    if metric.has_background:
+        facts |= {"background": hashlib.sha256(metric.background.double().numpy().tobytes()).hexdigest()[:16]}
+    if logit_size is not None:
+        facts |= {"rounding": tolerance_of(model.precision) * ROUNDING_OF_LOGITS * float(logit_size.max())}
     return {
         "prompt_tokens": batch.labels,
         "targets": tuple(batch.token_name(t) for t in batch.targets.tolist()),

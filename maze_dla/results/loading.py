@@ -13,6 +13,7 @@ import torch
 from maze_dla.container import read_container
 from maze_dla.errors import ResultFileError, check_path
 from maze_dla.results.attribution import AttributionResult
+from maze_dla.results.checking import check_result
 from maze_dla.results.lens import LensResult, TokenLensResult
 from maze_dla.results.storage import FORMAT_VERSION
 from maze_dla.results.streamed import StreamedResult
@@ -30,7 +31,8 @@ def load_result(path: str | Path) -> Loaded:
 
     Raises:
         InputError: no path.
-        ResultFileError: no such file, not a saved result, a result of a later version, a field missing.
+        ResultFileError: no such file, not a saved result, a result of a later version, a field missing or damaged:
+            shapes that do not fit each other, numbers that are none, sums that do not hold.
     """
     check_path(path, "a result's file")
     content = read_container(path, ResultFileError)
@@ -43,8 +45,11 @@ def load_result(path: str | Path) -> Loaded:
     if missing := [n for n in names if n not in saved]:
         raise ResultFileError(f"{path}: the {kind} lacks {', '.join(missing)}")
     try:
-        return KINDS[kind](**{n: _restored(n, saved[n]) for n in names})
-    except (TypeError, ValueError) as problem:
+        result = KINDS[kind](**{n: _restored(n, saved[n]) for n in names})
+        if not isinstance(result, StreamedResult):
+            check_result(result)
+        return result
+    except (TypeError, ValueError, KeyError, IndexError, AttributeError) as problem:
         raise ResultFileError(f"{path}: a field of the {kind} is damaged ({problem})") from problem
 
 

@@ -35,7 +35,7 @@ def save_result(result: Any, path: str | Path) -> Path:
         "kind": type(result).__name__,
         "format_version": FORMAT_VERSION,
         "versions": installed_versions(),
-        "fields": {f.name: _plain(getattr(result, f.name)) for f in fields(result)},
+        "fields": {f.name: _plain(f.name, getattr(result, f.name), file) for f in fields(result)},
     }
     with drafted(file, ResultFileError) as written:
         ZANJ().save(content, str(written))
@@ -53,19 +53,30 @@ def installed_versions() -> dict[str, str]:
     return found
 
 
-def _plain(value: Any) -> Any:
+def _plain(name: str, value: Any, file: Path) -> Any:
     """Arrays for tensors; text for what nests, since zanj would split it into thousands of items."""
     if isinstance(value, Tensor):
         return value.cpu().numpy()
-    if isinstance(value, Mapping) and any(isinstance(v, Tensor) for v in value.values()):
-        return {"arrays": {name: array.cpu().numpy() for name, array in value.items()}}
+    if name in ("means", "variances"):
+        return {"arrays": {key: array.cpu().numpy() for key, array in value.items()}}
+    if name == "info":
+        return {"json": json.dumps([[key, _of_info(key, item, file)] for key, item in value.items()])}
     if isinstance(value, Mapping):
-        return {"json": json.dumps(list(value.items()), default=_number)}
-    if isinstance(value, tuple):
-        return {"json": json.dumps(value, default=_number)}
-    return value
+        return {"json": json.dumps(list(value.items()))}
+    return {"json": json.dumps(value)} if isinstance(value, tuple) else value
 
 
-def _number(value: Any) -> Any:
-    """A plain number for one of numpy or torch; other things as text."""
-    return value.item() if hasattr(value, "item") else str(value)
+def _of_info(key: Any, value: Any, file: Path) -> Any:
+    """What JSON gives back as it is; single numbers of numpy or torch as plain ones, dtypes and the like as text."""
+    if not isinstance(key, str):
+        raise ResultFileError(f"{file}: info has the key {key!r:.60}, expected text")
+    if isinstance(value, Mapping):
+        return {name: _of_info(name, item, file) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_of_info(key, item, file) for item in value]
+    if hasattr(value, "item") and hasattr(value, "shape"):
+        if value.shape:
+            shape = tuple(value.shape)
+            raise ResultFileError(f"{file}: info {key!r} is an array of shape {shape}, expected text or a number")
+        value = value.item()
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)

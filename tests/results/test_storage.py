@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import re
 import zipfile
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,15 +49,23 @@ def attribution(n: int, full: bool) -> AttributionResult:
         more["neuron_variance"] = torch.full((LAYERS, NEURONS), torch.nan if n == 1 else 0.5, dtype=torch.float64)
         more |= {name: random(n, LAYERS, HEADS, POSITIONS) for name in ("sources", "patterns")}
     labels = ("embed", "pos_embed", "0_attn_out", "0_mlp_out", "1_attn_out", "1_mlp_out")
+    heads, attn_bias, mlp_bias = random(n, LAYERS, HEADS), random(n, LAYERS), random(n, LAYERS)
+    heads = more["sources"].sum(-1) if full else heads
+    layers = random(n, len(labels))
+    layers[:, [2, 4]] = heads.sum(-1) + attn_bias
+    if full:
+        layers[:, [3, 5]] = more["neurons"].sum(-1) + mlp_bias
+    constant = random(n)
+    metric = layers.sum(1) + constant
     return AttributionResult(
-        **shared(n),
-        layers=random(n, len(labels)),
+        **{**shared(n), "metric": metric},
+        layers=layers,
         layer_labels=labels,
-        heads=random(n, LAYERS, HEADS),
-        attn_bias=random(n, LAYERS),
-        mlp_bias=random(n, LAYERS),
-        constant=random(n),
-        gap=random(n, dtype=torch.float64) * 1e-7,
+        heads=heads,
+        attn_bias=attn_bias,
+        mlp_bias=mlp_bias,
+        constant=constant,
+        gap=metric.double() - layers.double().sum(1) - constant.double(),
         final_scale=random(n).abs(),
         **more,
     )
@@ -64,8 +73,7 @@ def attribution(n: int, full: bool) -> AttributionResult:
 
 def lens(n: int) -> LensResult:
     values = random(n, 3)
-    values[0, 1] = torch.nan
-    values[0, 0] = -torch.inf
+    values[:, -1] = random(n)  # the metric
     return LensResult(**shared(n), values=values, labels=("0_pre", "0_mid", "final_post"), scale="own")
 
 
@@ -275,6 +283,80 @@ DAMAGE: dict[str, Any] = {
 @pytest.mark.parametrize("name", DAMAGE)
 def test_damaged_fields(name: str, tmp_path: Path) -> None:
     refused(rewritten(lens(2).save(tmp_path / "r.zanj"), DAMAGE[name]), "")
+
+
+def changed(name: str, change: Any) -> Any:
+    return with_field(attribution(6, full=True), name, change)
+
+
+def with_field(result: AttributionResult, name: str, change: Any) -> AttributionResult:
+    """The result with a field that its own class, whose shapes are checked in tests, would not take."""
+    other = copy.copy(result)
+    object.__setattr__(other, name, change(getattr(result, name)))
+    return other
+
+
+def one_more(values: Tensor) -> Tensor:
+    values = values.clone()
+    values.view(-1)[0] += 1
+    return values
+
+
+LIES: dict[str, tuple[str, Any]] = {
+    "transposed heads": ("heads", lambda v: v.transpose(1, 2).contiguous()),
+    "a head more": ("heads", lambda v: torch.cat([v, v[:, :, :1]], 2)),
+    "NaN": ("constant", lambda v: v * torch.nan),
+    "99 targets": ("targets", lambda v: ("x",) * 99),
+    "five prompts": ("prompt_tokens", lambda v: v[:5]),
+    "a label less": ("layer_labels", lambda v: v[:-1]),
+    "whole numbers": ("layers", lambda v: v.long()),
+    "numbers for yes and no": ("correct", lambda v: v.float()),
+    "a layer changed": ("layers", one_more),
+    "a metric changed": ("metric", one_more),
+    "a head changed": ("heads", one_more),
+    "a neuron changed": ("neurons", one_more),
+    "a source changed": ("sources", one_more),
+    "no gap": ("gap", one_more),
+    "infinite scale": ("final_scale", lambda v: v * torch.inf),
+}
+
+
+@pytest.mark.parametrize("name", LIES)
+def test_results_that_no_run_can_have_made(name: str, tmp_path: Path) -> None:
+    field, change = LIES[name]
+    refused(changed(field, change).save(tmp_path / "r.zanj"), "a field of the AttributionResult is damaged")
+    same = changed(field, lambda v: v)
+    assert_same(load_result(same.save(tmp_path / "same.zanj")), same)
+
+
+def test_heads_of_as_many_layers_as_heads_are_not_transposed(tmp_path: Path) -> None:
+    """Where no shape tells, the sums do."""
+    result = attribution(3, full=False)
+    heads = random(3, 2, 2)
+    layers = result.layers.clone()
+    layers[:, [2, 4]] = heads.sum(-1) + result.attn_bias
+    metric = layers.sum(1) + result.constant
+    gap = metric.double() - layers.double().sum(1) - result.constant.double()
+    square = replace(result, heads=heads, layers=layers, metric=metric, gap=gap)
+    load_result(square.save(tmp_path / "r.zanj"))
+    file = replace(square, heads=heads.transpose(1, 2).contiguous()).save(tmp_path / "t.zanj")
+    refused(file, ".*heads and attn_bias sum to their layers: not for prompt")
+
+
+@pytest.mark.parametrize(
+    "info", [{("a", 1): 2}, {3: "x"}, {"weights": torch.zeros(2)}, {"x": {"y": np.zeros((2, 3))}}, {"x": {2: 3}}]
+)
+def test_info_that_cannot_be_saved_is_named(info: Any, tmp_path: Path) -> None:
+    with pytest.raises(ResultFileError, match=r"r\.zanj: info "):
+        replace(lens(2), info=info).save(tmp_path / "r.zanj")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_member_that_is_there_twice(tmp_path: Path) -> None:
+    file = lens(2).save(tmp_path / "r.zanj")
+    with zipfile.ZipFile(file, "a") as archive, pytest.warns(UserWarning, match="Duplicate name"):
+        archive.writestr("__zanj__.json", archive.read("__zanj__.json"))
+    refused(file, "member __zanj__.json is there twice, expected once")
 
 
 def test_info_with_numbers_of_numpy(tmp_path: Path) -> None:

@@ -7,12 +7,15 @@ from dataclasses import dataclass, field
 from numbers import Integral
 from typing import Any
 
+from maze_dla.adapters.transformer_lens.identity import Words
 from maze_dla.adapters.transformer_lens.view import parameter, tokens_read
 from maze_dla.engine.ids import filled_up
 from maze_dla.engine.prompts import PromptBatch
 from maze_dla.errors import InputError, PromptError
+from maze_dla.torch_defaults import torch_defaults
 
 
+@torch_defaults()
 def text_prompts(
     model: Any,
     texts: Sequence[str],
@@ -176,16 +179,3 @@ class TextEncoder:
             "labels": [[self.name(t) for t in row] for row in tokens],
             "vocabulary": Words(self.tokenizer, self.d_vocab) if outputs_are_tokens else None,
         }
-
-
-class Words(Sequence[str]):
-    """Token strings, decoded when asked for."""
-
-    def __init__(self, tokenizer: Any, d_vocab: int) -> None:
-        self._tokenizer, self._d_vocab = tokenizer, d_vocab
-
-    def __len__(self) -> int:
-        return self._d_vocab
-
-    def __getitem__(self, token: Any) -> Any:
-        return self._tokenizer.decode([token])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from maze_dla.errors import CheckpointError
 
 BUFFERS = (".attn.mask", ".attn.IGNORE")
 LARGEST = 1_000_000  # any size beyond is a damaged number
+NORM = re.compile(r"\b(ln1|ln2|ln_final)\.")
 ACTIVATIONS = ("gelu", "gelu_new", "relu", "silu", "solu_ln")
 
 
@@ -112,10 +114,17 @@ def _spec(
         d_vocab=state["embed.W_E"].shape[0],
         n_ctx=n_ctx,
         act_fn=act_fn,
-        normalization_type="LN" if any(k.startswith("ln_final") for k in state) else "LNPre",
+        normalization_type="LNPre" if _is_folded(model_config, state) else "LN",
         positional_embedding_type=positions,
         name=name,
     )
+
+
+def _is_folded(model_config: Mapping[str, Any], state: dict[str, Tensor]) -> bool:
+    """Whether norms have no weights of their own: by the config's word, without it by whether there are any."""
+    processing = model_config.get("weight_processing")
+    said = processing.get("are_layernorms_folded") if isinstance(processing, Mapping) else None
+    return said if isinstance(said, bool) else not any(NORM.search(name) for name in state)
 
 
 def expected_shapes(spec: DecoderSpec) -> dict[str, tuple[int, ...]]:

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from maze_dla.adapters.transformer_lens.plain import plain_decoder
 from maze_dla.adapters.transformer_lens.view import TransformerLensModel, residual_model
-from maze_dla.engine.completeness import TOLERANCES
 from maze_dla.engine.decoder import PlainDecoder
 from maze_dla.engine.model import Reads, ResidualModel, Wanted
 from maze_dla.errors import InputError
+from maze_dla.results.tolerances import tolerance_of
 
 Engine = Literal["auto", "hooked"]
 ENGINES = ("auto", "hooked")
@@ -83,7 +83,7 @@ class CheckedModel(TransformerLensModel):
 
     @property
     def _tolerance(self) -> float:
-        return TOLERANCES.get(self.precision, 1e-4)
+        return tolerance_of(self.precision)
 
     def _gap(self, logits: Tensor, tokens: Tensor, rows: Tensor, positions: Tensor) -> float:
         """How far the logits of the longest sequence are from the model's, as a share of how far these are spread."""

@@ -53,7 +53,29 @@ def identity(model: Any) -> dict[str, Any]:
 def vocabulary_of(model: Any) -> Sequence[str] | None:
     """The model's tokens by id, where they are known."""
     known = getattr(model, ATTRIBUTE, None)
-    return known.vocabulary if isinstance(known, Provenance) else None
+    if isinstance(known, Provenance) and known.vocabulary is not None:
+        return known.vocabulary
+    tokenizer = getattr(model, "tokenizer", None)
+    return None if tokenizer is None else Words(tokenizer, len(tokenizer))
+
+
+class Words(Sequence[str]):
+    """Token strings of a tokenizer, decoded when asked for."""
+
+    def __init__(self, tokenizer: Any, d_vocab: int) -> None:
+        self._tokenizer, self._d_vocab = tokenizer, d_vocab
+
+    def __len__(self) -> int:
+        return self._d_vocab
+
+    def __getitem__(self, token: Any) -> Any:
+        return self._tokenizer.decode([token])
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Words) and other._tokenizer is self._tokenizer
+
+    def __hash__(self) -> int:
+        return hash(id(self._tokenizer))
 
 
 @dataclass(frozen=True)

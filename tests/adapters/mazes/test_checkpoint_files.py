@@ -91,6 +91,23 @@ def test_folding_changes_neither_logits_nor_contributions_of_heads(small_model: 
     assert torch.allclose(plain.constant, other.constant, atol=1e-4)
 
 
+def test_missing_norms_are_not_folded_ones_where_the_config_says_so(tmp_path: Path) -> None:
+    """Without a word in the config all or no norms are there; with one it counts."""
+    without = {name: values for name, values in random_state().items() if "ln" not in name}
+    load_maze_model(small_checkpoint(without).write(tmp_path / "no_word.zanj"))
+    for state, folded, message in (
+        (without, False, "state_dict lacks blocks.0.ln1.w"),
+        (random_state(), True, "holds .*ln.*, which this architecture does not have"),
+        ({k: v for k, v in random_state().items() if not k.startswith("ln_final")}, None, r"lacks ln_final\.w"),
+        ({k: v for k, v in random_state().items() if ".ln1." not in k}, None, r"lacks blocks\.0\.ln1\.w"),
+    ):
+        file = small_checkpoint(state)
+        if folded is not None:
+            file.config["model_cfg"]["weight_processing"] = {"are_layernorms_folded": folded}
+        with pytest.raises(CheckpointError, match=message):
+            load_maze_model(file.write(tmp_path / "lies.zanj"))
+
+
 def test_folding_by_halves_is_noticed(small_model: MazeModel, tmp_path: Path) -> None:
     state = folded_state(random_state())
     state["unembed.b_U"] = random_state()["unembed.b_U"]
