@@ -63,6 +63,16 @@ def check_path(path: object, what: str) -> None:
     check_kind(path, str | os.PathLike, f"{what} is a path")
 
 
+def check_list(value: Any, what: str) -> None:
+    """Refuse what has no entries to go through: no list, tuple, array or set.
+
+    Raises:
+        InputError: as "texts are a list with an entry for each prompt, got 3".
+    """
+    if isinstance(value, str | bytes) or not hasattr(value, "__len__"):
+        raise InputError(f"{what} are a list with an entry for each prompt, got {value!r:.60}")
+
+
 def check_whole(name: str, value: object, least: int, largest: float = float("inf")) -> int:
     """A whole number from outside, numpy's as well, within its bounds.
 

@@ -18,12 +18,11 @@ import maze_dla as dla
 from maze_dla import plots
 from maze_dla.errors import MazeDlaError
 
-MADE_BY_METRICS = {"correct_vs_other", "linear_metric", "logit", "logit_diff"}
 CLASSES = {name for name in dla.__all__ if name[0].isupper()}
 
 warnings.simplefilter("ignore")
 torch.set_num_threads(1)
-maze = dla.load_maze_model()
+maze, gpt2 = dla.load_maze_model(), dla.load_gpt2("bundled")
 batch = maze.prompts(n_mazes=3)
 metric = dla.logit(batch)
 result = dla.attribute(maze.model, batch, metric, neurons="mean", sources=True)
@@ -101,6 +100,34 @@ def calls(folder: Path) -> dict[str, Callable[[Any], object]]:
         },
         **dict(_of_mazes()),
         **dict(_along_paths()),
+        **_of_metrics_and_prompts(),
+    }
+
+
+def _of_metrics_and_prompts() -> dict[str, Callable[[Any], object]]:
+    ids, right = [[1, 2, 3]], [4]
+    return {
+        "logit batch": lambda w: dla.logit(w),
+        "logit_diff batch": lambda w: dla.logit_diff(w, [3] * 3),
+        "logit_diff incorrect": lambda w: dla.logit_diff(batch, w),
+        "correct_vs_other batch": lambda w: dla.correct_vs_other(w),
+        "correct_vs_other others": lambda w: dla.correct_vs_other(batch, w),
+        "correct_vs_other reduce": lambda w: dla.correct_vs_other(batch, reduce=w),
+        "linear_metric batch": lambda w: dla.linear_metric(w, torch.ones(3, 36)),
+        "linear_metric coefficients": lambda w: dla.linear_metric(batch, w),
+        "text_prompts model": lambda w: dla.text_prompts(w, ["a"], [" b"]),
+        "text_prompts texts": lambda w: dla.text_prompts(gpt2, w, [" Mary"]),
+        "text_prompts answers": lambda w: dla.text_prompts(gpt2, ["When Mary"], w),
+        "text_prompts prepend_bos": lambda w: dla.text_prompts(gpt2, ["When Mary"], [" Mary"], prepend_bos=w),
+        "from_tokens tokens": lambda w: dla.PromptBatch.from_tokens(w, right, d_vocab=9),
+        "from_tokens targets": lambda w: dla.PromptBatch.from_tokens(ids, w, d_vocab=9),
+        "from_tokens d_vocab": lambda w: dla.PromptBatch.from_tokens(ids, right, d_vocab=w),
+        "from_tokens labels": lambda w: dla.PromptBatch.from_tokens(ids, right, d_vocab=9, labels=w),
+        "having name": lambda w: batch.having(w),
+        "token_set name": lambda w: batch.token_set(w),
+        "select prompts": lambda w: batch.select(w),
+        "metric select prompts": lambda w: metric.select(w),
+        "of_task task": lambda w: batch.of_task(w),
     }
 
 
@@ -136,7 +163,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         tried = calls(Path(name))
         functions = {*dla.__all__, *(f"plots.{plot}" for plot in plots.__all__)} - CLASSES - {"plots"}
-        for missing in functions - MADE_BY_METRICS - {call.split()[0] for call in tried}:
+        for missing in functions - {call.split()[0] for call in tried}:
             print(f"{missing} is not tried")
         for call, function in tried.items():
             for kind, wrong in WRONG.items():

@@ -118,6 +118,27 @@ def in_sets(tokens: Int[Tensor, "prompt j"], sets: Int[Tensor, "prompt k"]) -> B
     return torch.stack(columns, 1) & (tokens != NONE)
 
 
+def as_mask(given: Any, n: int, d_vocab: int) -> Bool[Tensor, "vocab"] | Bool[Tensor, "prompt vocab"]:
+    """A mask of tokens as a caller gives it, one for all of `n` prompts or one for each.
+
+    Raises:
+        InputError: no mask, or one of another shape.
+    """
+    try:
+        mask = None if given is None else torch.as_tensor(given)
+    except (TypeError, ValueError, RuntimeError):
+        mask = None
+    if mask is None:
+        seen = "None" if given is None else type(given).__name__
+        raise InputError(f"others is the name of a token set or a mask, got {seen}")
+    if mask.dtype != torch.bool or tuple(mask.shape) not in ((d_vocab,), (n, d_vocab)):
+        raise InputError(
+            f"a mask of others is boolean with shape ({d_vocab},) or ({n}, {d_vocab}), "
+            f"got {mask.dtype} with shape {tuple(mask.shape)}"
+        )
+    return mask
+
+
 def first_where(mask: Bool[Tensor, "prompt"]) -> int:
     """The number of the first prompt for which something holds."""
     return int(torch.nonzero(mask)[0, 0])

@@ -16,7 +16,7 @@ from maze_dla.engine.ids import NONE, check_sets, first_where, id_sets, in_sets
 from maze_dla.engine.precision import at_least_single
 from maze_dla.engine.prompts import PromptBatch, chosen_prompts
 from maze_dla.engine.sparse import SparseRows
-from maze_dla.errors import InputError
+from maze_dla.errors import InputError, check_kind
 from maze_dla.torch_defaults import torch_defaults
 
 SUMMED = 1e-9  # the rounding of a sum of up to a million coefficients in double precision
@@ -132,6 +132,7 @@ class LinearMetric:
 @torch_defaults()
 def logit(batch: PromptBatch) -> LinearMetric:
     """The logit of the target, the mean over several right tokens. Adding a constant to all logits changes it."""
+    _needs_batch(batch)
     return _made("logit of the target", batch, *_weighted(batch.answers, 1.0))
 
 
@@ -151,6 +152,7 @@ def logit_diff(batch: PromptBatch, incorrect: Any = None) -> LinearMetric:
             vocabulary or equal to its target.
         PromptError: ids that are no whole numbers.
     """
+    _needs_batch(batch)
     foils = batch.foils if incorrect is None else _foils(batch, incorrect)
     if foils is None:
         raise InputError("this batch names no incorrect tokens: give one for each prompt, or a token set's name")
@@ -176,6 +178,7 @@ def correct_vs_other(batch: PromptBatch, others: str | Tensor = "all", reduce: s
     Raises:
         InputError: unknown name, mask of another shape, or a prompt without any other token.
     """
+    _needs_batch(batch)
     if reduce not in ("mean", "sum"):
         raise InputError(f"reduce is 'mean' or 'sum', got {reduce!r}")
     rows = batch.set_rows(others)
@@ -211,6 +214,7 @@ def linear_metric(
         InputError: coefficients of another shape, not finite, or all zero for a prompt; answers of another number.
         PromptError: answers that are no ids of the vocabulary.
     """
+    _needs_batch(batch)
     c = coefficients if isinstance(coefficients, Tensor) else _as_tensor(coefficients)
     if tuple(c.shape) != (len(batch), batch.d_vocab):
         raise InputError(f"coefficients have shape {tuple(c.shape)}, expected ({len(batch)}, {batch.d_vocab})")
@@ -226,6 +230,10 @@ def linear_metric(
     if isinstance(answers, str) and answers == "batch":
         return metric
     return replace(metric, answers=None if answers is None else _answers(batch, answers), foils=None)
+
+
+def _needs_batch(batch: Any) -> None:
+    check_kind(batch, PromptBatch, "a metric is made for a PromptBatch")
 
 
 def _as_tensor(coefficients: Any) -> Tensor:

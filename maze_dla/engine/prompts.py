@@ -14,6 +14,7 @@ from torch import Tensor
 from maze_dla.engine.ids import (
     INTEGERS,
     NONE,
+    as_mask,
     check_first,
     check_ids,
     check_sets,
@@ -24,7 +25,7 @@ from maze_dla.engine.ids import (
 )
 from maze_dla.engine.queue import SequenceQueue
 from maze_dla.engine.sparse import SparseRows
-from maze_dla.errors import InputError, PromptError
+from maze_dla.errors import InputError, PromptError, check_list, check_whole
 from maze_dla.torch_defaults import torch_defaults
 
 Batch = TypeVar("Batch", bound="PromptBatch")
@@ -81,6 +82,7 @@ class PromptBatch:
         for name in WHOLE:
             if (given := getattr(self, name)) is not None:
                 object.__setattr__(self, name, whole_numbers(name, given))
+        object.__setattr__(self, "d_vocab", check_whole("d_vocab", self.d_vocab, 1))
         n = len(self.targets)
         if n == 0:
             raise InputError("a batch needs at least one prompt, got none")
@@ -202,6 +204,8 @@ class PromptBatch:
             PromptError: an empty prompt, ids that are no whole numbers or lie outside the vocabulary, a token that is
                 both right and wrong.
         """
+        for name, given in (("tokens", tokens), ("targets", targets), ("labels", tokens if labels is None else labels)):
+            check_list(given, name)
         if len(tokens) != len(targets):
             raise InputError(f"{len(tokens)} prompts but {len(targets)} targets: each prompt needs one")
         rows = [whole_numbers(f"prompt {i}", ids) for i, ids in enumerate(tokens)]
@@ -336,15 +340,7 @@ class PromptBatch:
                 known = ", ".join(repr(s) for s in ("all", *self.token_sets))
                 raise InputError(f"unknown token set {token_set!r}: this batch has {known}, or give a mask")
             return self.token_sets[token_set]
-        if token_set is None:
-            raise InputError("others is the name of a token set or a mask, got None")
-        mask = torch.as_tensor(token_set)
-        if mask.dtype != torch.bool or tuple(mask.shape) not in ((self.d_vocab,), (len(self), self.d_vocab)):
-            raise InputError(
-                f"a mask of others is boolean with shape ({self.d_vocab},) or ({len(self)}, {self.d_vocab}), "
-                f"got {mask.dtype} with shape {tuple(mask.shape)}"
-            )
-        return mask
+        return as_mask(token_set, len(self), self.d_vocab)
 
     @torch_defaults()
     def queue(self) -> SequenceQueue:

@@ -11,7 +11,7 @@ from maze_dla.adapters.transformer_lens.identity import Words
 from maze_dla.adapters.transformer_lens.view import parameter, tokens_read
 from maze_dla.engine.ids import filled_up
 from maze_dla.engine.prompts import PromptBatch
-from maze_dla.errors import InputError, PromptError
+from maze_dla.errors import InputError, PromptError, check_list
 from maze_dla.torch_defaults import torch_defaults
 
 
@@ -41,9 +41,8 @@ def text_prompts(
             outside the vocabulary, one given twice, or both right and wrong.
     """
     encoder = TextEncoder.of(model, prepend_bos)
-    for name, given in (("texts", texts), ("answers", answers), ("incorrect", incorrect)):
-        if given is not None and (isinstance(given, str) or not hasattr(given, "__len__")):
-            raise InputError(f"{name} are a list with an entry for each prompt, got {given!r:.60}")
+    for name, given in (("texts", texts), ("answers", answers), ("incorrect", () if incorrect is None else incorrect)):
+        check_list(given, name)
     for name, given in (("answers", answers), ("incorrect", incorrect)):
         if given is not None and len(given) != len(texts):
             raise InputError(f"{len(texts)} texts but {name} for {len(given)}: each text needs its own")
