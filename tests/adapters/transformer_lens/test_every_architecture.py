@@ -36,7 +36,8 @@ REFUSED = {
     **dict.fromkeys(("Bart", "Blenderbot", "LED", "LongT5", "M2M100", "MarianMTModel", "MBart"), TWO_STACKS),
     **dict.fromkeys(("MT5", "Pegasus", "SwitchTransformers", "T5", "T5Gemma", "T5Gemma2", "HrmText"), TWO_STACKS),
     **dict.fromkeys(("Bamba", "FalconH1", "FalconMamba", "GraniteMoeHybrid", "Jamba", "Lfm2", "Lfm2Moe"), OTHER_PARTS),
-    **dict.fromkeys(("Mamba", "Mamba2", "NemotronH", "Qwen3Next", "Qwen3_5", "Qwen3_5Moe", "Rwkv", "Zamba2"), OTHER_PARTS),
+    **dict.fromkeys(("Mamba", "Mamba2", "NemotronH", "Qwen3Next", "Qwen3_5", "Qwen3_5Moe"), OTHER_PARTS),
+    **dict.fromkeys(("Rwkv", "Zamba2"), OTHER_PARTS),
     **dict.fromkeys(("DeepseekV2", "DeepseekV3", "Glm4MoeLite", "GlmMoeDsa", "Youtu"), LATENT),
     **dict.fromkeys(("BertForMaskedLM", "BertLMHeadModel", "RobertaForMaskedLM"), BOTH_WAYS),
     **dict.fromkeys(("ViTModel", "ViTForImageClassification", "DeiTModel", "DeiTForImageClassification"), NO_TOKENS),
@@ -51,6 +52,7 @@ REFUSED = {
     "RecurrentGemma": "no attn and no mlp that is known",
 }  # fmt: skip
 GRANITE = {"residual_multiplier": 0.22, "embedding_multiplier": 12.0, "logits_scaling": 8.0}
+BIASES = {"attention_bias": True, "mlp_bias": True}
 VARIANTS: dict[str, tuple[str, dict[str, Any], str | None]] = {
     "Granite, all multipliers": ("GraniteForCausalLM", GRANITE, None),
     "GraniteMoe, all multipliers": ("GraniteMoeForCausalLM", GRANITE, None),
@@ -61,7 +63,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any], str | None]] = {
     "Falcon, two norms": ("FalconForCausalLM", {"new_decoder_architecture": True, "num_kv_heads": 1}, None),
     "NeoX, sequential": ("GPTNeoXForCausalLM", {"use_parallel_residual": False}, None),
     "StableLm, parallel": ("StableLmForCausalLM", {"use_parallel_residual": True, "qk_layernorm": True}, None),
-    "Llama, grouped, with biases": ("LlamaForCausalLM", {"num_key_value_heads": 1, "attention_bias": True, "mlp_bias": True}, None),
+    "Llama, one key, biases": ("LlamaForCausalLM", {"num_key_value_heads": 1, **BIASES}, None),
     "Qwen2Moe, one dense layer": ("Qwen2MoeForCausalLM", {"mlp_only_layers": [0]}, None),
 }  # fmt: skip
 
