@@ -116,7 +116,7 @@ class TransformerLensModel:
             neurons=each("mlp.hook_post", wanted.neurons and self.shape.d_mlp is not None),
             values=[self._to_query_heads(v) for v in each("attn.hook_v", wanted.sources)],
             patterns=each("attn.hook_pattern", wanted.sources),
-            depths=self._depths(caught) if wanted.depths else {},
+            depths=self._depths(caught),
         )
 
     def _of_all_layers(self, caught: dict[str, Tensor], name: str, wanted: bool) -> list[Tensor]:
