@@ -86,7 +86,8 @@ def _attn_scale(cfg: Any, d_head: int) -> float:
 
 def _positions(model: Any) -> Tensor | None:
     """W_pos, under the names that it goes by."""
-    for holder, name in ((model, "W_pos"), (model.pos_embed, "W_pos"), (model.pos_embed, "weight")):
+    pos_embed = getattr(model, "pos_embed", None)  # missing where positions are computed
+    for holder, name in ((model, "W_pos"), (pos_embed, "W_pos"), (pos_embed, "weight")):
         if (found := parameter(holder, name)) is not None:
             return found
     return None

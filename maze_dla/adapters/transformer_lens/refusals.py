@@ -17,6 +17,7 @@ OTHER_SENSES = ("vision", "audio")
 BLOCK_PARTS = {"attn", "mlp", "ln1", "ln2"}
 OTHER_LISTS_OF_BLOCKS = ("encoder_blocks", "decoder_blocks", "L_blocks", "H_blocks", "prelude", "core_block")
 LATENT = ("kv_a_proj_with_mqa", "kv_a_proj", "kv_b_proj")  # projections of multi-head latent attention
+POST_NORMS = ("post_feedforward_layernorm",)  # as transformers calls them
 INNER_PARTS = (("attn", "attn_sub_norm"), ("mlp", "ffn_sub_norm"), ("attn", "g_proj"))  # norms, and a gate of heads
 FOREIGN_ERRORS = (AttributeError, LookupError, TypeError, ValueError, RuntimeError, AssertionError, ImportError)
 
@@ -68,6 +69,9 @@ def _refuse_norms_elsewhere(model: Any) -> None:
     """Norms after what is written, after the sum, or between heads or neurons and what they write with."""
     cfg = model.cfg
     behind = [name for name in ("ln1_post", "ln2_post") if any(hasattr(block, name) for block in model.blocks)]
+    wrapped = [getattr(block, "original_component", None) for block in model.blocks]
+    if not behind:  # some versions of TransformerLens call these norms ln1 and ln2
+        behind = [name for name in POST_NORMS if any(hasattr(block, name) for block in wrapped)]
     if behind or getattr(cfg, "use_normalization_before_and_after", False):
         raise ModelError(
             f"the model has a norm behind attention or MLP ({' and '.join(behind) or 'in its config'}): "

@@ -30,11 +30,10 @@ SIZES = {
     **{"num_hidden_layers": LAYERS, "n_layer": LAYERS, "n_layers": LAYERS, "num_layers": LAYERS},
     **{"num_attention_heads": HEADS, "num_key_value_heads": HEADS, "n_head": HEADS, "n_heads": HEADS},
     **{"num_heads": HEADS, "attention_heads": HEADS, "rotary_dim": 4, "expansion_ratio": 2},
-    **{"intermediate_size": INNER, "ffn_dim": INNER},
-    **{"moe_intermediate_size": 16, "shared_expert_intermediate_size": 16},
-    **{"max_position_embeddings": CONTEXT, "n_positions": CONTEXT, "max_seq_len": CONTEXT},
-    **{"vocab_size_per_layer_input": VOCAB, "hidden_size_per_layer_input": 4},
-    **{"n_group": 1, "topk_group": 1, "first_k_dense_replace": 1},
+    **{"intermediate_size": INNER, "moe_intermediate_size": 16, "shared_expert_intermediate_size": 16},
+    **{"max_position_embeddings": CONTEXT, "n_positions": CONTEXT, "max_seq_len": CONTEXT, "ffn_dim": INNER},
+    **{"vocab_size_per_layer_input": VOCAB, "hidden_size_per_layer_input": 4, "n_group": 1},
+    **{"topk_group": 1, "first_k_dense_replace": 1},
     **EXPERTS, **LATENT, **TWO_STACKS, **STATE_SPACE, **SIGHT,
 }  # fmt: skip
 HYBRID, ATTENTION = "conv", "full_attention"
