@@ -240,3 +240,17 @@ def test_batches_are_made_when_they_are_due_and_let_go() -> None:
 
     dla.stream(lambda batch: dla.logit_lens(shared_model(), batch, dla.logit(batch)), map(due, PARTS))
     assert len(made) == len(PARTS)
+
+
+def test_metrics_of_one_name_that_compare_with_other_tokens_are_refused() -> None:
+    batch = make_batch()
+    masks = [torch.arange(batch.d_vocab) % 3 == i for i in (0, 1)]
+    chosen = iter(masks)
+
+    def ask(part: Any) -> Any:
+        return dla.logit_lens(shared_model(), part, dla.correct_vs_other(part, next(chosen)))
+
+    with pytest.raises(InputError, match="one of another background"):
+        dla.stream(ask, [batch, batch])
+    same = dla.stream(lambda part: dla.logit_lens(shared_model(), part, dla.correct_vs_other(part, masks[0])), [batch] * 2)
+    assert len(same) == 2 * len(batch)

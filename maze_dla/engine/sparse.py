@@ -46,15 +46,19 @@ class SparseRows:
         n, d_vocab = array.shape
         rows = max(AT_ONCE // max(d_vocab, 1), 1)
         pieces = [array[i : i + rows] for i in range(0, n, rows)]
-        not_zero = torch.cat([(piece != 0).sum(1) for piece in pieces])
-        not_first = torch.cat([(piece != array[0]).sum(1) for piece in pieces])
+        not_zero, not_first = torch.zeros(n, dtype=torch.long), torch.zeros(n, dtype=torch.long)
+        for i, piece in enumerate(pieces):  # counted into one array: small ones would keep memory from being used again
+            torch.sum(piece != 0, 1, out=not_zero[i * rows : (i + 1) * rows])
+            torch.sum(piece != array[0], 1, out=not_first[i * rows : (i + 1) * rows])
         as_first = int(not_first.sum()) < int(not_zero.sum()) // 2
         pattern = array[0].double() if as_first else torch.zeros(d_vocab, dtype=torch.float64)
         width = int((not_first if as_first else not_zero).max())
         ids, values = torch.zeros(n, width, dtype=torch.long), torch.zeros(n, width, dtype=torch.float64)
         for i, piece in enumerate(pieces):
-            rest = piece.double() - pattern
-            _put(torch.nonzero(rest), rest, ids[i * rows :], values[i * rows :])
+            row, token = torch.nonzero(piece != array[0] if as_first else piece).T
+            nth = _nth(row)
+            ids[i * rows :][row, nth] = token
+            values[i * rows :][row, nth] = piece[row, token].double() - pattern[token]
         return cls(pattern, ids, values)
 
     @classmethod
@@ -87,13 +91,6 @@ class SparseRows:
     def dense(self) -> Float[Tensor, "prompt vocab"]:
         """The array itself: for small batches and for tests."""
         return self.pattern.repeat(len(self.ids), 1).scatter_add(1, self.ids, self.values)
-
-
-def _put(where: Int[Tensor, "entry 2"], piece: Tensor, ids: Tensor, values: Tensor) -> None:
-    """The entries of a piece in front of the rows that hold them."""
-    row, token = where.T
-    nth = _nth(row)
-    ids[row, nth], values[row, nth] = token, piece[row, token]
 
 
 def _nth(row: Int[Tensor, "entry"]) -> Int[Tensor, "entry"]:
