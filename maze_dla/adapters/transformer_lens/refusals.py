@@ -50,6 +50,7 @@ def refuse_what_does_not_add_up(model: Any) -> None:
     _refuse_other_ways(model)
     for i, block in enumerate(model.blocks):
         _refuse_other_parts(block, i, attn_only=bool(getattr(cfg, "attn_only", False)))
+    _refuse_what_is_inside(model)
 
 
 def _refuse_other_than_decoders(model: Any) -> None:
@@ -66,7 +67,7 @@ def _refuse_other_than_decoders(model: Any) -> None:
 
 
 def _refuse_norms_elsewhere(model: Any) -> None:
-    """Norms after what is written, after the sum, or between heads or neurons and what they write with."""
+    """Norms after what is written or after the sum, and projections in place of the final norm."""
     cfg = model.cfg
     behind = [name for name in ("ln1_post", "ln2_post") if any(hasattr(block, name) for block in model.blocks)]
     wrapped = [getattr(block, "original_component", None) for block in model.blocks]
@@ -77,12 +78,6 @@ def _refuse_norms_elsewhere(model: Any) -> None:
             f"the model has a norm behind attention or MLP ({' and '.join(behind) or 'in its config'}): "
             "what a head writes passes that norm, and its contribution is not a plain sum"
         )
-    for part, inner in INNER_PARTS:
-        owners = (getattr(getattr(block, part, None), "original_component", None) for block in model.blocks)
-        if any(hasattr(owner, inner) for owner in owners):
-            raise ModelError(
-                f"the model has {inner} inside {part}, a norm or gate between what is moved and what is written"
-            )
     width = getattr(cfg, "word_embed_proj_dim", None)
     if width is not None and width != cfg.d_model:
         raise ModelError(
@@ -93,6 +88,23 @@ def _refuse_norms_elsewhere(model: Any) -> None:
     if after_the_sum or (getattr(cfg, "normalization_type", None) and not hasattr(model, "ln_final")):
         raise ModelError(
             "the model normalizes after each sum (post-norm) and has no final norm: its residual stream is not a sum"
+        )
+
+
+def _refuse_what_is_inside(model: Any) -> None:
+    """Norms and gates between what heads or neurons hold and what they write, and sums of other things."""
+    wrapped = [getattr(block, "original_component", None) for block in model.blocks]
+    for part, inner in INNER_PARTS:
+        owners = (getattr(getattr(block, part, None), "original_component", None) for block in model.blocks)
+        if any(hasattr(owner, inner) for owner in owners):
+            raise ModelError(
+                f"the model has {inner} inside {part}, a norm or gate between what is moved and what is written"
+            )
+    if getattr(model.cfg, "gated_q_proj", False):
+        raise ModelError("the model's attention is gated (gated_q_proj): a head is not its pattern times its values")
+    if any(getattr(block, "apply_residual_connection_post_layernorm", False) for block in wrapped):
+        raise ModelError(
+            "the model adds to the stream after its norm (apply_residual_connection_post_layernorm): it is not a sum"
         )
 
 

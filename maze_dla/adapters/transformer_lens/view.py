@@ -49,7 +49,6 @@ class TransformerLensModel:
     W_U: Tensor
     b_U: Tensor | None
     logit_cap: float | None = None
-    hooks_factor: float = 1.0  # by which blocks multiply what their hooks show before they add it to the stream
     info: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -78,8 +77,7 @@ class TransformerLensModel:
         if cap > 0:
             info["logits"] = f"before the soft cap of {cap:g}"
         precision = _precision(model, norm, W_U)
-        factor = 1.0 if hasattr(model.blocks[0], "residual_contribution_scale") else _write_factor(model)
-        return cls(model, shape, precision, norm, blocks, W_U, b_U, cap if cap > 0 else None, factor, info)
+        return cls(model, shape, precision, norm, blocks, W_U, b_U, cap if cap > 0 else None, info)
 
     @property
     def vocabulary(self) -> Sequence[str] | None:
@@ -117,8 +115,8 @@ class TransformerLensModel:
             logits=logits,
             final_scale=scale.to(at_least_single(final).dtype),  # some norms answer in float32 inside a float64 model
             embeddings=self._embeddings(caught) if wanted.components else {},
-            attn_out=[t * self.hooks_factor for t in each("hook_attn_out", wanted.components)],
-            mlp_out=[t * self.hooks_factor for t in each("hook_mlp_out", wanted.components and has_mlp)],
+            attn_out=each("hook_attn_out", wanted.components),
+            mlp_out=each("hook_mlp_out", wanted.components and has_mlp),
             z=each("attn.hook_z", wanted.components),
             neurons=each("mlp.hook_post", wanted.neurons and self.shape.d_mlp is not None),
             values=[self._to_query_heads(v) for v in each("attn.hook_v", wanted.sources)],
@@ -268,7 +266,7 @@ def _block_weights(block: Any, attn_only: bool, factor: float) -> BlockWeights:
 
 
 def _write_factor(model: Any) -> float:
-    """What Granite's blocks multiply with before they add to the stream."""
+    """What Granite's blocks multiply with before they add to the stream; their hooks show the product."""
     return float(getattr(model.cfg, "residual_multiplier", None) or 1.0)
 
 

@@ -64,6 +64,12 @@ VARIANTS: dict[str, tuple[str, dict[str, Any], str | None]] = {
     "NeoX, sequential": ("GPTNeoXForCausalLM", {"use_parallel_residual": False}, None),
     "StableLm, parallel": ("StableLmForCausalLM", {"use_parallel_residual": True, "qk_layernorm": True}, None),
     "Llama, one key, biases": ("LlamaForCausalLM", {"num_key_value_heads": 1, **BIASES}, None),
+    "Bloom, residual after the norm": (
+        "BloomForCausalLM", {"apply_residual_connection_post_layernorm": True}, "apply_residual_connection_post",
+    ),
+    "Qwen3Next, attention alone": ("Qwen3NextForCausalLM", {"layer_types": ["full_attention"] * 2}, "gated_q_proj"),
+    "Lfm2, attention alone": ("Lfm2ForCausalLM", {"layer_types": ["full_attention"] * 2}, None),
+    "Bamba, attention alone": ("BambaForCausalLM", {"attn_layer_indices": [0, 1]}, None),
     "Qwen2Moe, one dense layer": ("Qwen2MoeForCausalLM", {"mlp_only_layers": [0]}, None),
 }  # fmt: skip
 

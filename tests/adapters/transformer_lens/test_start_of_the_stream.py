@@ -52,7 +52,8 @@ def test_a_steering_vector_is_a_component_of_its_own() -> None:
     assert result.layer_labels[:4] == ("embed", "pos_embed", "added", "0_attn_out")
     last, place = [ids[-1] for ids in PROMPTS], [len(ids) - 1 for ids in PROMPTS]
     close(result.layers[:, 0], contribution(model, result, rows(model.W_E, last), metric))
-    close(result.layers[:, 1], contribution(model, result, rows(model.W_pos, place), metric))
+    W_pos = model.W_pos if hasattr(model, "W_pos") else model.pos_embed.weight  # some bridges have it there alone
+    close(result.layers[:, 1], contribution(model, result, rows(W_pos, place), metric))
     close(result.layers[:, 2], contribution(model, result, STEERING.expand(3, -1), metric))
     close(result.layers.sum(1) + result.constant, result.metric)
     close(quantities(result).embeddings, result.layers[:, :3].sum(1))
