@@ -185,7 +185,7 @@ def test_numbers_that_mean_different_things_are_not_averaged() -> None:
             dla.stream(in_turn(first, second), parts[:2])
 
 
-@pytest.mark.parametrize("name", ["task", "prepend_bos", "padding", "sha256"])
+@pytest.mark.parametrize("name", ["task", "prepend_bos", "padding"])
 def test_batches_that_were_asked_otherwise_are_not_averaged(name: str) -> None:
     first, second = pieces()[:2]
     asked = (replace(first, info={**first.info, name: "a"}), replace(second, info={**second.info, name: "b"}))
@@ -252,5 +252,17 @@ def test_metrics_of_one_name_that_compare_with_other_tokens_are_refused() -> Non
 
     with pytest.raises(InputError, match="one of another background"):
         dla.stream(ask, [batch, batch])
-    same = dla.stream(lambda part: dla.logit_lens(shared_model(), part, dla.correct_vs_other(part, masks[0])), [batch] * 2)
+    same = dla.stream(
+        lambda part: dla.logit_lens(shared_model(), part, dla.correct_vs_other(part, masks[0])), [batch] * 2
+    )
     assert len(same) == 2 * len(batch)
+
+
+def test_two_models_of_one_name_are_not_averaged() -> None:
+    first, second = pieces()[:2]
+    other = make_model()
+    with torch.no_grad():
+        next(other.parameters()).add_(0.1)
+    models = iter((shared_model(), other))
+    with pytest.raises(InputError, match="comes one of another sha256"):
+        dla.stream(lambda batch: dla.attribute(next(models), batch, dla.logit(batch)), [first, second])
