@@ -17,6 +17,7 @@ def add_train(commands: Commands) -> None:
     train = commands.add_parser("train", help=text, description=text)
     train.add_argument("model", nargs="?", default="maze", help="maze or ioi (default: %(default)s)")
     train.add_argument("--out", required=True, metavar="DIR", help="where checkpoints and the state to resume from go")
+    train.add_argument("--device", help="cpu, cuda or mps (default: cpu)")
     train.add_argument("--steps", type=int, metavar="N", help="how long (default: as the bundled model)")
     train.set_defaults(run=_train)
 
@@ -31,28 +32,28 @@ def _train(chosen: argparse.Namespace) -> int:
     if chosen.steps is not None and chosen.steps < 1:
         raise InputError(f"steps is at least 1, got {chosen.steps}")
     with output_folder(chosen.out) as folder:
-        runs[chosen.model](folder, chosen.steps)
+        runs[chosen.model](folder, chosen.steps, chosen.device)
     return DONE
 
 
-def _train_maze(out: Path, steps: int | None) -> None:
+def _train_maze(out: Path, steps: int | None, device: str | None) -> None:
     from maze_dla.adapters.mazes.training.held_out import held_out_accuracy
     from maze_dla.adapters.mazes.training.loop import TrainingPlan
     from maze_dla.adapters.mazes.training.run import checkpoint_file, train_bundled
 
     plan = TrainingPlan(steps=steps or TrainingPlan.steps)
-    _print_measured(train_bundled(out, plan))
+    _print_measured(train_bundled(out, plan, device=device))
     last = checkpoint_file(out, plan.steps)
     for task, share in held_out_accuracy(last).items():
         say(f"{task:<30}{share}")
     say(f"written: {last}")
 
 
-def _train_ioi(out: Path, steps: int | None) -> None:
+def _train_ioi(out: Path, steps: int | None, device: str | None) -> None:
     from maze_dla.adapters.ioi.training.held_out import held_out_logit_diff
     from maze_dla.adapters.ioi.training.run import TrainingPlan, train_bundled
 
-    _print_measured(train_bundled(out, TrainingPlan(steps=steps or TrainingPlan.steps)))
+    _print_measured(train_bundled(out, TrainingPlan(steps=steps or TrainingPlan.steps), device))
     positive, mean = held_out_logit_diff(out)
     say(f"held-out logit difference: {mean} logits, positive on {positive}")
     say(f"written: {out}")

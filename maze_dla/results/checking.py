@@ -23,10 +23,14 @@ def check_result(result: Any) -> None:
     """
     sizes = _check_shapes(result)
     for name, axis in LENGTHS.items():
-        if hasattr(result, name) and len(getattr(result, name)) != sizes[axis]:
+        if name in vars(result) and len(getattr(result, name)) != sizes[axis]:
             raise ValueError(f"{name}: {len(getattr(result, name))} of them for {sizes[axis]} ({axis})")
-    if "layers" in vars(result):
+    if "means" in vars(result):
+        _check_streamed(result)
+    elif "layers" in vars(result):
         _check_attribution(result)
+    elif "top_probs" in vars(result):
+        _check_token_lens(result)
     elif "values" in vars(result):
         _check_finite("values", result.values)
         _check_sum(result, "values: the last depth is the metric", result.metric, result.values[:, -1])
@@ -72,6 +76,31 @@ def _check_attribution(result: Any) -> None:
     for name in ("sources", "sources_by_kind"):
         if getattr(result, name) is not None:
             _check_sum(result, f"{name} sum to heads", result.heads, getattr(result, name).double().sum(-1))
+
+
+def _check_streamed(result: Any) -> None:
+    if result.n < 1 or any(not 0 <= c <= result.n for c in (result.n_correct, result.n_preferred) if c is not None):
+        raise ValueError(f"n_correct: {result.n_correct} (preferred: {result.n_preferred}) of {result.n} prompts")
+    for name, mean in result.means.items():
+        if (variance := result.variances.get(name)) is None or variance.shape != mean.shape:
+            raise ValueError(f"variances: {name} has none of shape {tuple(mean.shape)}")
+        _check_finite(f"means of {name}", mean)
+        if result.n > 1:
+            _check_finite(f"variances of {name}", variance)
+            if (variance < 0).any():
+                raise ValueError(f"variances: {name} has negative ones")
+        if (labels := result.axis_labels.get(name)) is not None and len(labels) != mean.shape[-1]:
+            raise ValueError(f"axis_labels: {len(labels)} for {mean.shape[-1]} of {name}")
+
+
+def _check_token_lens(result: Any) -> None:
+    here = result.target_rank >= 0  # padding has none
+    for name in ("top_probs", "entropy", "kl"):
+        _check_finite(name, getattr(result, name)[here])
+    if ((result.top_probs[here] < 0) | (result.top_probs[here] > 1.001)).any():
+        raise ValueError("top_probs: some are no probabilities")
+    if unnamed := set(result.top_ids[here].unique().tolist()) - set(result.token_names):
+        raise ValueError(f"token_names: none for token {min(unnamed)}")
 
 
 def _check_finite(name: str, value: Tensor) -> None:

@@ -46,8 +46,7 @@ def load_result(path: str | Path) -> Loaded:
         raise ResultFileError(f"{path}: the {kind} lacks {', '.join(missing)}")
     try:
         result = KINDS[kind](**{n: _restored(n, saved[n]) for n in names})
-        if not isinstance(result, StreamedResult):
-            check_result(result)
+        check_result(result)
         return result
     except (TypeError, ValueError, KeyError, IndexError, AttributeError) as problem:
         raise ResultFileError(f"{path}: a field of the {kind} is damaged ({problem})") from problem

@@ -101,10 +101,14 @@ def test_compare_saved_results(capsys: pytest.CaptureFixture[str], tmp_path: Pat
 
 
 def test_training_the_ioi_model(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    assert main(["train", "ioi", "--steps", "2", "--out", str(tmp_path / "run")]) == 0
+    assert main(["train", "ioi", "--steps", "2", "--device", "cpu", "--out", str(tmp_path / "run")]) == 0
     out = capsys.readouterr().out
     assert re.search(r"^step 2  loss \d\.\d+", out, re.MULTILINE)
     assert re.search(r"^held-out logit difference: -?\d.* logits, positive on 0\.\d+ \[", out, re.MULTILINE)
     assert (tmp_path / "run" / "model.safetensors").exists()
+    for model in ("ioi", "maze"):
+        assert main(["train", model, "--device", "meta", "--out", str(tmp_path / "none")]) == 2
+        assert "device 'meta' holds shapes and no numbers" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
     assert main(["train", "gpt5", "--out", str(tmp_path / "run")]) == 2
     assert "unknown model 'gpt5', expected one of maze, ioi" in capsys.readouterr().err

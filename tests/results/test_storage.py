@@ -79,14 +79,17 @@ def lens(n: int) -> LensResult:
 
 def token_lens(n: int, *positions: int) -> TokenLensResult:
     shape = (n, *positions, 3)
-    kl = random(*shape).abs()
-    kl[..., -1, :] = torch.nan
+    kl, entropy, probs = random(*shape).abs(), random(*shape).abs(), random(*shape, 2).softmax(-1)
+    ids = torch.arange(2 * kl.numel()).reshape(*shape, 2) % 10
+    rank = torch.arange(kl.numel()).reshape(shape)
+    if positions:  # the last one pads
+        kl[:, -1], entropy[:, -1], probs[:, -1], ids[:, -1], rank[:, -1] = torch.nan, torch.nan, torch.nan, -1, -1
     return TokenLensResult(
         **shared(n),
-        top_ids=torch.arange(2 * kl.numel()).reshape(*shape, 2) % 11 - 1,
-        top_probs=random(*shape, 2).abs(),
-        target_rank=torch.arange(kl.numel()).reshape(shape),
-        entropy=random(*shape).abs(),
+        top_ids=ids,
+        top_probs=probs,
+        target_rank=rank,
+        entropy=entropy,
         kl=kl,
         labels=("0_pre", "0_mid", "final_post"),
         scale="final",
@@ -289,7 +292,7 @@ def changed(name: str, change: Any) -> Any:
     return with_field(attribution(6, full=True), name, change)
 
 
-def with_field(result: AttributionResult, name: str, change: Any) -> AttributionResult:
+def with_field(result: Any, name: str, change: Any) -> Any:
     """The result with a field that its own class, whose shapes are checked in tests, would not take."""
     other = copy.copy(result)
     object.__setattr__(other, name, change(getattr(result, name)))
@@ -327,6 +330,31 @@ def test_results_that_no_run_can_have_made(name: str, tmp_path: Path) -> None:
     refused(changed(field, change).save(tmp_path / "r.zanj"), "a field of the AttributionResult is damaged")
     same = changed(field, lambda v: v)
     assert_same(load_result(same.save(tmp_path / "same.zanj")), same)
+
+
+def no_number(values: Tensor) -> Tensor:
+    return values * torch.nan
+
+
+OTHER_LIES = {
+    "token lens, infinite": (token_lens(3), "kl", no_number),
+    "token lens, padded and infinite": (token_lens(3, 4), "entropy", no_number),
+    "token lens, no probability": (token_lens(3), "top_probs", one_more),
+    "token lens, no name": (token_lens(3), "token_names", lambda names: {0: "<0>"}),
+    "token lens, shape": (token_lens(3), "entropy", lambda v: v[:, :2].clone()),
+    "stream, infinite": (RESULTS["stream"], "means", lambda means: {name: no_number(v) for name, v in means.items()}),
+    "stream, negative": (RESULTS["stream"], "variances", lambda found: {name: -v - 1 for name, v in found.items()}),
+    "stream, too many right": (RESULTS["stream"], "n_correct", lambda n: 99),
+    "stream, a variance less": (RESULTS["stream"], "variances", lambda found: dict(list(found.items())[1:])),
+    "stream, a label more": (RESULTS["stream"], "axis_labels", lambda names: {k: (*v, "x") for k, v in names.items()}),
+}
+
+
+@pytest.mark.parametrize("name", OTHER_LIES)
+def test_other_results_that_no_run_can_have_made(name: str, tmp_path: Path) -> None:
+    result, field, change = OTHER_LIES[name]
+    assert_same(load_result(result.save(tmp_path / "same.zanj")), result)
+    refused(with_field(result, field, change).save(tmp_path / "r.zanj"), f"a field of the {type(result).__name__} is")
 
 
 def test_heads_of_as_many_layers_as_heads_are_not_transposed(tmp_path: Path) -> None:

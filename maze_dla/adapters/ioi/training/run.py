@@ -18,6 +18,7 @@ from tqdm.auto import tqdm
 from maze_dla.adapters.ioi.training.corpus import ioi_sentence, training_sentence
 from maze_dla.adapters.ioi.training.vocabulary import write_tokenizer
 from maze_dla.adapters.ioi.words import HELD_OUT_NAMES, HELD_OUT_TEMPLATES
+from maze_dla.adapters.transformer_lens.build import check_placement
 from maze_dla.files import draft_folder, put_in_place, write_file, writing
 
 LAYERS, HEADS, D_MODEL, D_MLP, N_CTX = 3, 4, 128, 64, 64
@@ -41,28 +42,33 @@ class TrainingPlan:
         return self.learning_rate * min((step + 1) / self.warm_up, 1 - step / self.steps)
 
 
-def train_bundled(out: Path, plan: TrainingPlan) -> Generator[dict[str, float], None, None]:
+def train_bundled(out: Path, plan: TrainingPlan, device: str | None = None) -> Generator[dict[str, float], None, None]:
     """Train, yield each measurement as it is made, and write a Hugging Face folder when all steps are done.
 
     Raises:
-        InputError: the folder cannot be written; what was in it is as it was.
+        InputError: the folder cannot be written, what was in it is as it was; or the device cannot be used.
     """
+    check_placement(device, None)
     with writing(out), draft_folder(out) as name:
         draft = Path(name)
         tokenizer = write_tokenizer(draft)
-        yield from _train(tokenizer, plan, draft)
+        yield from _train(tokenizer, plan, draft, device)
         put_in_place(draft, out)
 
 
-def _train(tokenizer: Any, plan: TrainingPlan, out: Path) -> Generator[dict[str, float], None, None]:
+def _train(
+    tokenizer: Any, plan: TrainingPlan, out: Path, device: str | None
+) -> Generator[dict[str, float], None, None]:
     rng = np.random.default_rng(plan.seed)
     model = _start(plan, len(tokenizer), tokenizer.bos_token_id)
+    model = model if device is None else model.to(device)
     optimizer = torch.optim.AdamW(model.parameters(), plan.learning_rate, (0.9, 0.98), weight_decay=plan.weight_decay)
     losses: list[float] = []
     for step in tqdm(range(1, plan.steps + 1), desc="training", disable=None):
         for group in optimizer.param_groups:
             group["lr"] = plan.rate(step - 1)
-        tokens, lengths = encoded(tokenizer, [training_sentence(rng) for _ in range(plan.sentences)])
+        texts = [training_sentence(rng) for _ in range(plan.sentences)]
+        tokens, lengths = (t.to(model.device) for t in encoded(tokenizer, texts))
         loss = language_loss(model(tokens).logits, tokens, lengths)
         optimizer.zero_grad()
         loss.backward()
@@ -80,7 +86,7 @@ def save_folder(model: Any, out: Path) -> None:
     """Write `config.json` and `model.safetensors`, the tied head once."""
     from safetensors.torch import save
 
-    weights = {k: v.detach().contiguous() for k, v in model.state_dict().items() if k != "lm_head.weight"}
+    weights = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items() if k != "lm_head.weight"}
     model.config.architectures = [type(model).__name__]
     write_file(out / "model.safetensors", save(weights, metadata={"format": "pt"}))
     write_file(out / "config.json", model.config.to_json_string())
@@ -100,7 +106,7 @@ def language_loss(
     logits: Float[Tensor, "sentence token vocab"], tokens: Int[Tensor, "sentence token"], lengths: Tensor
 ) -> Tensor:
     """The mean loss over all next tokens that are there."""
-    following = torch.arange(1, tokens.shape[1]) < lengths[:, None]
+    following = torch.arange(1, tokens.shape[1], device=tokens.device) < lengths[:, None]
     targets = torch.where(following, tokens[:, 1:], -100)
     return F.cross_entropy(logits[:, :-1].transpose(1, 2), targets, ignore_index=-100)
 
@@ -111,7 +117,7 @@ def measured_logit_diff(model: Any, tokenizer: Any, n: int, seed: int) -> tuple[
     rng = np.random.default_rng(seed)
     pairs = [ioi_sentence(rng, HELD_OUT_NAMES, HELD_OUT_TEMPLATES) for _ in range(n)]
     tokens, lengths = encoded(tokenizer, [text for text, _ in pairs])
-    logits = model(tokens).logits[torch.arange(n), lengths - 1]
+    logits = model(tokens.to(model.device)).logits.cpu()[torch.arange(n), lengths - 1]
     correct = torch.tensor([ids[0] for ids in tokenizer([f" {name}" for _, name in pairs])["input_ids"]])
     names = torch.tensor([ids[0] for ids in tokenizer([f" {name}" for name in HELD_OUT_NAMES])["input_ids"]])
     mentioned = (tokens[:, :, None] == names).any(1)

@@ -7,7 +7,7 @@ maze-transformer's extra BOS in front.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -40,6 +40,10 @@ class TrainingBatch:
     visible: Bool[Tensor, "token token"]
     targets: Int[Tensor, "maze token"]
     weights: Float[Tensor, "token"]
+
+    def to(self, device: torch.device) -> TrainingBatch:
+        """The batch on a device."""
+        return TrainingBatch(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
 
 
 def adjacency_tokens(cells: Cells, vocab: Vocabulary, rng: np.random.Generator) -> Int[np.ndarray, "mazes token"]:

@@ -60,6 +60,11 @@ class Decoder(nn.Module):
         self.unembed = nn.Linear(cfg.d_model, cfg.d_vocab)
         self.apply(_initialise)
 
+    @property
+    def device(self) -> torch.device:
+        """Where it is trained."""
+        return self.unembed.weight.device
+
     def forward(
         self,
         tokens: Int[Tensor, "maze token"],
@@ -103,7 +108,7 @@ class Decoder(nn.Module):
                 f"blocks.{i}.mlp.W_out": block.mlp_out.weight.T,
                 f"blocks.{i}.mlp.b_out": block.mlp_out.bias,
             }
-        return {k: v.detach().clone().contiguous() for k, v in state.items()}
+        return {k: v.detach().cpu().clone().contiguous() for k, v in state.items()}
 
 
 def _initialise(module: nn.Module) -> None:

@@ -82,7 +82,7 @@ class TrainingState:
             CheckpointError: a file that is no state of such a run; nothing of it was run.
         """
         try:
-            content = torch.load(path, weights_only=True)
+            content = torch.load(path, map_location=self.model.device, weights_only=True)
             self.model.load_state_dict(content["model"])
             self.optimizer.load_state_dict(content["optimizer"])
             self.rng.bit_generator.state = content["rng"]
@@ -107,7 +107,7 @@ def first_choice_accuracy(model: Decoder, pool: CorridorPool, vocab: Vocabulary,
     rng = np.random.default_rng(1)
     right = []
     for _ in range(24):
-        batch = make_batch(pool.sample(32, rng, tables), vocab, rng, n_whole=0, n_short=8)
+        batch = make_batch(pool.sample(32, rng, tables), vocab, rng, n_whole=0, n_short=8).to(model.device)
         at_origin = torch.nonzero(batch.tokens[0] == vocab.ids["<PATH_START>"])[:, 0] + 1
         predicted = model(batch.tokens, batch.positions, batch.visible)[:, at_origin].argmax(-1)
         right.append((predicted == batch.targets[:, at_origin]).float().mean().item())
@@ -128,6 +128,7 @@ def train(
     while state.step < plan.steps:
         cells = pools[0].sample(plan.mazes, state.rng, tables)
         batch = make_batch(cells, vocab, state.rng, n_whole=plan.whole_paths, n_short=plan.first_steps)
+        batch = batch.to(state.model.device)
         for group in state.optimizer.param_groups:
             group["lr"] = plan.rate(state.step)
         loss = batch_loss(state.model, batch)

@@ -13,6 +13,7 @@ from maze_dla.adapters.mazes.training.corridors import CorridorPool, generate_co
 from maze_dla.adapters.mazes.training.decoder import Decoder, DecoderConfig
 from maze_dla.adapters.mazes.training.loop import TrainingPlan, TrainingState, train
 from maze_dla.adapters.mazes.training.save import save_checkpoint
+from maze_dla.adapters.transformer_lens.build import check_placement
 from maze_dla.errors import InputError
 from maze_dla.files import locked
 
@@ -21,7 +22,7 @@ LAYERS, D_MODEL, D_HEAD = 6, 64, 16
 
 
 def train_bundled(
-    out: Path, plan: TrainingPlan, n_corridors: int = N_CORRIDORS
+    out: Path, plan: TrainingPlan, n_corridors: int = N_CORRIDORS, device: str | None = None
 ) -> Generator[dict[str, float], None, None]:
     """Train in a folder, or go on where a run in that folder stopped; yield each measurement as it is made.
 
@@ -30,12 +31,13 @@ def train_bundled(
     which dies between the two makes it again.
 
     Raises:
-        InputError: the folder cannot be written, another run is in it, or its state is beyond the plan's last step.
+        InputError: the folder cannot be written, another run is in it, its state is beyond the plan's last step, or the
+            device cannot be used.
         CheckpointError: `state.pt` is no state of such a run.
     """
     tokens = list(legacy_tokenizer("AOTP_UT_uniform", GRID_N).token_arr)
     vocabulary = Vocabulary.from_tokens(tokens, GRID_N)
-    state, resume = _start(plan, len(tokens)), out / "state.pt"
+    state, resume = _start(plan, len(tokens), device), out / "state.pt"
 
     def keep(measured: dict[str, float]) -> None:
         if state.step in plan.keep_at or state.step == plan.steps:
@@ -59,10 +61,12 @@ def checkpoint_file(out: Path, step: int) -> Path:
     return out / f"step_{step:05d}.zanj"
 
 
-def _start(plan: TrainingPlan, d_vocab: int) -> TrainingState:
+def _start(plan: TrainingPlan, d_vocab: int, device: str | None) -> TrainingState:
+    check_placement(device, None)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(plan.seed)
-        return TrainingState.start(Decoder(DecoderConfig(LAYERS, D_MODEL, D_HEAD, d_vocab, N_CTX)), plan)
+        model = Decoder(DecoderConfig(LAYERS, D_MODEL, D_HEAD, d_vocab, N_CTX))
+    return TrainingState.start(model if device is None else model.to(device), plan)
 
 
 def _pools(n_corridors: int, seed: int) -> tuple[CorridorPool, CorridorPool]:
