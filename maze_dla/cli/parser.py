@@ -23,6 +23,15 @@ class OneLineParser(argparse.ArgumentParser):
         """Refuse the arguments."""
         self.exit(BAD_INPUT, f"{self.prog}: error: {visible(message)} (see {self.prog} --help)\n")
 
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:  # pyright: ignore (it has overloads)
+        """The arguments; those that the command does not know are refused with where to find those that it does."""
+        chosen, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            program = f"{self.prog} {chosen.command}"
+            words = visible(" ".join(unknown))
+            self.exit(BAD_INPUT, f"{program}: error: unrecognized arguments: {words} (see {program} --help)\n")
+        return chosen
+
     def _print_message(self, message: str, file: Any = None) -> None:
         for line in message.rstrip("\n").split("\n"):
             (complain if file is sys.stderr else say)(line)

@@ -125,7 +125,8 @@ class AttributionResult(PromptResult, AttributionSummaries):
         """Columns prompt, kind (constant, layer, head, attn_bias, mlp_bias), component, layer, head, contribution.
 
         `layer` is the block that a component belongs to, missing for embeddings and constant; `head` is there for
-        heads alone.
+        heads alone. The kinds constant and layer sum to the metric of a prompt; the other kinds are parts of layers, so
+        that a sum over all rows counts attention and MLPs twice.
         """
         import pandas as pd
 

@@ -234,3 +234,9 @@ def test_a_reader_that_stops_reading_is_no_error(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr("maze_dla.cli.report._write_report", stopped)
     monkeypatch.setattr(sys, "stdout", sys.stdout)
     assert main(["report", "--out", str(tmp_path)]) == 0
+
+
+def test_an_option_of_another_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", "--n-mazes", "3"]) == 2
+    expected = "maze-dla compare: error: unrecognized arguments: --n-mazes (see maze-dla compare --help)\n"
+    assert capsys.readouterr().err == expected

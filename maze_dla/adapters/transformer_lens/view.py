@@ -31,7 +31,8 @@ def residual_model(model: Any) -> ResidualModel:
         return model
     if not all(hasattr(model, name) for name in ("cfg", "hook_dict", "run_with_hooks")):
         raise ModelError(
-            f"expected a TransformerLens model (HookedTransformer, TransformerBridge), got {type(model).__name__}"
+            "expected a TransformerLens model (HookedTransformer, TransformerBridge) or a MazeModel, got "
+            f"{type(model).__name__}"
         )
     with foreign_errors_named(_name(model), "reading its weights"):
         return TransformerLensModel.view(model)
