@@ -91,7 +91,7 @@ def plain(text: str) -> str:
 
 @cache
 def _characters() -> frozenset[int]:
-    """What the font of pictures can show."""
+    """The characters that the font of pictures can show."""
     from matplotlib.font_manager import FontProperties, findfont, get_font
 
     return frozenset(get_font(findfont(FontProperties())).get_charmap())

@@ -1,4 +1,4 @@
-"""What heads moved from, and how they attended to, the cells of a maze."""
+"""Contributions that heads moved from the cells of a maze, and their attention to them."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def _draw_attention(ax: Axes, maze: MazeGeometry, values: CellValues, head: Plac
 
 
 def _shares(values: CellValues, written: Callable[[float], str]) -> str:
-    """What fell to cells, to passages where they are known, and to other tokens."""
+    """The shares of cells, of passages where they are known, and of other tokens."""
     shares = {"cells": values.total, "passages": values.in_passages, "other tokens": values.other}
     if not values.passages:
         del shares["passages"]

@@ -13,7 +13,7 @@ from maze_dla.results.streamed import StreamedResult
 
 
 def source_kinds(result: AttributionResult | StreamedResult, ax: Axes | None = None) -> Axes:
-    """What heads moved from each kind of token, mean over prompts in logits.
+    """Contributions that heads moved from each kind of token, mean over prompts in logits.
 
     To the right what heads with a positive mean added, to the left what the others took away; the dot is the sum of
     all heads with its 95% interval over prompts.

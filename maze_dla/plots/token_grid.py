@@ -27,7 +27,7 @@ SMALLEST, LARGEST = 5.6, 8.5  # font sizes
 
 @dataclass(frozen=True)
 class _Grid:
-    """What stands in each cell, [depth, column], and over which columns."""
+    """The contents of each cell, [depth, column], and the names of the columns."""
 
     divergence: np.ndarray
     tokens: list[list[str]]
