@@ -126,6 +126,7 @@ def build_gpt2(config: Any, state: State, file: Path) -> Any:
         expected = _made(GPT2LMHeadModel, config, file).state_dict()
     check_weights(state, expected, file)
     model = _made(GPT2LMHeadModel, config, file).float()
+    model.set_attn_implementation("eager")  # the only one that shows patterns and heeds every setting of the config
     model.load_state_dict(state, strict=True)
     return model.eval()
 

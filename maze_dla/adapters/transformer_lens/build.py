@@ -10,6 +10,8 @@ from torch import Tensor
 
 from maze_dla.errors import InputError
 
+UNUSUAL = {"use_attn_scale": True, "scale_attn_by_inverse_layer_idx": False}  # named where they are not like this
+
 
 @dataclass(frozen=True)
 class DecoderSpec:
@@ -27,6 +29,8 @@ class DecoderSpec:
     positional_embedding_type: str
     name: str
     eps: float = 1e-5
+    use_attn_scale: bool = True
+    scale_attn_by_inverse_layer_idx: bool = False
 
 
 def build_decoder(
@@ -109,4 +113,5 @@ def _sizes(spec: DecoderSpec) -> dict[str, Any]:
         "normalization_type": spec.normalization_type,
         "positional_embedding_type": spec.positional_embedding_type,
         "eps": spec.eps,
+        **{name: getattr(spec, name) for name, usual in UNUSUAL.items() if getattr(spec, name) != usual},
     }

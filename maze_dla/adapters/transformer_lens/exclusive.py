@@ -25,6 +25,17 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_locks)
 
 
+def parts_of(model: nn.Module) -> list[nn.Module]:
+    """Every module that a forward pass may run, each once.
+
+    A bridge runs a model of Hugging Face that it does not list among its modules, with parts of which it has no
+    component, such as the dropout after the embeddings.
+    """
+    wrapped = vars(model).get("original_model")
+    inside = wrapped.modules() if isinstance(wrapped, nn.Module) else ()
+    return list(dict.fromkeys([*model.modules(), *inside]))
+
+
 @contextmanager
 def exclusive(model: Any) -> Iterator[None]:
     """No other run of maze_dla on this model meanwhile, dropout off; afterwards every part is in the mode it was in.
@@ -38,7 +49,7 @@ def exclusive(model: Any) -> Iterator[None]:
     with _CHOOSING:
         lock = _LOCKS.setdefault(model, threading.RLock())
     with lock:
-        training = [part for part in model.modules() if part.training]
+        training = [part for part in parts_of(model) if part.training]
         try:
             for part in training:
                 part.training = False

@@ -11,10 +11,10 @@ def from_hugging_face(hf_model: Any, tokenizer: Any, name: str) -> Any:
     """A TransformerLens model with the weights of a GPT-2 of transformers, as they are.
 
     A `TransformerBridge` where TransformerLens has it: the Hugging Face model then becomes part of the bridge and
-    should not be used by itself afterwards. Before version 3 a `HookedTransformer`. Nothing is looked up outside:
+    should not be used by itself afterwards; it computes attention in the "eager" way, which shows patterns. Before
+    version 3 a `HookedTransformer`. Nothing is looked up outside:
     without a tokenizer the model has none.
     """
-    hf_model.set_attn_implementation("eager")  # the only one that shows attention patterns
     try:
         from transformer_lens.model_bridge.sources import build_bridge_from_module
     except ImportError:
@@ -42,6 +42,8 @@ def _hooked_gpt2(hf_model: Any, tokenizer: Any, name: str) -> Any:
         positional_embedding_type="standard",
         name=name,
         eps=config.layer_norm_epsilon,
+        use_attn_scale=config.scale_attn_weights,
+        scale_attn_by_inverse_layer_idx=config.scale_attn_by_inverse_layer_idx,
     )
     state = gpt2.convert_gpt2_weights(hf_model, spec)
     state["unembed.b_U"] = state["unembed.W_U"].new_zeros(config.vocab_size)

@@ -17,6 +17,7 @@ from maze_dla.adapters.transformer_lens.architecture import is_pre_norm_decoder
 
 ATTRIBUTE = "provenance"
 CHUNK = 1 << 20  # numbers turned into doubles at a time
+ROW, BYTES = 1024, 8  # bit patterns are summed so many at a time, as integers of so many bytes
 NORMS = ("ln1", "ln2")
 ATTENTION = tuple(f"{kind}_{part}" for kind in "Wb" for part in "QKVO")
 MLP = ("W_in", "b_in", "W_gate", "W_out", "b_out")
@@ -78,6 +79,18 @@ class Words(Sequence[str]):
         return hash(id(self._tokenizer))
 
 
+def numbers_of(model: Any) -> dict[str, Tensor]:
+    """Every floating parameter and buffer that a forward pass may read, each once, by its name."""
+    wrapped = vars(model).get("original_model")
+    found: dict[int, tuple[str, Tensor]] = {}
+    for prefix, module in (("", model), ("original_model.", wrapped)):
+        if isinstance(module, nn.Module):
+            for name, w in (*module.named_parameters(), *module.named_buffers()):
+                if w.is_floating_point():
+                    found.setdefault(id(w), (prefix + name, w))
+    return dict(found.values())
+
+
 @dataclass(frozen=True)
 class _Remembered:
     fingerprint: tuple[Tensor, ...]
@@ -92,10 +105,10 @@ def weights_hash(model: Any) -> str:
 
     The same for the same weights in another file, class or version of TransformerLens; biases that are all zero do not
     count, since some classes leave them out. A model that has weights beside those of a pre-norm decoder is hashed
-    under the names of its own `state_dict`. Remembered until a value changes, in whatever way.
+    with all its parameters and buffers under their own names. Remembered until a value changes, by whatever means;
+    only numbers that change places within a row and are alike to its rounding are not noticed.
     """
-    floats = (w for w in (*model.parameters(), *model.buffers()) if w.is_floating_point())
-    fingerprint = tuple(_fingerprint(w) for w in floats)
+    fingerprint = tuple(number for w in numbers_of(model).values() for number in _fingerprint(w))
     known = _HASHES.get(model)
     if known is not None and _same(fingerprint, known.fingerprint):
         return known.digest
@@ -105,18 +118,35 @@ def weights_hash(model: Any) -> str:
 
 
 @torch.no_grad()
-def _fingerprint(weight: Tensor) -> Float[Tensor, "row"]:
-    """A number for each row that nearly any other values would change, at the cost of reading them once."""
-    rows = weight.detach().reshape(len(weight) if weight.ndim else 1, -1)
+def _fingerprint(weight: Tensor) -> tuple[Tensor, ...]:
+    """Sums that other values would change, at the cost of reading the values twice.
+
+    Sums of the bit patterns are exact, so that the smallest change of a number shows, but not what changes places
+    within a row; sums weighed by place show that, but nothing below their rounding.
+    """
+    flat = weight.detach().reshape(-1)
+    if flat.storage_offset() * flat.element_size() % BYTES:
+        flat = flat.clone()
+    whole = len(flat) - len(flat) % (ROW * BYTES // flat.element_size())
+    bits, rest = flat[:whole].view(torch.int64).view(-1, ROW), flat[whole:].clone()
+    return (*_by_place(weight.detach()), bits.sum(1), rest.view(torch.uint8))
+
+
+def _by_place(weight: Tensor) -> list[Tensor]:
+    """The rows of a weight, each as one number."""
+    rows = weight.reshape(len(weight) if weight.ndim else 1, -1)
     if rows.dtype in (torch.float32, torch.float64):
-        return rows @ _mix(rows.shape[1], rows.dtype, rows.device)
+        return [rows @ _mix(rows.shape[1], rows.dtype, rows.device)]
     mix, at_once = _mix(rows.shape[1], torch.float32, rows.device), max(CHUNK // max(rows.shape[1], 1), 1)
-    return torch.cat([part.float() @ mix for part in rows.split(at_once)])
+    return [part.float() @ mix for part in rows.split(at_once)]
 
 
 @lru_cache(64)
 def _mix(n: int, dtype: torch.dtype, device: torch.device) -> Float[Tensor, " n"]:
-    return torch.arange(1, n + 1, dtype=dtype, device=device).sin_()
+    """Weights between 1/2 and 3/2, in an order without a pattern."""
+    golden = 0.6180339887498949
+    places = torch.arange(1, n + 1, dtype=torch.float64, device="cpu")
+    return ((places * golden) % 1 + 0.5).to(device, dtype)
 
 
 def _same(one: tuple[Tensor, ...], other: tuple[Tensor, ...]) -> bool:
@@ -141,7 +171,7 @@ def _named_weights(model: Any) -> dict[str, Tensor]:
     """The weights of a pre-norm decoder in TransformerLens's names and shapes, or those of `state_dict` in its own."""
     if is_pre_norm_decoder(model.cfg):
         return {name: w for name, w in _decoder_weights(model) if _counts(name, w)}
-    return {name: w for name, w in model.state_dict().items() if isinstance(w, Tensor) and w.is_floating_point()}
+    return numbers_of(model)
 
 
 def _counts(name: str, weight: Tensor) -> bool:

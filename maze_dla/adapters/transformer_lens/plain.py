@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from maze_dla.adapters.transformer_lens.architecture import is_pre_norm_decoder
+from maze_dla.adapters.transformer_lens.exclusive import parts_of
 from maze_dla.adapters.transformer_lens.view import TransformerLensModel, norm_of, parameter
 from maze_dla.engine.decoder import DecoderBlock, PlainDecoder
 
@@ -59,7 +60,7 @@ def _is_plain(view: TransformerLensModel) -> bool:
     model, cfg = view.model, view.model.cfg
     return (
         not any(getattr(point, "fwd_hooks", None) for point in model.hook_dict.values())
-        and not any(_meddled_with(part) for part in model.modules())
+        and not any(_meddled_with(part) for part in parts_of(model))
         and view.W_U.dtype in (torch.float32, torch.float64)
         and is_pre_norm_decoder(cfg)
         and (bool(getattr(cfg, "attn_only", False)) if view.shape.d_mlp is None else cfg.act_fn in ACTIVATIONS)

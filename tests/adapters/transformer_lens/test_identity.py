@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from maze_dla.adapters.mazes.model import BUNDLED, MazeModel, load_maze_model
-from maze_dla.adapters.transformer_lens.identity import weights_hash
+from maze_dla.adapters.transformer_lens.identity import _fingerprint, weights_hash
 from maze_dla.analysis import attribute, logit_lens, token_lens
 from maze_dla.container import read_container
 from maze_dla.engine.metrics import logit
@@ -99,6 +99,44 @@ def test_edited_weights_do_not_keep_the_hash(edit: Callable[..., None], number: 
     assert "weights" not in before
     weight.data.copy_(kept)
     assert attribute(maze, batch, logit(batch)).info == before
+
+
+def test_the_smallest_change_of_any_number_is_noticed(maze: MazeModel) -> None:
+    """Also of one at a place that weighs little in a sum, and of one in a row of much larger ones."""
+    generator = torch.Generator().manual_seed(0)
+    before = weights_hash(maze.model)
+    for weight in (*maze.model.parameters(), maze.model.unembed.b_U):
+        flat = weight.data.view(-1)
+        for place in {354 % len(flat), int(torch.randint(len(flat), (), generator=generator))}:
+            kept = flat[place].clone()
+            flat[place] = torch.nextafter(kept, kept + 1)
+            assert weights_hash(maze.model) != before, (tuple(weight.shape), place)
+            flat[place] = kept
+    assert weights_hash(maze.model) == before
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_in_other_precisions_too(dtype: torch.dtype) -> None:
+    weight = torch.randn(7, 341, generator=torch.Generator().manual_seed(1)).to(dtype)
+    other = weight.clone()
+    other.view(-1)[2000] += 0.01
+    one, two = _fingerprint(weight), _fingerprint(other)
+    assert not all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(one, _fingerprint(weight.clone()), strict=True))
+
+
+def test_numbers_beside_the_weights_that_a_forward_pass_reads() -> None:
+    """Rotary frequencies are in no state_dict of Hugging Face's models."""
+    transformers = pytest.importorskip("transformers")
+    sources = pytest.importorskip("transformer_lens.model_bridge.sources", reason="this version has no bridges")
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    config = transformers.LlamaConfig(**sizes, vocab_size=30, max_position_embeddings=32, attn_implementation="eager")
+    hf = transformers.LlamaForCausalLM(config).eval()
+    model = sources.build_bridge_from_module(hf, "LlamaForCausalLM", hf_config=config, tokenizer=None)
+    before = weights_hash(model)
+    frequencies = next(b for name, b in hf.named_buffers() if name.endswith("inv_freq"))
+    frequencies.mul_(1.5)
+    assert weights_hash(model) != before
 
 
 def test_an_edited_unembedding_bias_does_not_keep_the_hash(maze: MazeModel) -> None:
