@@ -30,7 +30,8 @@ def stream(
     """Ask the same of one batch after another and keep means, variances and counts; each batch is then let go.
 
     A bar with the rate and the time left appears on a terminal when it takes more than two seconds; the time left
-    needs `batches` to have a length.
+    needs `batches` to have a length. Metrics are alike where their names are, and where they compare with one mask of
+    tokens also that mask; coefficients and masks of each prompt's own are not compared between batches.
 
     Args:
         ask: from a batch to its result, such as `lambda batch: attribute(model, batch, correct_vs_other(batch))`.

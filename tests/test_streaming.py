@@ -250,12 +250,30 @@ def test_metrics_of_one_name_that_compare_with_other_tokens_are_refused() -> Non
     def ask(part: Any) -> Any:
         return dla.logit_lens(shared_model(), part, dla.correct_vs_other(part, next(chosen)))
 
-    with pytest.raises(InputError, match="one of another background"):
+    with pytest.raises(InputError, match="one of another others"):
         dla.stream(ask, [batch, batch])
     same = dla.stream(
         lambda part: dla.logit_lens(shared_model(), part, dla.correct_vs_other(part, masks[0])), [batch] * 2
     )
     assert len(same) == 2 * len(batch)
+
+
+@pytest.mark.parametrize("alike", [True, False], ids=["rows alike", "rows of their own"])
+def test_what_each_prompt_has_of_its_own_can_be_streamed(alike: bool) -> None:
+    """Whatever rows the array of one batch happens to have in common."""
+    model, batch = shared_model(), whole()
+    mask = batch.others("all")
+    mask[:, :3] = False
+    mask[torch.arange(len(batch)), torch.arange(len(batch)) % 3 + 5] = alike
+    own = mask / torch.arange(1, len(batch) + 1, dtype=torch.float64)[:, None]
+    for metric in (
+        lambda part, rows: dla.correct_vs_other(part, mask[rows]),
+        lambda part, rows: dla.linear_metric(part, own[rows]),
+    ):
+        rows = iter(PARTS)
+        seen = dla.stream(lambda part: dla.logit_lens(model, part, metric(part, next(rows))), pieces())  # noqa: B023
+        expected = dla.logit_lens(model, batch, metric(batch, list(range(len(batch))))).metric.mean()
+        torch.testing.assert_close(seen.means["metric"], expected.to(seen.means["metric"]), rtol=1e-5, atol=1e-6)
 
 
 def test_two_models_of_one_name_are_not_averaged() -> None:

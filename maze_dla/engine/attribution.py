@@ -30,7 +30,7 @@ ALWAYS_KEPT = (
     *("metric", "correct", "preferred", "constant", "gap", "final_scale"),
     *("layers", "heads", "attn_bias", "mlp_bias"),
 )
-TOTAL, EMBEDDING = "total of ", "embedding "  # before the names of parts
+TOTAL, LARGEST, EMBEDDING = "total of ", "largest of ", "embedding "  # before the names of parts
 LOGIT_SIZE = "size of the logits"
 SUMMED = ("heads", "neurons", "sources", "sources_by_kind")
 
@@ -193,8 +193,10 @@ def _along(direction: Float[Tensor, "prompt d_model"], bias: Float[Tensor, "d_mo
 
 
 def _totals(parts: Parts) -> Parts:
-    """The sums of all kinds of parts, in double precision: checks need no more, so whole arrays can go."""
-    return {TOTAL + name: sum_in_double(parts[name]) for name in SUMMED if name in parts}
+    """The sums of all kinds of parts, in double precision, and their sizes: checks need no more, so arrays can go."""
+    found = {name: parts[name] for name in SUMMED if name in parts and parts[name].numel()}
+    sizes = {LARGEST + name: torch.linalg.vector_norm(x.flatten(1), torch.inf, dim=1) for name, x in found.items()}
+    return {TOTAL + name: sum_in_double(x) for name, x in found.items()} | sizes
 
 
 def _check(parts: Parts, dtype: torch.dtype, labels: list[str]) -> Float[Tensor, "prompt"]:
@@ -212,7 +214,7 @@ def _check(parts: Parts, dtype: torch.dtype, labels: list[str]) -> Float[Tensor,
     for name, (what, whole, bias) in wholes.items():
         if (total := parts.get(TOTAL + name)) is not None:
             both = [total] if bias is None else [total, parts[bias].double()]
-            check_sums(whole, torch.stack(both, -1), size, dtype, what)
+            check_sums(whole, torch.stack(both, -1), size.maximum(parts[LARGEST + name]), dtype, what)
     return gap
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -33,7 +34,8 @@ class LinearMetric:
 
     `made_for` are the fingerprints of the prompts that the metric was made for, so that it is not used with others.
     `answers` are the tokens that count as right, filled up with -1, None where the metric has no notion of right;
-    `foils` those that count as wrong, where the prompts name some. `rounding` is the relative error of each
+    `foils` those that count as wrong, where the prompts name some. `others` tells apart metrics of one name that
+    compare every prompt with one mask of tokens, but not with the same. `rounding` is the relative error of each
     coefficient as it was given.
     """
 
@@ -45,6 +47,7 @@ class LinearMetric:
     made_for: Int[Tensor, "prompt"] | None = None
     answers: Int[Tensor, "prompt answer"] | None = None
     foils: Int[Tensor, "prompt foil"] | None = None
+    others: str | None = None
     rounding: float = 0.0
 
     def __len__(self) -> int:
@@ -190,7 +193,8 @@ def correct_vs_other(batch: PromptBatch, others: str | Tensor = "all", reduce: s
     weights = weights - shares[:, None] * held  # takes right tokens out of the others again
     ids, weights = torch.cat([ids, rows.ids], 1), torch.cat([weights, shares[:, None] * rows.values], 1)
     name = f"correct minus {reduce} of {others if isinstance(others, str) else 'masked'}"
-    return _made(name, batch, ids, weights, background=rows.pattern, shares=shares)
+    one_mask = hashlib.sha256(rows.pattern.numpy().tobytes()).hexdigest()[:16] if rows.by_rule else None
+    return _made(name, batch, ids, weights, background=rows.pattern, shares=shares, others=one_mask)
 
 
 @torch_defaults()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypedDict
@@ -217,13 +216,12 @@ def describe(
     """What every result says of its prompts, its model and its metric.
 
     `precision` is what the model computes in, `rounding` how far sums may be off since logits of this size are rounded,
-    `background` tells apart metrics of one name that compare with different tokens.
+    `others` tells apart metrics of one name that compare every prompt with one mask of tokens.
     """
     facts = {"metric": metric.name, "shift_invariant": metric.shift_invariant}
     facts |= {} if metric.foils is None else {"forced_choice": True}
     facts |= {"precision": str(model.precision).removeprefix("torch.")}
-    if metric.has_background:
-        facts |= {"background": hashlib.sha256(metric.background.double().numpy().tobytes()).hexdigest()[:16]}
+    facts |= {} if metric.others is None else {"others": metric.others}
     if logit_size is not None:
         facts |= {"rounding": tolerance_of(model.precision) * ROUNDING_OF_LOGITS * float(logit_size.max())}
     return {

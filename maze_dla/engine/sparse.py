@@ -17,18 +17,20 @@ AT_ONCE = 1 << 20  # entries of a dense array looked at together
 class SparseRows:
     """Row p is a pattern that all rows share, plus `values[p, k]` at token `ids[p, k]`.
 
-    Rows are filled up with the value 0 at token 0.
+    Rows are filled up with the value 0 at token 0. `by_rule` says that they were given as one row for all, and would
+    be alike for any prompts.
     """
 
     pattern: Float[Tensor, "vocab"]
     ids: Int[Tensor, "prompt k"]
     values: Float[Tensor, "prompt k"]
+    by_rule: bool = False
 
     @classmethod
     def alike(cls, pattern: Tensor, n: int) -> SparseRows:
         """`n` rows that are all the pattern."""
         none = torch.zeros(n, 0, dtype=torch.long)
-        return cls(pattern.double(), none, none.double())
+        return cls(pattern.double(), none, none.double(), by_rule=True)
 
     @classmethod
     def listed(cls, ids: Int[Tensor, "prompt k"], d_vocab: int) -> SparseRows:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from maze_dla.engine.metrics import logit, logit_diff
 from maze_dla.engine.model import Norm, Reads
 from maze_dla.engine.prompts import PromptBatch
 from maze_dla.errors import CompletenessError
+from maze_dla.results.loading import load_result
 
 from .plain import own_norm
 from .small_models import (
@@ -70,6 +72,19 @@ def test_parts_sum_to_the_metric(settings: dict[str, Any], dtype: torch.dtype) -
         mlp = result.layers[:, [label.endswith("mlp_out") for label in result.layer_labels]]
         assert largest_relative(mlp, torch.cat([result.neurons, result.mlp_bias[..., None]], -1), size) < tolerance
     assert torch.allclose(result.gap.double(), result.metric.double() - parts.double().sum(1), atol=1e-12)
+
+
+def test_heads_that_cancel_each_other_are_held_to_their_own_size(tmp_path: Path) -> None:
+    """Two heads write some thousand logits each and next to nothing together: float32 cannot sum them to less."""
+    model, batch = make_model(), make_batch()
+    with torch.no_grad():
+        for attn in (block.attn for block in model.blocks):
+            attn.b_V[:2] = 4e3  # views of the weights themselves, in every class
+            attn.W_O[1] = -attn.W_O[0]
+    result = attribute(model, batch, random_metric(batch), sources=True, engine="hooked")
+    largest, whole = result.heads.abs().amax((1, 2)), result.layers.abs().amax(1)
+    assert float((largest / whole).min()) > 30
+    load_result(result.save(tmp_path / "result.zanj"))
 
 
 @pytest.mark.parametrize(("settings", "dtype"), MODELS[::3], ids=str)

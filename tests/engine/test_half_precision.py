@@ -124,3 +124,19 @@ def test_results_of_half_precision_are_tables_and_files(dtype: torch.dtype, tmp_
         assert result.metric.dtype == torch.float32
     size = float(single.layers.abs().max())
     torch.testing.assert_close(results[0].heads, single.heads, rtol=0, atol=0.05 * size)
+
+
+@pytest.mark.parametrize("dtype", HALF, ids=str)
+def test_a_norm_that_counts_its_weight_from_one_adds_in_float32(dtype: torch.dtype) -> None:
+    """As Gemma's does: near 1, bfloat16 has steps of 1/128."""
+    transformers = pytest.importorskip("transformers")
+    sources = pytest.importorskip("transformer_lens.model_bridge.sources", reason="this version has no bridges")
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    config = transformers.GemmaConfig(**sizes, head_dim=8, vocab_size=30, attn_implementation="eager")
+    hf = transformers.GemmaForCausalLM(config).to(dtype).eval()
+    weight = torch.linspace(0.001, 0.3, 16).to(dtype)
+    hf.model.norm.weight.data.copy_(weight)
+    model = sources.build_bridge_from_module(hf, "GemmaForCausalLM", hf_config=config, tokenizer=None)
+    found = residual_model(model).final_norm.weight
+    assert found is not None
+    torch.testing.assert_close(found, 1 + weight.float(), rtol=0, atol=0)

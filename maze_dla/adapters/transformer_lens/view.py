@@ -301,7 +301,7 @@ def _final_norm(model: Any) -> Norm:
         norm = replace(norm, kind="rms")
     if norm.weight is None:
         return norm
-    from_one = replace(norm, weight=1.0 + norm.weight)  # as Gemma's models hold it
+    from_one = replace(norm, weight=1.0 + at_least_single(norm.weight))  # as Gemma's models hold and compute it
     return min(norm, from_one, key=lambda n: _distance(model, n))
 
 
