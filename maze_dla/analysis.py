@@ -1,71 +1,166 @@
-"""The methods of the engine for any model that an adapter can see.
+"""The methods of the engine for any model: where a model becomes the engine's view of it.
 
-`attribute`, `logit_lens` and `token_lens` take a `MazeModel`, a TransformerLens model or the engine's own view of one.
-Arguments, results and errors are those of the engine's functions of the same names, and one argument more:
-`engine="auto"` runs plain pre-norm decoders (the maze models, GPT-2) by a forward pass of the engine's own, which is
-compared with the model's logits at the start of every run; `engine="hooked"` always runs the model itself. Both give
-the same numbers. A model is run in eval mode, for one run at a time, and is left as it was found.
+A model is run in eval mode, for one run at a time, and is left as it was found.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import wraps
-from inspect import Parameter, signature
-from typing import TYPE_CHECKING, Any, TypeVar
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal, get_args
 
 from maze_dla.adapters.mazes.model import MazeModel
-from maze_dla.adapters.transformer_lens import TransformerLensModel, reader
 from maze_dla.adapters.transformer_lens.exclusive import exclusive
-from maze_dla.engine import attribution, lens
-from maze_dla.engine import token_lens as tokens
+from maze_dla.adapters.transformer_lens.view import Forward, view
+from maze_dla.engine.direct import attribution, lens
+from maze_dla.engine.direct import token_lens as tokens
 from maze_dla.engine.metrics import LinearMetric
+from maze_dla.engine.model import ResidualModel
 from maze_dla.engine.prompts import PromptBatch
-from maze_dla.errors import check_kind, check_whole
+from maze_dla.errors import InputError, check_kind, check_whole
+from maze_dla.results.attribution import AttributionResult
+from maze_dla.results.lens import LensResult, Scale, TokenLensResult
 from maze_dla.torch_defaults import torch_defaults
 
-if TYPE_CHECKING:
-    from maze_dla.adapters.transformer_lens.engines import Engine
-
-Result = TypeVar("Result")
-ENGINE = """Args:
-        engine: "auto" runs plain pre-norm decoders by a forward pass of maze_dla's own, which is compared with the
-            model's own logits at the start of every run; "hooked" always runs the model itself."""
+BATCH = "batch is a PromptBatch, such as that of maze.prompts()"
+METRIC = "metric is a LinearMetric, such as correct_vs_other(batch)"
 
 
-def _of_any_model(method: Callable[..., Result]) -> Callable[..., Result]:
-    """The engine's method, which takes the engine's view of a model, for the model itself."""
+def attribute(
+    model: Any,
+    batch: PromptBatch,
+    metric: LinearMetric,
+    *,
+    neurons: bool | Literal["mean"] = False,
+    sources: bool | Literal["kinds"] = False,
+    sequences_at_once: int | None = None,
+    forward: Forward = "auto",
+    engine: Forward | None = None,
+) -> AttributionResult:
+    """Split the metric of every prompt over layers, heads and, on request, neurons and source positions.
 
-    @wraps(method)
-    def of_any_model(model: Any, *arguments: Any, engine: Engine = "auto", **options: Any) -> Result:
-        _check_kinds(shown.bind(model, *arguments, **options).arguments)
-        model = model.model if isinstance(model, MazeModel) else model
-        with torch_defaults(), exclusive(model.model if isinstance(model, TransformerLensModel) else model):
-            return method(reader(model, engine), *arguments, **options)
+    One forward pass. All contributions are in logits, at the scale that the final norm recorded for that prompt.
 
-    shown = signature(method)
-    choice = Parameter("engine", Parameter.KEYWORD_ONLY, default="auto", annotation="Engine")
-    setattr(of_any_model, "__signature__", shown.replace(parameters=[*shown.parameters.values(), choice]))  # noqa: B010
-    of_any_model.__doc__ = (method.__doc__ or "").replace("Args:", ENGINE, 1)
-    return of_any_model
-
-
-def _check_kinds(given: dict[str, Any]) -> None:
-    """Refuse what is no batch, no metric or no number, before anything is run.
+    Args:
+        model: a `MazeModel`, a model of TransformerLens, or the engine's view of one.
+        batch: the prompts.
+        metric: a linear functional of the logits, made for this batch.
+        neurons: True for [prompt, layer, neuron]; "mean" for mean and variance over prompts alone, which holds no
+            array with a prompt axis.
+        sources: also split every head over the positions that it attends to; "kinds" keeps only the sums over the
+            tokens of each kind that the batch names (a maze's adjacency list, origin, ...).
+        sequences_at_once: how many sequences go through the model together; changes speed, not numbers. Default: as
+            many as are fast on the model's device.
+        forward: "auto" runs plain pre-norm decoders (the maze models, GPT-2) by a forward pass of maze_dla's own,
+            which is compared with the model's own logits at the start of every run; "hooked" always runs the model
+            itself. Both give the same numbers.
+        engine: the earlier name of `forward`.
 
     Raises:
-        InputError: which says what the argument is.
+        InputError: batch or metric do not fit the model, an unknown value of `neurons`, `sources` or `forward`, or
+            kinds asked of a batch that names none.
+        ModelError: a model whose residual stream is not a plain sum.
+        CompletenessError: parts do not add up, at 1e-4 of the largest part in float32, 1e-10 in float64 and 5e-2 in
+            half precision, of whatever the model computes its logits in.
     """
-    kinds = {
-        "batch": (PromptBatch, "batch is a PromptBatch, such as that of maze.prompts()"),
-        "metric": (LinearMetric, "metric is a LinearMetric, such as correct_vs_other(batch)"),
-    }
-    for name in given.keys() & kinds.keys():
-        check_kind(given[name], *kinds[name])
-    if "k" in given:
-        check_whole("k", given["k"], 1)
+    check_kind(batch, PromptBatch, BATCH)
+    check_kind(metric, LinearMetric, METRIC)
+    options = {"neurons": neurons, "sources": sources, "sequences_at_once": sequences_at_once}
+    with _running(model, forward, engine) as residual:
+        return attribution.attribute(residual, batch, metric, **options)
 
 
-attribute = _of_any_model(attribution.attribute)
-logit_lens = _of_any_model(lens.logit_lens)
-token_lens = _of_any_model(tokens.token_lens)
+def logit_lens(
+    model: Any,
+    batch: PromptBatch,
+    metric: LinearMetric,
+    scale: Scale = "final",
+    *,
+    sequences_at_once: int | None = None,
+    forward: Forward = "auto",
+    engine: Forward | None = None,
+) -> LensResult:
+    """The metric read from the residual stream at every depth, in logits.
+
+    Args:
+        model: a `MazeModel`, a model of TransformerLens, or the engine's view of one.
+        batch: the prompts.
+        metric: a linear functional of the logits, made for this batch.
+        scale: "final" reads every depth at the scale that the final norm recorded, so that the difference between
+            two depths is what the layer between them contributes; "own" lets the final norm see each depth as if it
+            were the last, as the original logit lens does. They can differ a lot in early layers.
+        sequences_at_once: how many sequences go through the model together; changes speed, not numbers.
+        forward: "auto" or "hooked", as in `attribute`.
+        engine: the earlier name of `forward`.
+
+    Raises:
+        InputError: batch or metric do not fit the model, or an unknown scale.
+        ModelError: a model whose residual stream is not a plain sum.
+        CompletenessError: the last depth is not the metric.
+    """
+    check_kind(batch, PromptBatch, BATCH)
+    check_kind(metric, LinearMetric, METRIC)
+    with _running(model, forward, engine) as residual:
+        return lens.logit_lens(residual, batch, metric, scale, sequences_at_once=sequences_at_once)
+
+
+def token_lens(
+    model: Any,
+    batch: PromptBatch,
+    k: int = 5,
+    scale: Scale = "own",
+    positions: tokens.Positions = "read",
+    *,
+    sequences_at_once: int | None = None,
+    forward: Forward = "auto",
+    engine: Forward | None = None,
+) -> TokenLensResult:
+    """The k most likely tokens at every depth, with rank of the target, entropy and divergence from the final one.
+
+    Args:
+        model: a `MazeModel`, a model of TransformerLens, or the engine's view of one.
+        batch: the prompts.
+        k: how many tokens to keep at each depth.
+        scale: "own" (the original logit lens) or "final", as in `logit_lens`.
+        positions: "read" for the read position; "all" for every position of the prompt, the target then being the
+            prompt's own next token. This adds a position axis in front of the depths, and needs a model that answers
+            with the tokens that it reads.
+        sequences_at_once: how many sequences go through the model together; changes speed, not numbers.
+        forward: "auto" or "hooked", as in `attribute`.
+        engine: the earlier name of `forward`.
+
+    Raises:
+        InputError: the batch does not fit the model, k outside 1..vocabulary, unknown scale or positions.
+        ModelError: a model whose residual stream is not a plain sum.
+        CompletenessError: the logits at the last depth are not the model's own.
+    """
+    check_kind(batch, PromptBatch, BATCH)
+    check_whole("k", k, 1)
+    with _running(model, forward, engine) as residual:
+        return tokens.token_lens(residual, batch, k, scale, positions, sequences_at_once=sequences_at_once)
+
+
+def as_residual_model(model: Any, forward: Forward = "auto") -> ResidualModel:
+    """The engine's view of a `MazeModel` or of a model of TransformerLens; itself where it already is one.
+
+    Raises:
+        InputError: an unknown forward pass.
+        ModelError: something else, or a model whose residual stream is not a plain sum.
+    """
+    if forward not in get_args(Forward):
+        raise InputError(f"forward is 'auto' or 'hooked', got {forward!r}")
+    if isinstance(model, ResidualModel):
+        return model
+    return view(model.model if isinstance(model, MazeModel) else model, forward)
+
+
+@contextmanager
+def _running(model: Any, forward: Forward, engine: Forward | None) -> Iterator[ResidualModel]:
+    """The engine's view of a model that nobody else runs meanwhile, in torch's usual settings."""
+    if engine is not None:
+        warnings.warn("engine= is now called forward=", DeprecationWarning, stacklevel=4)
+        forward = engine
+    itself = model.model if isinstance(model, MazeModel) else model
+    with torch_defaults(), exclusive(itself.source if isinstance(itself, ResidualModel) else itself):
+        yield as_residual_model(model, forward)

@@ -27,7 +27,7 @@ ALL_WAYS_UP_TO = 1000
 SHARE_OF_FREE = 0.8
 PLAIN, TUTORIAL, OURS = "plain forward", "tutorial way", "maze_dla"
 SLICED = f"{TUTORIAL}, with pos_slice"
-HOOKED, SOURCES = f'{OURS}, engine="hooked"', f"{OURS}, with sources"
+HOOKED, SOURCES = f'{OURS}, forward="hooked"', f"{OURS}, with sources"
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def _case(model: Any, shape: Shape, n: int, fitting: int) -> Case:
         notes += (_does_not_fit(n, fitting),)
     ways.append(Way(OURS, partial(ours, model, batch)))
     if n <= ALL_WAYS_UP_TO:
-        ways.append(Way(HOOKED, partial(ours, model, batch, engine="hooked")))
+        ways.append(Way(HOOKED, partial(ours, model, batch, forward="hooked")))
         ways.append(Way(SOURCES, partial(ours, model, batch, sources=True)))
     lengths = str(shape.longest) if shape.shortest == shape.longest else f"{shape.shortest} to {shape.longest}"
     return Case(f"{shape.spec.name}: {n:,} prompts of {lengths} tokens", shape.spec.name, n, tuple(ways), notes)

@@ -55,3 +55,38 @@ def check_sums(
             f"(at most {tolerance:.0e} in {str(dtype).removeprefix('torch.')})"
         )
     return gap
+
+
+class SumChecks:
+    """The sums of one run. What lies on another device than the CPU is checked at the end, so that nothing waits."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        self._dtype = dtype
+        self._later: list[tuple[Tensor, Tensor, Tensor, str, Tensor]] = []
+
+    def add(
+        self,
+        whole: Float[Tensor, "prompt *group"],
+        parts: Float[Tensor, "prompt *group part"],
+        size: Float[Tensor, " prompt"],
+        what: str,
+        prompts: Int[Tensor, " prompt"],
+    ) -> None:
+        """Check that the parts sum to the whole, as `check_sums` does.
+
+        Raises:
+            CompletenessError: they do not.
+        """
+        if whole.device.type == "cpu" and parts.device.type == "cpu":
+            check_sums(whole, parts, size, self._dtype, what, prompts)
+        else:
+            self._later.append((whole, parts, size, what, prompts))
+
+    def finish(self) -> None:
+        """Check what could not be checked at once.
+
+        Raises:
+            CompletenessError: parts that do not sum to their whole.
+        """
+        for whole, parts, size, what, prompts in self._later:
+            check_sums(whole.cpu(), parts.cpu(), size.cpu(), self._dtype, what, prompts)

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from maze_dla.engine.devices import sent
+from maze_dla.engine.devices import to_device
 from maze_dla.engine.ids import NONE, check_sets, first_where, id_sets, in_sets
 from maze_dla.engine.precision import at_least_single
 from maze_dla.engine.prompts import PromptBatch, chosen_prompts
@@ -112,9 +112,9 @@ class LinearMetric:
     def to(self, like: Tensor) -> LinearMetric:
         """The metric where a tensor is, its coefficients in that tensor's precision."""
         numbers = (self.weights, self.background, self.shares)
-        weights, background, shares = (sent(t.to(like.dtype), like.device) for t in numbers)
+        weights, background, shares = (to_device(t.to(like.dtype), like.device) for t in numbers)
         rounding = max(self.rounding, torch.finfo(like.dtype).eps)
-        ids = sent(self.ids, like.device)
+        ids = to_device(self.ids, like.device)
         return replace(self, ids=ids, weights=weights, background=background, shares=shares, rounding=rounding)
 
     @torch_defaults()

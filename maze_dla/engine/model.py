@@ -1,9 +1,9 @@
-"""What the engine needs of a model: a protocol, and the vocabulary of a pre-norm residual stream."""
+"""What the engine needs of a model: its weights, its sites and a forward pass."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from maze_dla.engine.precision import at_least_single
+from maze_dla.engine.sites import EMBEDDINGS, Activations, Site
 
 
 @dataclass(frozen=True)
@@ -95,103 +96,72 @@ class BlockWeights:
     b_out: Float[Tensor, "d_model"] | None
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """Which activations a forward pass keeps beside the logits and the final scale."""
-
-    components: bool = False  # embeddings, attention and MLP outputs, heads' z
-    neurons: bool = False
-    sources: bool = False
-    depths: bool = False
-
-
-@dataclass(frozen=True)
-class Reads:
-    """One forward pass at the read positions of its prompts; lists run over layers. What was not asked for is empty.
-
-    `logits` are linear in the residual stream: those in front of a soft cap where the model has one.
-    `values` and `patterns` serve sources: the values of whole sequences, the pattern's row at the read position.
-    """
-
-    logits: Float[Tensor, "prompt vocab"]
-    final_scale: Float[Tensor, "prompt"]
-    embeddings: dict[str, Float[Tensor, "prompt d_model"]]
-    attn_out: list[Float[Tensor, "prompt d_model"]]
-    mlp_out: list[Float[Tensor, "prompt d_model"]]
-    z: list[Float[Tensor, "prompt head d_head"]]
-    neurons: list[Float[Tensor, "prompt d_mlp"]]
-    values: list[Float[Tensor, "sequence position head d_head"]]
-    patterns: list[Float[Tensor, "prompt head position"]]
-    depths: dict[str, Float[Tensor, "prompt d_model"]]
-
-    def at_least_single(self) -> Reads:
-        """The same numbers, half precision as float32: what is computed from them then has no further rounding."""
-        return Reads(**{field.name: _each_at_least_single(getattr(self, field.name)) for field in fields(self)})
-
-
-def _each_at_least_single(held: Any) -> Any:
-    if isinstance(held, Tensor):
-        return at_least_single(held)
-    if isinstance(held, dict):
-        return {name: at_least_single(values) for name, values in held.items()}
-    return [at_least_single(values) for values in held]
-
-
 def soft_capped(logits: Float[Tensor, "... vocab"], cap: float | None) -> Float[Tensor, "... vocab"]:
     """The logits that a model with a soft cap samples from; without a cap they are as they were."""
     return logits if cap is None else cap * torch.tanh(logits / cap)
 
 
+@dataclass(frozen=True, eq=False, repr=False)
+class ModelWeights:
+    """What a model writes and reads out with, as it is stored.
+
+    `precision` is the coarsest dtype that logits are computed in, which sums are held to. Where `logit_cap` is a
+    number, the model caps its logits softly at it.
+    """
+
+    shape: ModelShape
+    precision: torch.dtype
+    blocks: tuple[BlockWeights, ...]
+    final_norm: Norm
+    W_U: Float[Tensor, "d_model vocab"]
+    b_U: Float[Tensor, " vocab"] | None = None
+    logit_cap: float | None = None
+
+    def logits(
+        self, residual: Float[Tensor, "prompt d_model"], scale: Float[Tensor, " prompt"]
+    ) -> Float[Tensor, "prompt vocab"]:
+        """What residuals are read out as at a frozen scale, in front of a soft cap."""
+        logits = at_least_single(self.final_norm.apply(residual, scale).to(self.W_U.dtype) @ self.W_U)
+        return logits if self.b_U is None else logits + self.b_U
+
+
 @runtime_checkable
-class ResidualModel(Protocol):
-    """A causal model whose residual stream is a sum, seen through its weights and its reads."""
+class ForwardPass(Protocol):
+    """Runs sequences once and returns the activations of the sites, at (rows[i], positions[i]) for every prompt i.
 
-    @property
-    def shape(self) -> ModelShape:
-        """Sizes."""
-        ...
+    Raises:
+        ModelError: the model has no such site, or does not show it.
+    """
 
-    @property
-    def precision(self) -> torch.dtype:
-        """The coarsest dtype that logits are computed in: what sums can be held to."""
-        ...
-
-    @property
-    def final_norm(self) -> Norm:
-        """The norm before the unembedding."""
-        ...
-
-    @property
-    def blocks(self) -> tuple[BlockWeights, ...]:
-        """What each block writes with."""
-        ...
-
-    @property
-    def W_U(self) -> Float[Tensor, "d_model vocab"]:
-        """The unembedding."""
-        ...
-
-    @property
-    def b_U(self) -> Float[Tensor, "vocab"] | None:
-        """Its bias, where it has one."""
-        ...
-
-    @property
-    def logit_cap(self) -> float | None:
-        """What the model caps its logits softly at, behind the `logits` of its reads; None where it does not."""
-        ...
-
-    @property
-    def info(self) -> Mapping[str, Any]:
-        """The model's name and whatever else results should carry."""
-        ...
-
-    def read(
+    def __call__(
         self,
         tokens: Int[Tensor, "sequence position"],
-        rows: Int[Tensor, "prompt"],
-        positions: Int[Tensor, "prompt"],
-        wanted: Wanted,
-    ) -> Reads:
-        """Run the sequences once and keep what is wanted at (rows[i], positions[i]) for every prompt i."""
+        rows: Int[Tensor, " prompt"],
+        positions: Int[Tensor, " prompt"],
+        sites: Sequence[Site],
+    ) -> Activations:
+        """The activation of each site."""
         ...
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ResidualModel:
+    """A causal model whose residual stream is a sum: its weights, and a forward pass that shows its activations.
+
+    `sites` are the names of those that it has in its layers and before them. `info` is what results say of it.
+    `own_norm` is the model's own final norm, [prompt, depth, d_model] to the same, for comparison; `vocabulary` its
+    tokens by id; `source` the model that was looked at, which is run by one caller at a time.
+    """
+
+    weights: ModelWeights
+    forward: ForwardPass
+    sites: frozenset[str]
+    info: Mapping[str, Any]
+    own_norm: Callable[[Tensor], Tensor] | None = None
+    vocabulary: Sequence[str] | None = None
+    source: Any = None
+
+    @property
+    def embeddings(self) -> tuple[str, ...]:
+        """The sites before the first block."""
+        return tuple(name for name in EMBEDDINGS if name in self.sites)

@@ -23,7 +23,6 @@ from maze_dla.engine.ids import (
     in_sets,
     whole_numbers,
 )
-from maze_dla.engine.queue import SequenceQueue
 from maze_dla.engine.sparse import SparseRows
 from maze_dla.errors import InputError, PromptError, check_list, check_whole
 from maze_dla.torch_defaults import torch_defaults
@@ -341,11 +340,6 @@ class PromptBatch:
                 raise InputError(f"unknown token set {token_set!r}: this batch has {known}, or give a mask")
             return self.token_sets[token_set]
         return as_mask(token_set, len(self), self.d_vocab)
-
-    @torch_defaults()
-    def queue(self) -> SequenceQueue:
-        """The sequences that prompts read, in the order in which forward passes take them."""
-        return SequenceQueue(self)
 
 
 def chosen_prompts(prompts: Sequence[int] | Tensor, n: int) -> Int[Tensor, "chosen"]:

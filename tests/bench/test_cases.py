@@ -13,7 +13,7 @@ from maze_dla.bench.shapes import random_model
 from maze_dla.bench.ways import can_project_neurons
 
 TUTORIAL = ["tutorial way", "tutorial way, with pos_slice"]
-OURS = ["maze_dla", 'maze_dla, engine="hooked"', "maze_dla, with sources"]
+OURS = ["maze_dla", 'maze_dla, forward="hooked"', "maze_dla, with sources"]
 PROJECTED = ["tutorial way, with pos_slice and project_output_onto"] if can_project_neurons() else []
 
 

@@ -54,7 +54,7 @@ def test_the_tutorial_and_maze_dla_find_the_same(name: str, way: str) -> None:
 def test_all_of_our_own_ways_find_the_same(name: str) -> None:
     model, batch = random_model(TINY[name]), random_prompts(TINY[name], 9)
     own = ours(model, batch)
-    assert close(ours(model, batch, engine="hooked"), own)
+    assert close(ours(model, batch, forward="hooked"), own)
     assert close(ours(model, batch, sources=True), own)
 
 

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from maze_dla.adapters.transformer_lens import TransformerLensModel, residual_model
+from maze_dla.analysis import as_residual_model
+from maze_dla.engine.forward.running import MicroBatch, SequenceQueue
 from maze_dla.engine.metrics import LinearMetric, correct_vs_other
-from maze_dla.engine.model import Reads
+from maze_dla.engine.model import ResidualModel
 from maze_dla.engine.prompts import PromptBatch
-from maze_dla.engine.queue import ReadPlan
+from maze_dla.engine.sites import Activations
 
 try:
     import transformer_lens.model_bridge.sources.native  # noqa: F401
@@ -96,9 +97,9 @@ def make_batch(lengths: tuple[int, ...] = LENGTHS, seed: int = 2, **more: Any) -
     return PromptBatch.from_tokens(random_tokens(lengths, seed), targets, d_vocab=D_VOCAB, **more)
 
 
-def plans(batch: PromptBatch, at_once: int, tokens_at_once: int = 10_000) -> list[ReadPlan]:
+def micro_batches(batch: PromptBatch, at_once: int, tokens_at_once: int = 10_000) -> list[MicroBatch]:
     """Everything that forward passes take from a batch."""
-    queue, taken = batch.queue(), []
+    queue, taken = SequenceQueue(batch), []
     while (plan := queue.take(at_once, tokens_at_once)) is not None:
         taken.append(plan)
     return taken
@@ -110,30 +111,36 @@ def random_metric(batch: PromptBatch) -> LinearMetric:
     return correct_vs_other(batch, others=mask, reduce="sum")
 
 
-Change = Callable[[Reads, Tensor, Callable[..., Reads]], Reads]
+def hooked_view(model: Any) -> ResidualModel:
+    """The engine's view of a model that is run itself."""
+    return as_residual_model(model, "hooked")
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class Meddled(TransformerLensModel):
-    """A view whose reads are changed behind the model's back."""
-
-    change: Change = lambda reads, positions, read: reads
-
-    def read(self, tokens: Tensor, rows: Tensor, positions: Tensor, wanted: Any) -> Reads:
-        def read(at: Tensor) -> Reads:
-            return TransformerLensModel.read(self, tokens, rows, at, wanted)
-
-        return self.change(read(positions), positions, read)
+Change = Callable[[Activations, Tensor, Callable[[Tensor], Activations]], Activations]
 
 
-def meddled(model: Any, change: Change) -> Meddled:
-    view = residual_model(model)
-    return Meddled(**{f.name: getattr(view, f.name) for f in fields(view)}, change=change)
+def meddled(model: Any, change: Change) -> ResidualModel:
+    """A view whose activations are changed behind the model's back."""
+    view = hooked_view(model)
+
+    def forward(tokens: Tensor, rows: Tensor, positions: Tensor, sites: Any) -> Activations:
+        def run(at: Tensor) -> Activations:
+            return view.forward(tokens, rows, at, sites)
+
+        return change(run(positions), positions, run)
+
+    return replace(view, forward=forward)
 
 
-def with_block(model: Any, layer: int, **changes: Any) -> TransformerLensModel:
-    """The view with some weights of one block replaced; the model itself keeps its own."""
-    view = residual_model(model)
-    blocks = list(view.blocks)
+def with_weights(model: Any, **changes: Any) -> ResidualModel:
+    """The view with some weights replaced; the model itself keeps its own."""
+    view = hooked_view(model)
+    weights = replace(view.weights, **changes)
+    return replace(view, weights=weights, forward=replace(view.forward, weights=weights))  # pyright: ignore
+
+
+def with_block(model: Any, layer: int, **changes: Any) -> ResidualModel:
+    """The view with some weights of one block replaced."""
+    blocks = list(hooked_view(model).weights.blocks)
     blocks[layer] = replace(blocks[layer], **changes)
-    return replace(view, blocks=tuple(blocks))
+    return with_weights(model, blocks=tuple(blocks))

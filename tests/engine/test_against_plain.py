@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from maze_dla.analysis import attribute, logit_lens
-from maze_dla.engine.lens import Scale
+from maze_dla.engine.direct.lens import Scale
 from maze_dla.engine.metrics import LinearMetric
 
 from .plain import Run, run
@@ -46,7 +46,7 @@ def case(name: str) -> tuple[Any, Any, LinearMetric, Any, list[Run], Tensor, flo
     model, batch = shared_model(dtype, **settings), make_batch()
     metric = random_metric(batch)
     how = {"neurons": not settings.get("attn_only", False), "sources": True, "sequences_at_once": 3}
-    result = attribute(model, batch, metric, **how, engine=engine_of(name))
+    result = attribute(model, batch, metric, **how, forward=engine_of(name))
     runs = [run(model, ids) for ids in random_tokens()]
     return model, batch, metric, result, runs, metric.coefficients(), tolerance
 
@@ -124,7 +124,7 @@ def test_sources_and_patterns(name: str) -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_lens(name: str, scale: Scale) -> None:
     model, batch, metric, _, runs, c, tolerance = case(name)
-    lens = logit_lens(model, batch, metric, scale=scale, sequences_at_once=3, engine=engine_of(name))
+    lens = logit_lens(model, batch, metric, scale=scale, sequences_at_once=3, forward=engine_of(name))
     assert lens.labels == tuple(runs[0].depths)
     assert lens.scale == scale
     rows = []

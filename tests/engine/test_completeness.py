@@ -11,12 +11,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from maze_dla.adapters.transformer_lens import residual_model
 from maze_dla.analysis import attribute, logit_lens, token_lens
 from maze_dla.engine.completeness import check_sums
 from maze_dla.engine.metrics import logit, logit_diff
-from maze_dla.engine.model import Norm, Reads
+from maze_dla.engine.model import Norm
 from maze_dla.engine.prompts import PromptBatch
+from maze_dla.engine.sites import LOGITS, Activations
 from maze_dla.errors import CompletenessError
 from maze_dla.results.loading import load_result
 
@@ -26,6 +26,7 @@ from .small_models import (
     LENGTHS,
     MODERN,
     b_in,
+    hooked_view,
     make_batch,
     make_model,
     meddled,
@@ -33,6 +34,7 @@ from .small_models import (
     random_tokens,
     shared_model,
     with_block,
+    with_weights,
 )
 
 MODELS = [
@@ -58,7 +60,7 @@ def test_parts_sum_to_the_metric(settings: dict[str, Any], dtype: torch.dtype) -
     model, batch = shared_model(dtype, **settings), make_batch()
     result = attribute(model, batch, random_metric(batch), neurons=True, sources=True, sequences_at_once=3)
     size = torch.cat([result.layers, result.metric[:, None]], 1).abs().amax(1)
-    tolerance = 1e-12 if residual_model(model).precision == torch.float64 else 2e-5
+    tolerance = 1e-12 if hooked_view(model).weights.precision == torch.float64 else 2e-5
     parts = torch.cat([result.layers, result.constant[:, None]], 1)
     assert largest_relative(result.metric, parts, size) < tolerance
     assert largest_relative(result.metric, parts[:, 1:], size) > 1e-3  # a component that is missing is seen
@@ -81,7 +83,7 @@ def test_heads_that_cancel_each_other_are_held_to_their_own_size(tmp_path: Path)
         for attn in (block.attn for block in model.blocks):
             attn.b_V[:2] = 4e3  # views of the weights themselves, in every class
             attn.W_O[1] = -attn.W_O[0]
-    result = attribute(model, batch, random_metric(batch), sources=True, engine="hooked")
+    result = attribute(model, batch, random_metric(batch), sources=True, forward="hooked")
     largest, whole = result.heads.abs().amax((1, 2)), result.layers.abs().amax(1)
     assert float((largest / whole).min()) > 30
     load_result(result.save(tmp_path / "result.zanj"))
@@ -103,37 +105,35 @@ def test_the_metric_is_that_of_the_models_own_logits(settings: dict[str, Any], d
 
 
 def swapped_heads(model: Any) -> Any:
-    W_O = residual_model(model).blocks[1].W_O
+    W_O = hooked_view(model).weights.blocks[1].W_O
     return with_block(model, 1, W_O=W_O[[1, 0, 2]])
 
 
 def shuffled_neurons(model: Any) -> Any:
-    W_out = residual_model(model).blocks[0].W_out
+    W_out = hooked_view(model).weights.blocks[0].W_out
     return with_block(model, 0, W_out=W_out.roll(1, 0))
 
 
 def without_norm_bias(model: Any) -> Any:
-    view = residual_model(model)
-    return replace(view, final_norm=replace(view.final_norm, bias=None))
+    return with_weights(model, final_norm=replace(hooked_view(model).weights.final_norm, bias=None))
 
 
 def without_norm_weight(model: Any) -> Any:
-    view = residual_model(model)
-    return replace(view, final_norm=replace(view.final_norm, weight=None))
+    return with_weights(model, final_norm=replace(hooked_view(model).weights.final_norm, weight=None))
 
 
 def without_centring(model: Any) -> Any:
-    norm = residual_model(model).final_norm
-    return replace(residual_model(model), final_norm=Norm("rms", norm.weight, norm.bias, norm.eps))
+    norm = hooked_view(model).weights.final_norm
+    return with_weights(model, final_norm=Norm("rms", norm.weight, norm.bias, norm.eps))
 
 
 def read_one_early(model: Any) -> Any:
     """Components from one position before the logits' position."""
-    return meddled(model, lambda reads, at, read: replace(read(at - 1), logits=reads.logits))
+    return meddled(model, lambda found, at, run: {**run(at - 1), LOGITS: found[LOGITS]})
 
 
 def sources_one_off(model: Any) -> Any:
-    return meddled(model, lambda reads, at, read: replace(reads, patterns=[p.roll(1, -1) for p in reads.patterns]))
+    return meddled(model, lambda found, *_: {s: x.roll(1, -1) if s.name == "pattern" else x for s, x in found.items()})
 
 
 LIES = [
@@ -142,7 +142,7 @@ LIES = [
     (lambda model: with_block(model, 1, b_out=None), "MLP = neurons + b_out at index [1]"),
     (shuffled_neurons, "MLP = neurons + b_out at index [0]"),
     (sources_one_off, "head = sources at index ["),
-    (lambda model: replace(residual_model(model), b_U=None), "metric = contributions + constant:"),
+    (lambda model: with_weights(model, b_U=None), "metric = contributions + constant:"),
     (without_norm_bias, "metric = contributions + constant:"),
     (without_norm_weight, "metric = contributions + constant:"),
     (without_centring, "metric = contributions + constant:"),
@@ -185,8 +185,8 @@ def test_the_lenses_refuse_it_too(lie: Any, lens: Any) -> None:
 def only_for(prompt: int, model: Any, change: Any) -> Any:
     """A view that changes the reads of a single prompt, known by its length."""
 
-    def meddle(reads: Reads, positions: Tensor, read: Any) -> Reads:
-        return change(reads, torch.nonzero(positions == LENGTHS[prompt] - 1).flatten())
+    def meddle(found: Activations, positions: Tensor, run: Any) -> Activations:
+        return change(found, torch.nonzero(positions == LENGTHS[prompt] - 1).flatten())
 
     return meddled(model, meddle)
 
@@ -202,7 +202,7 @@ def test_the_message_names_prompt_gap_and_tolerance(prompt: int) -> None:
     """Pieces of two sequences, shortest first: no prompt stands in its piece where it stands in the batch."""
     model, batch = shared_model(), make_batch()
     target = batch.targets[prompt]
-    view = only_for(prompt, model, lambda r, rows: replace(r, logits=raised(r.logits, rows, 0.5, target)))
+    view = only_for(prompt, model, lambda f, rows: {**f, LOGITS: raised(f[LOGITS], rows, 0.5, target)})
     with pytest.raises(CompletenessError) as error:
         attribute(view, batch, logit(batch), sequences_at_once=2)
     message = str(error.value)
@@ -214,19 +214,14 @@ def test_the_message_names_prompt_gap_and_tolerance(prompt: int) -> None:
             lens()
 
 
-FIELDS = ["logits", "final_scale", "embeddings", "attn_out", "mlp_out", "z", "neurons", "patterns"]
+SITES = ["logits", "final_scale", "embed", "attn_out", "mlp_out", "z", "neurons", "pattern"]
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-@pytest.mark.parametrize("name", FIELDS)
+@pytest.mark.parametrize("name", SITES)
 def test_a_number_that_is_not_finite_is_refused(name: str, bad: float) -> None:
-    def spoil(reads: Reads, rows: Tensor) -> Reads:
-        old = getattr(reads, name)
-        if isinstance(old, dict):
-            return replace(reads, **{name: {key: raised(value, rows, bad) for key, value in old.items()}})
-        if isinstance(old, list):
-            return replace(reads, **{name: [raised(value, rows, bad) for value in old]})
-        return replace(reads, **{name: raised(old, rows, bad)})
+    def spoil(found: Activations, rows: Tensor) -> Activations:
+        return {site: raised(x, rows, bad) if site.name == name else x for site, x in found.items()}
 
     batch, view = make_batch(), only_for(4, shared_model(), spoil)
     with pytest.raises(CompletenessError, match=r"^prompt 4: "):
@@ -277,7 +272,7 @@ def test_precision_is_that_of_the_norm(kind: str | None) -> None:
     with torch.no_grad():
         norm = getattr(model, "ln_final", None) or torch.nn.Identity()  # some classes have none where none is asked for
         error = (norm(x) - own_norm(norm, x, model.cfg)).abs().max()
-    assert residual_model(model).precision == (torch.float64 if error < 1e-12 else torch.float32)
+    assert hooked_view(model).weights.precision == (torch.float64 if error < 1e-12 else torch.float32)
     assert (error > 1e-9) == (kind == "RMS" and not HOOKED)
 
 
@@ -311,4 +306,4 @@ def test_it_is_still_held_to_something() -> None:
     metric = logit_diff(batch, [4] * len(batch))
     attribute(model, batch, metric)
     with pytest.raises(CompletenessError, match=r"metric = contributions \+ constant"):
-        attribute(replace(residual_model(model), b_U=0.01 * torch.arange(float(batch.d_vocab))), batch, metric)  # pyright: ignore
+        attribute(with_weights(model, b_U=0.01 * torch.arange(float(batch.d_vocab))), batch, metric)  # pyright: ignore

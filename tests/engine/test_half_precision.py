@@ -10,13 +10,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from maze_dla.adapters.transformer_lens import residual_model
 from maze_dla.analysis import attribute, logit_lens, token_lens
 from maze_dla.engine.metrics import logit_diff
 from maze_dla.engine.model import Norm
 from maze_dla.results.loading import load_result
 
-from .small_models import D_VOCAB, make_batch, make_model
+from .small_models import D_VOCAB, hooked_view, make_batch, make_model, with_weights
 
 HALF = [torch.float16, torch.bfloat16]
 
@@ -94,8 +93,7 @@ def test_a_norm_that_is_not_the_models_is_refused_at_every_depth(lens: str) -> N
     with torch.no_grad():
         model.embed.W_E.mul_(1e-3)  # so that epsilon matters in early layers and hardly in the last
         model.pos_embed.W_pos.mul_(1e-3) if isinstance(getattr(model.pos_embed, "W_pos", None), Tensor) else None
-    view = residual_model(model)
-    other = replace(view, final_norm=replace(view.final_norm, eps=1e-2))  # pyright: ignore
+    other = with_weights(model, final_norm=replace(hooked_view(model).weights.final_norm, eps=1e-2))
     metric = logit_diff(batch, (batch.targets + 1) % D_VOCAB)
     methods = {
         "logit": lambda: logit_lens(other, batch, metric, scale="own"),
@@ -137,6 +135,6 @@ def test_a_norm_that_counts_its_weight_from_one_adds_in_float32(dtype: torch.dty
     weight = torch.linspace(0.001, 0.3, 16).to(dtype)
     hf.model.norm.weight.data.copy_(weight)
     model = sources.build_bridge_from_module(hf, "GemmaForCausalLM", hf_config=config, tokenizer=None)
-    found = residual_model(model).final_norm.weight
+    found = hooked_view(model).weights.final_norm.weight
     assert found is not None
     torch.testing.assert_close(found, 1 + weight.float(), rtol=0, atol=0)

@@ -10,13 +10,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from maze_dla.adapters.transformer_lens import residual_model
 from maze_dla.analysis import attribute, logit_lens, token_lens
-from maze_dla.engine import lens
-from maze_dla.engine import token_lens as tokens
+from maze_dla.engine.direct import lens
+from maze_dla.engine.direct import token_lens as tokens
 from maze_dla.engine.metrics import logit
 from maze_dla.errors import InputError
 from maze_dla.results.lens import TokenLensResult
+from tests.engine.small_models import hooked_view
 
 from .plain import Run, run
 from .small_models import MODERN, make_batch, random_metric, random_tokens, shared_model
@@ -170,7 +170,7 @@ def test_top_tokens_are_strings() -> None:
 
 
 def test_unknown_options_are_refused() -> None:
-    model, batch = residual_model(shared_model()), make_batch()
+    model, batch = hooked_view(shared_model()), make_batch()
     logit_lens, token_lens = unwrap(lens.logit_lens), unwrap(tokens.token_lens)  # in tests annotations refuse first
     refused: list[tuple[Any, str]] = [
         (lambda: logit_lens(model, batch, logit(batch), scale="each"), "scale is 'final' or 'own', got 'each'"),

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import torch
 
-from maze_dla.adapters.transformer_lens import residual_model
 from maze_dla.analysis import attribute, logit_lens, token_lens
+from maze_dla.engine.forward.running import run
 from maze_dla.engine.metrics import logit
-from maze_dla.engine.model import Wanted
-from maze_dla.engine.passes import run
+from maze_dla.engine.sites import LOGITS
 from maze_dla.errors import CompletenessError
+from tests.engine.small_models import hooked_view
 
 from .small_models import inner, make_batch, random_metric, with_block
 from .small_models import make_model as fresh_model
@@ -91,15 +91,15 @@ def test_an_error_inside_the_forward_pass_leaves_no_trace(name: str, monkeypatch
 
 @pytest.mark.parametrize("grad", [True, False])
 def test_gradients_are_off_for_the_run_alone(grad: bool) -> None:
-    view, batch = residual_model(make_model()), make_batch()
+    view, batch = hooked_view(make_model()), make_batch()
     seen = []
 
-    def measure(plan: Any, reads: Any) -> dict[str, torch.Tensor]:
-        seen.append((torch.is_grad_enabled(), reads.logits.requires_grad))
-        return {"prompts": plan.prompts}
+    def measure(micro: Any, found: Any) -> dict[str, torch.Tensor]:
+        seen.append((torch.is_grad_enabled(), found[LOGITS].requires_grad))
+        return {"prompts": micro.prompts}
 
     with torch.set_grad_enabled(grad):
-        run(view, batch, Wanted(components=True), measure, what="test", sequences_at_once=2)
+        run(view, batch, [LOGITS], measure, what="test", sequences_at_once=2)
         assert torch.is_grad_enabled() == grad
     assert seen == [(False, False)] * 4
 
@@ -129,7 +129,7 @@ def test_no_weight_is_ever_turned_into_text(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(torch.Tensor, "__repr__", shown)
     for method in METHODS.values():
         method(model, batch)
-    repr(residual_model(model))
+    repr(hooked_view(model))
     with pytest.raises(AssertionError, match="a tensor was printed"):
         repr(model.W_U)
 
@@ -138,9 +138,9 @@ def test_the_engine_takes_its_own_view_and_nothing_else() -> None:
     from maze_dla.errors import ModelError
 
     model, batch = make_model(), make_batch()
-    view = residual_model(model)
-    assert residual_model(view) is view
-    heads = attribute(model, batch, logit(batch), engine="hooked").heads
+    view = hooked_view(model)
+    assert hooked_view(view) is view
+    heads = attribute(model, batch, logit(batch), forward="hooked").heads
     assert torch.equal(attribute(view, batch, logit(batch)).heads, heads)
     with pytest.raises(ModelError, match=r"expected a TransformerLens model .*, got Linear"):
         attribute(torch.nn.Linear(2, 2), batch, logit(batch))

@@ -12,10 +12,11 @@ MOST = 100  # MiB
 
 SCRIPT = """
 from pathlib import Path
+from types import SimpleNamespace
 import torch
 import maze_dla.engine.metrics as m
+from maze_dla.engine.fit import check_fit
 from maze_dla.engine.model import ModelShape
-from maze_dla.engine.passes import check_fit
 from maze_dla.engine.prompts import PromptBatch
 
 def peak():
@@ -27,8 +28,7 @@ mask = torch.arange(V) % 3 == 0
 own = mask.expand(N, -1).contiguous()
 where = torch.stack([torch.arange(N).repeat_interleave(4), torch.arange(4 * N) % V])
 sparse = torch.sparse_coo_tensor(where, torch.ones(4 * N), (N, V))
-class Model:
-    shape = ModelShape(1, 1, 1, 1, 1, V, 99)
+model = SimpleNamespace(weights=SimpleNamespace(shape=ModelShape(1, 1, 1, 1, 1, V, 99)), vocabulary=None)
 before = peak()
 batch = PromptBatch.from_tokens(
     [[i, 7] for i in range(N)], [[i, i + 1] for i in range(N)], d_vocab=V, incorrect=[[i + 2, i + 3] for i in range(N)],
@@ -38,7 +38,7 @@ batch = batch.having("all").having("near")
 made = [m.logit(batch), m.logit_diff(batch), m.linear_metric(batch, sparse)]
 made += [m.correct_vs_other(batch, others) for others in ("all", "third", "near", own)]
 for metric in made:
-    check_fit(Model, batch, metric)
+    check_fit(model, batch, metric)
     metric.shift_invariant, metric.select(range(64))
 print(peak() - before)
 if PLANTED:

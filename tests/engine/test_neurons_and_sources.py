@@ -10,12 +10,12 @@ import pytest
 import torch
 from scipy import stats
 
-from maze_dla.adapters.transformer_lens import residual_model
 from maze_dla.analysis import attribute, token_lens
-from maze_dla.engine import attribution
+from maze_dla.engine.direct import attribution
 from maze_dla.engine.metrics import logit_diff
 from maze_dla.engine.prompts import PromptBatch
 from maze_dla.errors import InputError
+from tests.engine.small_models import hooked_view
 
 from .small_models import MODERN, make_batch, random_metric, shared_model
 
@@ -77,7 +77,7 @@ def test_an_unknown_value_is_refused(neurons: object) -> None:
     batch = make_batch()
     unchecked = unwrap(attribution.attribute)  # in tests the annotation refuses such values first
     with pytest.raises(InputError, match=f"^neurons is False, True or 'mean', got {neurons!r}$"):
-        unchecked(residual_model(shared_model()), batch, random_metric(batch), neurons=neurons)
+        unchecked(hooked_view(shared_model()), batch, random_metric(batch), neurons=neurons)
 
 
 def test_sources_end_at_the_read_position_and_sum_to_their_head() -> None:
@@ -142,7 +142,7 @@ def test_kinds_that_a_batch_does_not_name() -> None:
 def test_an_unknown_value_of_sources_is_refused(sources: object) -> None:
     batch = with_kinds()
     with pytest.raises(InputError, match=f"^sources is False, True or 'kinds', got {sources!r}$"):
-        unwrap(attribution.attribute)(residual_model(shared_model()), batch, random_metric(batch), sources=sources)
+        unwrap(attribution.attribute)(hooked_view(shared_model()), batch, random_metric(batch), sources=sources)
 
 
 def test_with_an_incorrect_token_preferred_means_likelier_than_that() -> None:

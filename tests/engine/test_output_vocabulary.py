@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from maze_dla.adapters.transformer_lens import residual_model
 from maze_dla.analysis import attribute, logit_lens, token_lens
 from maze_dla.engine.metrics import LinearMetric, correct_vs_other, logit_diff
 from maze_dla.engine.prompts import PromptBatch
 from maze_dla.errors import InputError, PromptError
+from tests.engine.small_models import hooked_view
 
 from .small_models import D_VOCAB, random_tokens, shared_model
 
@@ -35,9 +35,9 @@ def ask(d_vocab: int, **more: Any) -> tuple[Any, PromptBatch, Tensor]:
 
 def test_the_tokens_are_larger_than_the_fewer_outputs() -> None:
     assert max(map(max, TOKENS)) > FEW
-    shape = residual_model(shared_model(d_vocab_out=FEW)).shape
+    shape = hooked_view(shared_model(d_vocab_out=FEW)).weights.shape
     assert (shape.d_vocab_in, shape.d_vocab) == (D_VOCAB, FEW)
-    shape = residual_model(shared_model()).shape
+    shape = hooked_view(shared_model()).weights.shape
     assert (shape.d_vocab_in, shape.d_vocab) == (D_VOCAB, D_VOCAB)
 
 
@@ -52,11 +52,11 @@ def test_metrics_of_the_outputs(engine: Any, d_vocab: int) -> None:
         (correct_vs_other(batch), right - (logits.sum(1) - right) / (d_vocab - 1)),
     ]
     for metric, expected in wanted:
-        result = attribute(model, batch, metric, neurons=True, sources=True, engine=engine)
+        result = attribute(model, batch, metric, neurons=True, sources=True, forward=engine)
         torch.testing.assert_close(result.metric, expected, atol=1e-4, rtol=1e-4)
         torch.testing.assert_close(result.layers.sum(1) + result.constant, expected, atol=1e-4, rtol=1e-4)
         assert torch.equal(result.correct, logits.argmax(1) == torch.tensor(TARGETS))
-        lens = logit_lens(model, batch, metric, engine=engine)
+        lens = logit_lens(model, batch, metric, forward=engine)
         torch.testing.assert_close(lens.values[:, -1], expected, atol=1e-4, rtol=1e-4)
 
 
@@ -65,12 +65,12 @@ def test_metrics_of_the_outputs(engine: Any, d_vocab: int) -> None:
 def test_the_token_lens_names_outputs(engine: Any, d_vocab: int) -> None:
     names = [f"class {i}" for i in range(d_vocab)]
     model, batch, logits = ask(d_vocab, vocabulary=names)
-    result = token_lens(model, batch, k=2, engine=engine)
+    result = token_lens(model, batch, k=2, forward=engine)
     expected = [[names[t] for t in row] for row in logits.topk(2).indices.tolist()]
     assert [result.top_tokens(i)[-1] for i in range(4)] == expected
     assert result.targets == tuple(names[t] for t in TARGETS)
     with pytest.raises(InputError, match=re.escape(f"the model reads 23 tokens and has {d_vocab} outputs")):
-        token_lens(model, batch, positions="all", engine=engine)
+        token_lens(model, batch, positions="all", forward=engine)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -78,9 +78,9 @@ def test_tokens_that_the_model_does_not_read_are_refused_when_it_runs(engine: An
     model = shared_model(d_vocab_out=MANY)
     batch = PromptBatch.from_tokens([[1], [2, D_VOCAB, 3], [30, 1]], [25, 26, 30], d_vocab=MANY)
     with pytest.raises(PromptError, match=r"^prompt 1, position 1: token id 23 outside the 23 tokens that the model"):
-        attribute(model, batch, correct_vs_other(batch), engine=engine)
+        attribute(model, batch, correct_vs_other(batch), forward=engine)
     fits = batch.select([0])
-    assert len(attribute(model, fits, correct_vs_other(fits), engine=engine)) == 1
+    assert len(attribute(model, fits, correct_vs_other(fits), forward=engine)) == 1
     with pytest.raises(PromptError, match=r"^sequence 1, position 1: token id 23 outside the vocabulary of 23 tokens"):
         PromptBatch.from_tokens([[1], [2, D_VOCAB, 3]], [25, 26], d_vocab=MANY, d_vocab_in=D_VOCAB)
 

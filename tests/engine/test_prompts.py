@@ -9,11 +9,21 @@ import pytest
 import torch
 
 from maze_dla.analysis import attribute, logit_lens, token_lens
+from maze_dla.engine.forward.running import SequenceQueue
 from maze_dla.engine.metrics import correct_vs_other, logit
 from maze_dla.engine.prompts import PromptBatch
 from maze_dla.errors import InputError, ModelError, PromptError
 
-from .small_models import D_VOCAB, LENGTHS, make_batch, make_model, plans, random_metric, random_tokens, shared_model
+from .small_models import (
+    D_VOCAB,
+    LENGTHS,
+    make_batch,
+    make_model,
+    micro_batches,
+    random_metric,
+    random_tokens,
+    shared_model,
+)
 
 ORDER = [3, 6, 0, 5, 1, 4, 2]
 
@@ -102,8 +112,8 @@ def test_prefixes_of_one_sequence_share_it(at_once: int) -> None:
     assert shared.labels == apart.labels
     assert torch.equal(shared.lengths, apart.lengths)
     assert_same(numbers(shared, sequences_at_once=at_once), numbers(apart))
-    assert sum(len(plan.tokens) for plan in plans(shared, 16)) == 2  # and run only once
-    assert sum(len(plan.tokens) for plan in plans(apart, 16)) == 6
+    assert sum(len(plan.tokens) for plan in micro_batches(shared, 16)) == 2  # and run only once
+    assert sum(len(plan.tokens) for plan in micro_batches(apart, 16)) == 6
     part = [5, 2, 0]
     assert_same(numbers(shared.select(part)), numbers(apart.select(part)))
 
@@ -139,7 +149,7 @@ def test_plans_hold_every_prompt_once_with_its_tokens() -> None:
     for batch in (make_batch(), prefixes(True), make_batch(tuple(range(1, 45)))):
         for at_once in (1, 3, 50):
             seen = []
-            for plan in plans(batch, at_once, tokens_at_once=100):
+            for plan in micro_batches(batch, at_once, tokens_at_once=100):
                 assert len(plan.tokens) <= at_once
                 assert plan.tokens.numel() <= 100 + 8 * len(plan.tokens) or len(plan.tokens) == 1
                 for prompt, row, at in zip(plan.prompts.tolist(), plan.rows, plan.positions, strict=True):
@@ -148,12 +158,12 @@ def test_plans_hold_every_prompt_once_with_its_tokens() -> None:
                     assert plan.tokens[row, :n].tolist() == batch.tokens[prompt, :n].tolist()
                     seen.append(prompt)
             assert sorted(seen) == list(range(len(batch)))
-    longest = [int(plan.positions.max()) for plan in plans(make_batch(), 1)]
+    longest = [int(plan.positions.max()) for plan in micro_batches(make_batch(), 1)]
     assert longest == sorted(longest, reverse=True)
 
 
 def test_what_was_taken_last_can_be_given_back() -> None:
-    queue = make_batch().queue()
+    queue = SequenceQueue(make_batch())
     queue.take(2, 1000)
     plan = queue.take(3, 1000)
     assert plan is not None
@@ -168,7 +178,7 @@ def test_what_was_taken_last_can_be_given_back() -> None:
 def test_sequences_that_begin_alike_run_side_by_side() -> None:
     tokens = [[1, 2, 3, 4], [5, 2, 3, 4], [1, 2, 3, 9], [5, 2, 3, 9]]
     batch = PromptBatch.from_tokens(tokens, [0] * 4, d_vocab=D_VOCAB)
-    assert sorted(sorted(plan.prompts.tolist()) for plan in plans(batch, 2)) == [[0, 2], [1, 3]]
+    assert sorted(sorted(plan.prompts.tolist()) for plan in micro_batches(batch, 2)) == [[0, 2], [1, 3]]
 
 
 def with_sets() -> PromptBatch:

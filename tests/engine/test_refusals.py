@@ -11,7 +11,7 @@ from maze_dla.analysis import attribute, logit_lens
 from maze_dla.engine.metrics import linear_metric, logit
 from maze_dla.engine.prompts import PromptBatch
 from maze_dla.errors import InputError
-from tests.engine.small_models import make_model, plans
+from tests.engine.small_models import make_model, micro_batches
 
 BATCH = PromptBatch.from_tokens([[1, 2, 3], [4, 5]], [6, 7], d_vocab=9)
 
@@ -50,7 +50,7 @@ def test_fewer_than_one_sequence_at_once(option):
 
 @pytest.mark.parametrize("neurons", ["all", None])
 def test_neurons_by_another_word(neurons):
-    from maze_dla.engine import attribution
+    from maze_dla.engine.direct import attribution
 
     unchecked = getattr(attribution.attribute, "__wrapped__", attribution.attribute)
     model = make_model()
@@ -66,7 +66,7 @@ def test_a_sequence_that_no_prompt_reads_is_not_run():
         sequence_of=torch.tensor([2, 0, 2]),
         read_positions=torch.tensor([0, 1, 0]),
     )
-    taken = plans(two, 8)
+    taken = micro_batches(two, 8)
     assert [plan.tokens[:, 0].tolist() for plan in taken] == [[1, 6]]
     assert sorted(torch.cat([plan.prompts for plan in taken]).tolist()) == [0, 1, 2]
 

@@ -7,7 +7,7 @@ import random
 import pytest
 import torch
 
-from maze_dla.engine.sharing import PAYS, slots_of, tokens_once
+from maze_dla.engine.forward.prefixes import MAX_UNIQUE_SHARE, shared_prefixes, slots_of
 
 CPU = torch.device("cpu")
 
@@ -27,9 +27,9 @@ def test_each_prefix_is_there_once_and_knows_its_places(seed: int) -> None:
     tokens = torch.randint(2 + seed % 3, (n, width), generator=torch.Generator().manual_seed(seed))
     rows = torch.tensor([rng.randrange(n) for _ in range(9)] + list(range(n)))
     positions = torch.tensor([rng.randrange(width) for _ in rows])
-    once = tokens_once(tokens, rows, positions, CPU)
+    once = shared_prefixes(tokens, rows, positions, CPU)
     n_prefixes = distinct_prefixes(tokens, rows, positions)
-    assert len(once.ids) == (n_prefixes if n_prefixes <= PAYS * n * width else n * width)
+    assert len(once.ids) == (n_prefixes if n_prefixes <= MAX_UNIQUE_SHARE * n * width else n * width)
     assert once.ids[once.reads].tolist() == tokens[rows, positions].tolist()
     assert once.positions[once.reads].tolist() == positions.tolist()
     spread = once.spread(torch.stack([once.ids, once.positions], 1).float())
@@ -41,14 +41,14 @@ def test_each_prefix_is_there_once_and_knows_its_places(seed: int) -> None:
 
 def test_what_only_padding_reads_is_not_there() -> None:
     tokens = torch.tensor([[1, 2, 3, 0, 0, 0], [4, 5, 6, 7, 8, 9]])
-    once = tokens_once(tokens, torch.tensor([0, 1]), torch.tensor([2, 5]), CPU)
+    once = shared_prefixes(tokens, torch.tensor([0, 1]), torch.tensor([2, 5]), CPU)
     assert sorted(once.ids.tolist()) == [1, 2, 3, 4, 5, 6, 7, 8, 9]
 
 
 def test_sequences_that_share_nothing_are_left_in_place() -> None:
-    once = tokens_once(torch.arange(12).view(2, 6), torch.tensor([0, 1]), torch.tensor([5, 5]), CPU)
-    assert once.of is None
-    assert once.places is None
+    once = shared_prefixes(torch.arange(12).view(2, 6), torch.tensor([0, 1]), torch.tensor([5, 5]), CPU)
+    assert once.token_at is None
+    assert once.first_index is None
 
 
 def test_slots_hold_the_prompts_of_each_sequence() -> None:

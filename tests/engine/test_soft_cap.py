@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
-from maze_dla.adapters.transformer_lens import residual_model
 from maze_dla.analysis import attribute, logit_lens, token_lens
 from maze_dla.engine.metrics import correct_vs_other
 from maze_dla.errors import ModelError
+from tests.engine.small_models import with_weights
 
 from .small_models import make_batch, make_model
 
@@ -63,6 +62,6 @@ def test_distributions_are_those_behind_the_cap(model: Any) -> None:
 
 
 def test_a_cap_that_the_model_does_not_apply_is_found_out() -> None:
-    view = replace(residual_model(make_model()), logit_cap=0.5)  # pyright: ignore
+    view = with_weights(make_model(), logit_cap=0.5)
     with pytest.raises(ModelError, match=r"not those of its last layer behind a soft cap of 0\.5$"):
         attribute(view, make_batch(), correct_vs_other(make_batch()))

@@ -80,16 +80,16 @@ def whole_analysis(engine: str) -> dict[str, torch.Tensor]:
     maze = load_maze_model()
     batch = maze.prompts(n_mazes=N_MAZES).having("neighbors")
     metric = correct_vs_other(batch, "neighbors")
-    result = attribute(maze, batch, metric, neurons=True, sources=True, engine=engine)
-    lens = logit_lens(maze, batch, metric, "own", engine=engine)
-    tokens = token_lens(maze, batch, engine=engine)
+    result = attribute(maze, batch, metric, neurons=True, sources=True, forward=engine)
+    lens = logit_lens(maze, batch, metric, "own", forward=engine)
+    tokens = token_lens(maze, batch, forward=engine)
     found = {f"{name} of {type(r).__name__}": v for r in (result, lens, tokens) for name, v in r.per_prompt().items()}
     heads = result.top_heads(3)
     frames = [r.to_frame() for r in (result, lens, tokens)]
     found["ranked"] = torch.tensor([part.mean for part in heads], dtype=torch.float64, device="cpu")
     found["frames"] = torch.tensor([float(f.iloc[:, -1].sum()) for f in frames], dtype=torch.float64, device="cpu")
     found["compared"] = compare(result).values
-    found["selected"] = attribute(maze, batch.select([1, 2]), metric.select([1, 2]), engine=engine).heads
+    found["selected"] = attribute(maze, batch.select([1, 2]), metric.select([1, 2]), forward=engine).heads
     return found
 
 
@@ -128,7 +128,7 @@ def test_threads_on_one_model_get_the_numbers_of_one(engine: str, maze: MazeMode
     batches = [maze.prompts(n_mazes=3, seed=seed).having("neighbors") for seed in range(8)]
 
     def heads(batch: Any) -> torch.Tensor:
-        return attribute(maze, batch, correct_vs_other(batch, "neighbors"), sources=True, engine=engine).heads
+        return attribute(maze, batch, correct_vs_other(batch, "neighbors"), sources=True, forward=engine).heads
 
     expected = [heads(batch) for batch in batches]
     with ThreadPoolExecutor(4) as pool:
@@ -141,10 +141,10 @@ def test_threads_under_another_default_dtype(maze: MazeModel) -> None:
     """It is the same for all threads: no run may put it back while another goes on."""
     batch = maze.prompts(n_mazes=4)
     metric = correct_vs_other(batch, "all")
-    expected = attribute(maze, batch, metric, engine="hooked").heads
+    expected = attribute(maze, batch, metric, forward="hooked").heads
     models = [load_maze_model() for _ in range(4)]
     with default_dtype(torch.float64), ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda m: attribute(m, batch, metric, engine="hooked").heads, models * 4))
+        found = list(pool.map(lambda m: attribute(m, batch, metric, forward="hooked").heads, models * 4))
         assert torch.get_default_dtype() == torch.float64
     for values in found:
         assert values.dtype == torch.float32
@@ -173,16 +173,16 @@ def test_dropout_is_off_and_the_mode_is_left_as_found(engine: str) -> None:
     assert True in modes
     assert False in modes
     metric = random_metric(batch)
-    lenses = [logit_lens(model, batch, metric, engine=engine).values for _ in range(2)]
+    lenses = [logit_lens(model, batch, metric, forward=engine).values for _ in range(2)]
     assert torch.equal(*lenses)
-    assert torch.equal(*(token_lens(model, batch, engine=engine).kl for _ in range(2)))
+    assert torch.equal(*(token_lens(model, batch, forward=engine).kl for _ in range(2)))
     expected = attribute(make_model(), batch, metric, neurons=True)  # the same weights, without any dropout
-    torch.testing.assert_close(attribute(model, batch, metric, neurons=True, engine=engine).heads, expected.heads)
+    torch.testing.assert_close(attribute(model, batch, metric, neurons=True, forward=engine).heads, expected.heads)
     assert [part.training for part in model.modules()] == modes
     tokens = batch.tokens[:1, :4]
     assert not torch.equal(model(tokens), model(tokens))  # the dropout is real
     with pytest.raises(InputError):
-        attribute(model, batch, metric.select([0]), engine=engine)
+        attribute(model, batch, metric.select([0]), forward=engine)
     assert [part.training for part in model.modules()] == modes
 
 

@@ -10,15 +10,27 @@ import pytest
 import torch
 from torch import Tensor
 
-from maze_dla.adapters.transformer_lens import TransformerLensModel, engines, reader, residual_model
-from maze_dla.adapters.transformer_lens.engines import CheckedModel
-from maze_dla.adapters.transformer_lens.plain import plain_decoder
-from maze_dla.analysis import attribute, logit_lens, token_lens
-from maze_dla.engine.model import Wanted
+from maze_dla.adapters.transformer_lens import verified, view
+from maze_dla.adapters.transformer_lens.hooked import HookedModel
+from maze_dla.adapters.transformer_lens.own_decoder import own_decoder
+from maze_dla.adapters.transformer_lens.verified import VerifiedModel
+from maze_dla.analysis import as_residual_model, attribute, logit_lens, token_lens
 from maze_dla.engine.prompts import PromptBatch
-from maze_dla.errors import CompletenessError, InputError
+from maze_dla.engine.sites import EMBEDDINGS, LOGITS, Site
+from maze_dla.errors import CompletenessError, InputError, ModelError
 
-from .small_models import D_VOCAB, HOOKED, MODERN, inner, make_batch, make_model, plans, random_metric, shared_model
+from .small_models import (
+    D_VOCAB,
+    HOOKED,
+    MODERN,
+    hooked_view,
+    inner,
+    make_batch,
+    make_model,
+    micro_batches,
+    random_metric,
+    shared_model,
+)
 
 PLAIN: dict[str, Any] = {
     "LN": {},
@@ -69,12 +81,12 @@ def everything(model: Any, batch: PromptBatch, engine: Any) -> dict[str, Tensor]
     """Every array of every result."""
     metric = random_metric(batch)
     results = {
-        "attribute": attribute(model, batch, metric, neurons=True, sources=True, engine=engine),
-        "final": logit_lens(model, batch, metric, engine=engine),
-        "own": logit_lens(model, batch, metric, "own", engine=engine),
-        "tokens": token_lens(model, batch, engine=engine),
-        "final tokens": token_lens(model, batch, scale="final", engine=engine),
-        "all positions": token_lens(model, batch, positions="all", engine=engine),
+        "attribute": attribute(model, batch, metric, neurons=True, sources=True, forward=engine),
+        "final": logit_lens(model, batch, metric, forward=engine),
+        "own": logit_lens(model, batch, metric, "own", forward=engine),
+        "tokens": token_lens(model, batch, forward=engine),
+        "final tokens": token_lens(model, batch, scale="final", forward=engine),
+        "all positions": token_lens(model, batch, positions="all", forward=engine),
     }
     return {
         f"{name}.{f.name}": value.double()
@@ -100,22 +112,39 @@ def test_both_engines_agree(name: str, kind: str) -> None:
         assert apart < 1e-5 * size, f"{key}: {apart:.1e} of {size:.3g}"
 
 
-WANTED = [Wanted(**{f.name: True}) for f in fields(Wanted)] + [Wanted()]
+HAVE = sorted(hooked_view(shared_model()).sites - {"added"})
 
 
-@pytest.mark.parametrize("wanted", WANTED, ids=str)
-def test_what_was_not_asked_for_is_empty(wanted: Wanted) -> None:
-    plan = plans(make_batch(), 7)[0]
-    for engine in ("auto", "hooked"):
-        reads = reader(shared_model(), engine).read(plan.tokens, plan.rows, plan.positions, wanted)
-        filled = {f.name for f in fields(reads) if not isinstance(value := getattr(reads, f.name), Tensor) and value}
-        expected = {
-            *(("embeddings", "attn_out", "mlp_out", "z") if wanted.components else ()),
-            *(("neurons",) if wanted.neurons else ()),
-            *(("values", "patterns") if wanted.sources else ()),
-        }
-        assert filled == {*expected, "depths"}  # of which the last is always there, and what checks need
-        assert len(reads.depths) == 5 if wanted.depths else len(reads.depths) <= 2
+@pytest.mark.parametrize("position", ["read", "all"])
+@pytest.mark.parametrize("name", HAVE)
+def test_both_passes_record_every_site_and_nothing_else(name: str, position: Any) -> None:
+    """Also one head of it, and after the pass has gone on, which adds to what it has in place."""
+    micro = micro_batches(prefixes(), 7)[0]
+    layers = [None] if name in EMBEDDINGS else [0, 1]
+    sites = [Site(name, layer, position=position) for layer in layers]
+    if name in ("z", "v", "pattern"):
+        sites += [replace(site, head=1) for site in sites]
+    views = [as_residual_model(shared_model(), forward) for forward in ("auto", "hooked")]
+    own, hooked = (view.forward(micro.tokens, micro.rows, micro.positions, sites) for view in views)
+    assert set(own) - {LOGITS} == set(hooked) == set(sites)
+    read = torch.zeros(micro.tokens.shape, dtype=torch.bool)
+    for row, stop in zip(micro.rows.tolist(), (micro.positions + 1).tolist(), strict=True):
+        read[row, :stop] = True
+    for site, expected in hooked.items():
+        seen = own[site]
+        assert seen.shape == (expected.shape if expected.shape[0] > 1 else (len(read), *expected.shape[1:])), site
+        if position == "all" and name != "pattern":  # what lies behind the last read position may be anything
+            seen, expected = seen[read], expected.expand_as(seen)[read]
+        torch.testing.assert_close(seen, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_site_that_a_model_lacks_is_named() -> None:
+    micro = micro_batches(make_batch(), 7)[0]
+    view = as_residual_model(shared_model(attn_only=True))
+    for site in (Site("mlp_out", 0), Site("neurons", 1), Site("nonsense", 0)):
+        assert site.name not in view.sites
+        with pytest.raises(ModelError, match=f"layer {site.layer} did not show"):
+            view.forward(micro.tokens, micro.rows, micro.positions, [site])
 
 
 def test_that_comparison_sees_a_difference() -> None:
@@ -132,13 +161,13 @@ def test_plain_models_are_read_by_the_own_pass(name: str, monkeypatch: pytest.Mo
     """Beyond one check the model itself is not run."""
     model, batch = shared_model(**PLAIN[name]), make_batch()
     ran: list[tuple[int, ...]] = []
-    read = TransformerLensModel.read
+    forward = HookedModel.__call__
 
     def counted(self: Any, tokens: Tensor, *more: Any) -> Any:
         ran.append(tuple(tokens.shape))
-        return read(self, tokens, *more)
+        return forward(self, tokens, *more)
 
-    monkeypatch.setattr(TransformerLensModel, "read", counted)
+    monkeypatch.setattr(HookedModel, "__call__", counted)
     attribute(model, batch, random_metric(batch), sequences_at_once=2)
     assert ran == [(1, 40)]  # the longest sequence of the first piece
 
@@ -155,10 +184,9 @@ NOT_PLAIN: dict[str, Any] = {
 
 @pytest.mark.parametrize("name", NOT_PLAIN)
 def test_other_models_are_run_themselves(name: str) -> None:
-    view = residual_model(make_model(**NOT_PLAIN[name]))
-    assert isinstance(view, TransformerLensModel)
-    assert plain_decoder(view) is None
-    assert type(reader(view.model)) is TransformerLensModel
+    model = make_model(**NOT_PLAIN[name])
+    assert own_decoder(model, hooked_view(model).weights) is None
+    assert isinstance(as_residual_model(model).forward, HookedModel)
 
 
 def test_hooks_of_the_users_own_are_heard() -> None:
@@ -172,7 +200,7 @@ def test_hooks_of_the_users_own_are_heard() -> None:
 
     with model.hooks(fwd_hooks=[("blocks.0.attn.hook_z", silenced)]):
         ablated = attribute(model, batch, metric, sequences_at_once=1)
-        expected = attribute(model, batch, metric, engine="hooked", sequences_at_once=1)
+        expected = attribute(model, batch, metric, forward="hooked", sequences_at_once=1)
     assert torch.equal(ablated.heads, expected.heads)
     assert not torch.allclose(ablated.metric, free.metric)
     assert torch.equal(attribute(model, batch, metric).metric, free.metric)
@@ -183,13 +211,13 @@ def test_torchs_own_hooks_are_heard_too() -> None:
     model = make_model()
     batch = PromptBatch.from_tokens([[1, 2, 3, 4, 5, 6], [1, 7, 2], [7], [3, 7]], [1, 2, 3, 4], d_vocab=D_VOCAB)
     model(torch.tensor([[1, 2]]))
-    assert isinstance(reader(model), CheckedModel)
+    assert isinstance(as_residual_model(model).forward, VerifiedModel)
 
     def ablate(module: Any, tokens: Any, out: Tensor) -> Tensor:
         return out * (tokens[0] != 7)[..., None]
 
     handle = inner(model.embed).register_forward_hook(ablate)
-    own, hooked = (logit_lens(model, batch, random_metric(batch), engine=engine) for engine in ("auto", "hooked"))
+    own, hooked = (logit_lens(model, batch, random_metric(batch), forward=engine) for engine in ("auto", "hooked"))
     assert torch.equal(own.values, hooked.values)
     handle.remove()
     assert not torch.allclose(logit_lens(model, batch, random_metric(batch)).values, hooked.values, atol=1e-3)
@@ -208,24 +236,23 @@ def test_a_model_that_does_something_else_than_its_weights_say_is_run_itself(mon
     monkeypatch.setattr(component, "forward", twice)
     with pytest.warns(UserWarning, match=r"gives other logits than the model, by .* the model itself is run instead"):
         seen = logit_lens(model, batch, metric)
-    expected = logit_lens(model, batch, metric, engine="hooked")
+    expected = logit_lens(model, batch, metric, forward="hooked")
     assert torch.equal(seen.values, expected.values)
 
 
 @pytest.mark.parametrize("size", [1e-3, 1e-6])
 def test_the_comparison_allows_1e_4(size: float, monkeypatch: pytest.MonkeyPatch) -> None:
     model, batch = shared_model(), make_batch()
-    decoder = engines.plain_decoder
 
-    def shifted(view: TransformerLensModel) -> Any:
-        found = decoder(view)
+    def shifted(itself: Any, weights: Any) -> Any:
+        found = own_decoder(itself, weights)
         assert found is not None
-        logits = residual_model(model).read(*_longest(batch), Wanted()).logits
+        logits = hooked_view(model).forward(*_longest(batch), [LOGITS])[LOGITS]
         spread = float((logits - logits.mean()).abs().max())
-        assert found.b_U is not None
-        return replace(found, b_U=found.b_U + size * spread)
+        assert weights.b_U is not None
+        return replace(found, weights=replace(weights, b_U=weights.b_U + size * spread))
 
-    monkeypatch.setattr(engines, "plain_decoder", shifted)
+    monkeypatch.setattr(view, "own_decoder", shifted)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         attribute(model, batch, random_metric(batch))
@@ -238,11 +265,11 @@ def test_a_large_vocabulary_is_compared_in_part(monkeypatch: pytest.MonkeyPatch)
     batch = PromptBatch.from_tokens([[1, 4999, 3], [7, 2]], [4998, 3], d_vocab=5000)
     metric = random_metric(batch)
     before = {name: id(weight) for name, weight in model.named_parameters()}
-    narrow = engines._of_few_tokens(model)  # what TransformerLens 2 and 3 would copy; a bridge copies nothing
+    narrow = verified._of_few_tokens(model)  # what TransformerLens 2 and 3 would copy; a bridge copies nothing
     assert narrow.unembed.W_U.shape == (24, 4096) if HOOKED else narrow is model
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        own, hooked = (attribute(model, batch, metric, engine=engine) for engine in ("auto", "hooked"))
+        own, hooked = (attribute(model, batch, metric, forward=engine) for engine in ("auto", "hooked"))
     assert torch.allclose(own.heads, hooked.heads, atol=1e-5)
     assert {name: id(weight) for name, weight in model.named_parameters()} == before
     component = type(inner(model.unembed))
@@ -253,20 +280,20 @@ def test_a_large_vocabulary_is_compared_in_part(monkeypatch: pytest.MonkeyPatch)
 
 
 def _longest(batch: PromptBatch) -> tuple[Tensor, Tensor, Tensor]:
-    plan = plans(batch, 1)[0]
-    return plan.tokens, plan.rows, plan.positions
+    micro = micro_batches(batch, 1)[0]
+    return micro.tokens, micro.rows, micro.positions
 
 
 def test_an_unknown_engine_is_refused() -> None:
     batch = make_batch()
-    with pytest.raises(InputError, match="engine is 'auto' or 'hooked', got 'fast'"):
-        attribute(shared_model(), batch, random_metric(batch), engine="fast")
+    with pytest.raises(InputError, match="forward is 'auto' or 'hooked', got 'fast'"):
+        attribute(shared_model(), batch, random_metric(batch), forward="fast")
 
 
 def test_a_model_with_dropout_is_run_itself() -> None:
     model = make_model()
     model.blocks[0].add_module("dropped", torch.nn.Dropout(0.1))
     model.train()
-    assert type(reader(model)) is TransformerLensModel
+    assert isinstance(as_residual_model(model).forward, HookedModel)
     model.eval()
-    assert isinstance(reader(model), CheckedModel)
+    assert isinstance(as_residual_model(model).forward, VerifiedModel)

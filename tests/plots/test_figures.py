@@ -112,7 +112,11 @@ def test_plots_import_neither_engine_nor_adapters_nor_pyplot_at_the_top():
 
 @pytest.mark.parametrize(
     "line",
-    ["import maze_dla.engine.lens", "from maze_dla.adapters import mazes", "from matplotlib import pyplot as plt"],
+    [
+        "import maze_dla.engine.direct.lens",
+        "from maze_dla.adapters import mazes",
+        "from matplotlib import pyplot as plt",
+    ],
 )
 def test_a_stranger_is_found(line):
     assert len(strangers(line)) == 1

@@ -8,7 +8,7 @@ from numbers import Integral
 from typing import Any
 
 from maze_dla.adapters.transformer_lens.identity import Words
-from maze_dla.adapters.transformer_lens.view import parameter, tokens_read
+from maze_dla.adapters.transformer_lens.weights import parameter, tokens_read
 from maze_dla.engine.ids import filled_up
 from maze_dla.engine.prompts import PromptBatch
 from maze_dla.errors import InputError, PromptError, check_list

@@ -1,6 +1,1 @@
-"""Models of TransformerLens, seen through the engine's protocol."""
-
-from maze_dla.adapters.transformer_lens.engines import reader
-from maze_dla.adapters.transformer_lens.view import TransformerLensModel, residual_model
-
-__all__ = ["TransformerLensModel", "reader", "residual_model"]
+"""Models of TransformerLens 2, 3 and 4, as the engine sees them."""

@@ -8,14 +8,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-ADDED = "added"  # sinusoidal positions without a hook of their own, a steering vector, ...
+from maze_dla.engine.sites import ADDED
+
 ROUNDINGS = 8  # of the largest number in a sum, which a rest may be made of
 
 
-def shown_embeddings(cfg: Any) -> dict[str, str]:
-    """Hooks of embeddings that are added to the stream; shortformer and rotary models use positions elsewhere."""
-    kind = getattr(cfg, "positional_embedding_type", "standard")
-    return {"embed": "hook_embed"} | ({"pos_embed": "hook_pos_embed"} if kind == "standard" else {})
+def adds_positions(cfg: Any) -> bool:
+    """Whether position embeddings are added to the stream; shortformer and rotary models use positions elsewhere."""
+    return getattr(cfg, "positional_embedding_type", "standard") == "standard"
 
 
 def written_before_the_blocks(
@@ -33,7 +33,7 @@ def written_before_the_blocks(
         found["embed"] = _scaled_to(found["embed"], start - others, _rounding(start, *shown.values()))
     rest = start - sum(found.values(), torch.zeros_like(start))
     if bool((rest.abs().amax(-1) > _rounding(start, *found.values())).any()):
-        found[ADDED] = rest
+        found[ADDED.name] = rest  # positions without a hook of their own, a steering vector, ...
     return found
 
 

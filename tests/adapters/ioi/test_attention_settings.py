@@ -71,7 +71,7 @@ def test_attention_is_scaled_as_the_config_says(settings: dict[str, bool], tmp_p
     torch.testing.assert_close(model(TOKENS), expected, rtol=0, atol=1e-4)
     batch = dla.PromptBatch.from_tokens(TOKENS.tolist(), [3], d_vocab=60)
     for engine in ("auto", "hooked"):
-        metric = dla.attribute(model, batch, dla.logit(batch), engine=engine).metric
+        metric = dla.attribute(model, batch, dla.logit(batch), forward=engine).metric
         torch.testing.assert_close(metric, expected[0, -1, 3][None], rtol=0, atol=1e-4)
 
 
@@ -87,9 +87,9 @@ def test_dropout_of_every_kind_is_off(engine: str, tmp_path: Path) -> None:
         part.train()
     batch = dla.PromptBatch.from_tokens(TOKENS.tolist(), [3], d_vocab=60)
     for _ in range(3):
-        metric = dla.attribute(model, batch, dla.logit(batch), engine=engine).metric
+        metric = dla.attribute(model, batch, dla.logit(batch), forward=engine).metric
         torch.testing.assert_close(metric, expected, rtol=0, atol=1e-4)
-        lens = dla.logit_lens(model, batch, dla.logit(batch), "own", engine=engine).values
+        lens = dla.logit_lens(model, batch, dla.logit(batch), "own", forward=engine).values
         torch.testing.assert_close(lens[:, -1], expected, rtol=0, atol=1e-4)
     assert all(part.training for part in dropouts)
     if dropouts:

@@ -14,7 +14,8 @@ import torch
 import maze_dla as dla
 from maze_dla.adapters.ioi.prompts import KINDS, IOISentence, ioi_prompts
 from maze_dla.adapters.ioi.words import NAMES, OBJECTS, PLACES, TEMPLATES, fill
-from maze_dla.engine.sharing import tokens_once
+from maze_dla.engine.forward.prefixes import shared_prefixes
+from maze_dla.engine.forward.running import SequenceQueue
 from maze_dla.errors import InputError, PromptError
 
 STANDARD = "When John and Mary went to the shops, John gave the bag to"
@@ -127,12 +128,12 @@ def test_pairs_in_one_run_have_the_numbers_of_their_own_runs_and_share_their_beg
     for name in ("metric", "layers", "heads", "sources", "patterns"):
         expected = torch.cat([getattr(result, name) for result in apart])
         torch.testing.assert_close(getattr(together, name), expected, atol=1e-5 * float(expected.abs().max()), rtol=0)
-    plan = pairs.queue().take(48, 10_000)
+    plan = SequenceQueue(pairs).take(48, 10_000)
     assert plan is not None
-    computed = len(tokens_once(plan.tokens, plan.rows, plan.positions, torch.device("cpu")).ids)
-    alone = batch.queue().take(24, 10_000)
+    computed = len(shared_prefixes(plan.tokens, plan.rows, plan.positions, torch.device("cpu")).ids)
+    alone = SequenceQueue(batch).take(24, 10_000)
     assert alone is not None
-    computed_alone = len(tokens_once(alone.tokens, alone.rows, alone.positions, torch.device("cpu")).ids)
+    computed_alone = len(shared_prefixes(alone.tokens, alone.rows, alone.positions, torch.device("cpu")).ids)
     assert computed < 1.7 * computed_alone  # what stands behind the second name is a third of a prompt and more
 
 

@@ -16,6 +16,7 @@ from maze_dla.adapters.ioi import load
 from maze_dla.adapters.ioi.load import load_gpt2
 from maze_dla.adapters.transformer_lens.identity import identity, weights_hash
 from maze_dla.errors import CheckpointError, InputError, ModelError
+from tests.engine.small_models import hooked_view
 
 from .conftest import random_gpt2, write_folder
 
@@ -285,14 +286,13 @@ def test_the_hash_is_that_of_the_weights_in_one_file_or_in_shards(tmp_path: Path
 
 
 def test_processed_weights_are_told_apart(small_folder: Path) -> None:
-    from maze_dla.adapters.transformer_lens import residual_model
 
     model = load_gpt2(small_folder)
     if not hasattr(model, "enable_compatibility_mode"):
         pytest.skip("this version of TransformerLens processes weights when it loads them")
-    assert "weights" not in residual_model(model).info
+    assert "weights" not in hooked_view(model).info
     model.enable_compatibility_mode(disable_warnings=True)
-    assert residual_model(model).info["weights"] == "folded by enable_compatibility_mode"
+    assert hooked_view(model).info["weights"] == "folded by enable_compatibility_mode"
 
 
 def test_a_config_of_another_size_names_the_shapes(tmp_path: Path, small_folder: Path) -> None:

@@ -46,7 +46,7 @@ def test_greater_than(gpt2: Any, engine: Any) -> None:
     starts = [32, 76, 5]
     texts = [f"The war lasted from the year 17{y:02d} to the year 17" for y in starts]
     batch = dla.text_prompts(gpt2, texts, [years[y + 1 :] for y in starts], [years[: y + 1] for y in starts])
-    result = dla.attribute(gpt2, batch, dla.logit_diff(batch), engine=engine)
+    result = dla.attribute(gpt2, batch, dla.logit_diff(batch), forward=engine)
     for i, y in enumerate(starts):
         logits = own_logits(gpt2, texts[i])[ids_of(gpt2, years)]
         torch.testing.assert_close(result.metric[i], logits[y + 1 :].mean() - logits[: y + 1].mean(), atol=1e-4, rtol=0)

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from maze_dla.adapters.mazes.model import MazeModel, load_maze_model
-from maze_dla.adapters.transformer_lens import residual_model
 from maze_dla.analysis import attribute, logit_lens, token_lens
 from maze_dla.engine.metrics import correct_vs_other
 from maze_dla.errors import MazeDlaError, ModelError
+from tests.engine.small_models import hooked_view
 
 
 def test_nothing_is_printed(small_file: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -28,17 +28,17 @@ def test_nothing_is_printed(small_file: Path, capfd: pytest.CaptureFixture[str])
 
 
 def test_weights_are_as_stored_and_evaluated(small_model: MazeModel) -> None:
-    view = residual_model(small_model.model)
-    assert view.final_norm.weight is not None
-    assert view.b_U is not None
-    assert view.b_U.abs().min() > 0
+    weights = hooked_view(small_model.model).weights
+    assert weights.final_norm.weight is not None
+    assert weights.b_U is not None
+    assert weights.b_U.abs().min() > 0
     assert not small_model.model.training
 
 
 @pytest.mark.parametrize("model", [object(), torch.nn.Linear(2, 2), None, "gpt2"])
 def test_what_is_no_model_of_transformer_lens(model: object) -> None:
     with pytest.raises(ModelError, match=f"expected a TransformerLens model .*, got {type(model).__name__}") as error:
-        residual_model(model)
+        hooked_view(model)
     assert isinstance(error.value, MazeDlaError)
 
 
@@ -53,7 +53,7 @@ def test_what_is_no_model_of_transformer_lens(model: object) -> None:
 def test_models_that_do_not_add_up(cfg: dict[str, object], message: str) -> None:
     names = dict.fromkeys(("hook_dict", "run_with_hooks", "W_U"))
     with pytest.raises(ModelError, match=message):
-        residual_model(SimpleNamespace(cfg=SimpleNamespace(**cfg), blocks=(), **names))
+        hooked_view(SimpleNamespace(cfg=SimpleNamespace(**cfg), blocks=(), **names))
 
 
 def test_a_device_that_is_none(small_file: Path) -> None:

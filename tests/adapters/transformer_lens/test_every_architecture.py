@@ -162,7 +162,7 @@ def test_other_readings_of_the_same(case: str) -> None:
     assert result.lens().labels == lens.labels
     same(result.lens().values, lens.values)
     if "pos_embed" in result.layer_labels:  # others are always run with hooks
-        hooked = dla.attribute(model, batch, metric, engine="hooked")
+        hooked = dla.attribute(model, batch, metric, forward="hooked")
         same(hooked.layers, result.layers)
         same(hooked.heads, result.heads)
     assert (result.neurons is None) == (short(CASES[case][0]) in MOE)
@@ -179,7 +179,7 @@ def test_refused_by_name(case: str) -> None:
     model = booted(case)
     for engine in ("auto", "hooked"):
         with pytest.raises(ModelError, match=CASES[case][2]):
-            dla.attribute(model, batch, metric, engine=engine)
+            dla.attribute(model, batch, metric, forward=engine)
 
 
 @pytest.mark.parametrize("case", {refusal: case for case, (_, _, refusal) in CASES.items() if refusal}.values())

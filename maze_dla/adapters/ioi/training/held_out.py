@@ -7,8 +7,8 @@ from pathlib import Path
 from maze_dla.adapters.ioi.load import load_gpt2
 from maze_dla.adapters.ioi.prompts import IOIPromptBatch, ioi_prompts
 from maze_dla.adapters.ioi.words import HELD_OUT_NAMES, HELD_OUT_TEMPLATES
-from maze_dla.adapters.transformer_lens import residual_model
-from maze_dla.engine.lens import logit_lens
+from maze_dla.adapters.transformer_lens.view import view
+from maze_dla.engine.direct.lens import logit_lens
 from maze_dla.engine.metrics import logit_diff
 from maze_dla.results.base import format_mean
 from maze_dla.results.statistics import Proportion
@@ -25,5 +25,5 @@ def held_out_logit_diff(folder: Path) -> tuple[Proportion | None, str]:
     """On how many held-out prompts the logit difference is positive, and its mean with interval in logits."""
     model = load_gpt2(folder)
     batch = held_out_prompts(model)
-    result = logit_lens(residual_model(model), batch, logit_diff(batch))
+    result = logit_lens(view(model, "hooked"), batch, logit_diff(batch))
     return result.accuracy, format_mean(result.metric_summary())

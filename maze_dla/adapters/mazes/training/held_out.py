@@ -9,9 +9,9 @@ from maze_dla.adapters.mazes.library import generate, tokens_of
 from maze_dla.adapters.mazes.model import MazeModel, load_maze_model
 from maze_dla.adapters.mazes.tasks import TASKS
 from maze_dla.adapters.mazes.training.corridors import corridor_cells, is_held_out, symmetries
-from maze_dla.adapters.transformer_lens import reader
-from maze_dla.engine.model import Wanted
-from maze_dla.engine.passes import hits, run
+from maze_dla.adapters.transformer_lens.view import view
+from maze_dla.engine.direct.lens import logit_lens
+from maze_dla.engine.metrics import logit
 from maze_dla.engine.prompts import PromptBatch
 from maze_dla.results.statistics import Proportion
 
@@ -26,14 +26,9 @@ def held_out_mazes(maze: MazeModel, n_mazes: int, seed: int) -> list[list[str]]:
 
 def accuracy(model: Any, batch: PromptBatch) -> Proportion:
     """The share of prompts whose most likely next token is right."""
-    parts = run(
-        reader(model),
-        batch,
-        Wanted(),
-        lambda plan, reads: hits(reads.logits, batch.answers[plan.prompts]),
-        what="accuracy",
-    )
-    return Proportion(int(parts["correct"].sum()), len(batch))
+    found = logit_lens(view(model), batch, logit(batch)).accuracy
+    assert found is not None
+    return found
 
 
 def held_out_accuracy(checkpoint: Path, n_mazes: int = 1000, seed: int = 1) -> dict[str, Proportion]:

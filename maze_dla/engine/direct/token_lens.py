@@ -6,22 +6,24 @@ nostalgebraist 2020, "interpreting GPT: the logit lens"; the divergence as in Be
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import replace
 from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from maze_dla.engine.completeness import check_sums
-from maze_dla.engine.devices import sent
+from maze_dla.engine.completeness import SumChecks
+from maze_dla.engine.devices import to_device
+from maze_dla.engine.direct.described import best_of, describe, is_correct
+from maze_dla.engine.direct.lens import check_own_scales, check_scale, depth_labels, depths_of, scaled_depths
+from maze_dla.engine.fit import check_fit
+from maze_dla.engine.forward.running import MicroBatch, Parts, run
 from maze_dla.engine.ids import NONE
-from maze_dla.engine.lens import check_norms, check_scale, compared_norms, scaled_depths
 from maze_dla.engine.metrics import logit
-from maze_dla.engine.model import Reads, ResidualModel, Wanted, soft_capped
-from maze_dla.engine.passes import Parts, best_of, check_fit, describe, hits, run
-from maze_dla.engine.precision import at_least_single
+from maze_dla.engine.model import ModelWeights, ResidualModel, soft_capped
 from maze_dla.engine.prompts import PromptBatch
-from maze_dla.engine.queue import ReadPlan
+from maze_dla.engine.sites import FINAL_SCALE, LOGITS, Activations
 from maze_dla.errors import InputError
 from maze_dla.results.lens import Scale, TokenLensResult
 
@@ -60,72 +62,67 @@ def token_lens(
         raise InputError(f"positions is 'read' or 'all', got {positions!r}")
     if not 1 <= k <= batch.d_vocab:
         raise InputError(f"k is between 1 and the vocabulary's {batch.d_vocab} tokens, got {k}")
-    if positions == "all" and model.shape.d_vocab_in != model.shape.d_vocab:
+    shape = model.weights.shape
+    if positions == "all" and shape.d_vocab_in != shape.d_vocab:
         raise InputError(
             "positions='all' asks at each position for the prompt's next token, but the model reads "
-            f"{model.shape.d_vocab_in} tokens and has {model.shape.d_vocab} outputs: positions is 'read'"
+            f"{shape.d_vocab_in} tokens and has {shape.d_vocab} outputs: positions is 'read'"
         )
     everywhere = _at_all_positions(batch) if positions == "all" else batch
-    labels: list[str] = []
+    depths, checks = depths_of(model), SumChecks(model.weights.precision)
     target_logit, asked = logit(everywhere), logit(batch)
     prompt_of = _prompt_of(batch) if positions == "all" else torch.arange(len(batch))
 
-    def measure(plan: ReadPlan, reads: Reads) -> Parts:
-        labels[:] = reads.depths
-        parts = _read_tokens(model, reads, sent(everywhere.answers[plan.prompts], reads.logits.device), scale, k)
-        parts["metric"] = target_logit.select(plan.prompts)(reads.logits)
-        here = asked.select(prompt_of[plan.prompts])
-        return parts | hits(reads.logits, here.answers, here.foils)
+    def measure(micro: MicroBatch, found: Activations) -> Parts:
+        logits, prompts = found[LOGITS], prompt_of[micro.prompts]
+        scaled = scaled_depths(model, found, depths, scale)
+        parts, last = _read_tokens(model.weights, logits, scaled, everywhere.answers[micro.prompts], k)
+        own, at_last, size = _furthest(logits, last)
+        checks.add(own, at_last[:, None], size, "the model's logits = the last depth", prompts)
+        if scale == "own":
+            check_own_scales(checks, model, scaled, prompts)
+        here = asked.select(prompts)
+        parts["metric"] = target_logit.select(micro.prompts)(logits)
+        return parts | is_correct(logits, here.answers, here.foils)
 
-    wanted = Wanted(depths=True)
-    joined = run(model, everywhere, wanted, measure, what="token lens", sequences_at_once=sequences_at_once)
-    own, last, size = (joined.pop(name) for name in ("own", "last", "size"))
-    check_sums(own, last[:, None], size, model.precision, "the model's logits = the last depth")
-    check_norms(joined, model.precision)
+    sites = [*depths, FINAL_SCALE, LOGITS]
+    joined = run(model, everywhere, sites, measure, what="token lens", sequences_at_once=sequences_at_once)
+    checks.finish()
     if positions == "all":
         joined = {name: _by_prompt(values, batch, name) for name, values in joined.items()}
     names = {int(t): batch.token_name(int(t)) for t in joined["top_ids"].unique() if t >= 0}
     described = describe(model, batch, asked)
-    return TokenLensResult(
-        **described,
-        labels=tuple(labels),
-        scale=scale,
-        token_names=names,
-        **joined,  # pyright: ignore[reportArgumentType]
-    )
+    return TokenLensResult(**described, labels=depth_labels(depths), scale=scale, token_names=names, **joined)
 
 
 def _read_tokens(
-    model: ResidualModel,
-    reads: Reads,
+    weights: ModelWeights,
+    own_logits: Float[Tensor, "prompt vocab"],
+    scaled: list[tuple[Tensor, Tensor]],
     answers: Int[Tensor, "prompt answer"],
-    scale: Scale,
     k: int,
-) -> Parts:
-    """Every number of the token lens, [prompt, depth, ...], one depth of logits held at a time."""
-    final = soft_capped(reads.logits, model.logit_cap).log_softmax(-1)
+) -> tuple[Parts, Float[Tensor, "prompt vocab"]]:
+    """Every number of the token lens, [prompt, depth, ...], one depth of logits held at a time; and the last logits."""
+    final = soft_capped(own_logits, weights.logit_cap).log_softmax(-1)
+    answers = to_device(answers, own_logits.device)
     rows = defaultdict(list)
-    logits = reads.logits
-    depths = scaled_depths(model, reads, scale)
-    for residual, at_scale in depths:
-        logits = at_least_single(model.final_norm.apply(residual, at_scale).to(model.W_U.dtype) @ model.W_U)
-        logits = logits if model.b_U is None else logits + model.b_U
-        log_probs = soft_capped(logits, model.logit_cap).log_softmax(-1)
+    logits = own_logits
+    for residual, at_scale in scaled:
+        logits = weights.logits(residual, at_scale)
+        log_probs = soft_capped(logits, weights.logit_cap).log_softmax(-1)
         top = log_probs.topk(k, dim=-1)
         rows["top_ids"].append(top.indices)
         rows["top_probs"].append(top.values.exp())
         rows["target_rank"].append((logits > best_of(logits, answers)[:, None]).sum(-1))
         rows["entropy"].append(_expected(log_probs, -log_probs))
         rows["kl"].append(_expected(final, final - log_probs).clamp_min(0))
-    parts = {name: torch.stack(values, 1) for name, values in rows.items()} | _furthest(reads.logits, logits)
-    return parts | (compared_norms(model, depths) if scale == "own" else {})
+    return {name: torch.stack(values, 1) for name, values in rows.items()}, logits
 
 
-def _furthest(own: Float[Tensor, "prompt vocab"], last: Float[Tensor, "prompt vocab"]) -> Parts:
+def _furthest(own: Float[Tensor, "prompt vocab"], last: Float[Tensor, "prompt vocab"]) -> tuple[Tensor, ...]:
     """The model's own logit and that of the last depth where they are furthest apart, and the largest by size."""
-    apart = (own - last).abs().nan_to_num(nan=torch.inf)
-    worst = apart.argmax(-1, keepdim=True)
-    return {"own": own.gather(1, worst)[:, 0], "last": last.gather(1, worst)[:, 0], "size": own.abs().amax(-1)}
+    worst = (own - last).abs().nan_to_num(nan=torch.inf).argmax(-1, keepdim=True)
+    return own.gather(1, worst)[:, 0], last.gather(1, worst)[:, 0], own.abs().amax(-1)
 
 
 def _expected(log_probs: Float[Tensor, "... vocab"], values: Float[Tensor, "... vocab"]) -> Float[Tensor, "..."]:
@@ -136,8 +133,6 @@ def _expected(log_probs: Float[Tensor, "... vocab"], values: Float[Tensor, "... 
 
 def _at_all_positions(batch: PromptBatch) -> PromptBatch:
     """Every position of every prompt as a prompt of its own, with the token that follows as its target."""
-    from dataclasses import replace
-
     prompts = _prompt_of(batch)
     positions = torch.cat([torch.arange(n) for n in batch.lengths.tolist()])
     following = (positions + 1).clamp_max(batch.sequences.shape[1] - 1)

@@ -1,4 +1,4 @@
-"""What the prompts of one forward pass share, and where in it they read."""
+"""Sequences with shared prefixes deduplicated, and where prompts read in them."""
 
 from __future__ import annotations
 
@@ -8,45 +8,48 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from maze_dla.engine.devices import sent
+from maze_dla.engine.devices import to_device
 
-PAYS = 0.96  # below this share of different tokens, moving keys and values together costs less than it saves
+MAX_UNIQUE_SHARE = (
+    0.96  # below this share of different tokens, moving keys and values together costs less than it saves
+)
 
 
 @dataclass(frozen=True)
-class TokensOnce:
+class SharedPrefixes:
     """The tokens of some sequences, each once for all sequences that agree up to it: a causal model cannot tell them
     apart. Where hardly any do, every place of the padded array stands for itself, and nothing has to be moved.
 
-    `reads` says for each prompt which of them it reads; `places` names each one's first place in the flattened array
-    of sequences, and `of` says for each place which one it is.
+    `reads` says for each prompt which of them it reads; `first_index` names each one's first place in the flattened
+    array of sequences, and `token_at` says for each place which one it is.
     """
 
     ids: Int[Tensor, "token"]
     positions: Int[Tensor, "token"]
     reads: Int[Tensor, "prompt"]
     n_sequences: int
-    places: Int[Tensor, "token"] | None = None
-    of: Int[Tensor, "place"] | None = None
+    first_index: Int[Tensor, "token"] | None = None
+    token_at: Int[Tensor, "place"] | None = None
 
     def spread(
         self, values: Float[Tensor, "token d"], out: Float[Tensor, "place d"] | None = None
     ) -> Float[Tensor, "sequence position d"]:
         """Values of the tokens at every place that they stand for, written to `out` if they have to be moved."""
-        moved = values if self.of is None else torch.index_select(values, 0, self.of, out=out)
+        moved = values if self.token_at is None else torch.index_select(values, 0, self.token_at, out=out)
         return moved.unflatten(0, (self.n_sequences, -1))
 
     def gather(self, values: Float[Tensor, "sequence position d"]) -> Float[Tensor, "token d"]:
         """Values of all places, one for each of the tokens."""
-        return values.flatten(0, 1) if self.places is None else values.flatten(0, 1).index_select(0, self.places)
+        flat = values.flatten(0, 1)
+        return flat if self.first_index is None else flat.index_select(0, self.first_index)
 
 
-def tokens_once(
+def shared_prefixes(
     tokens: Int[Tensor, "sequence position"],
     rows: Int[Tensor, "prompt"],
     positions: Int[Tensor, "prompt"],
     device: torch.device,
-) -> TokensOnce:
+) -> SharedPrefixes:
     """What has to be computed to read (rows[i], positions[i]) for every prompt i.
 
     Everything is worked out where the arguments are, best on the CPU, and sent to the device.
@@ -54,17 +57,18 @@ def tokens_once(
     n, width = tokens.shape
     everywhere = torch.arange(width).repeat(n)
     first, needed = _first_places(tokens, rows, positions)
-    if int(needed.sum()) > PAYS * n * width:
+    if int(needed.sum()) > MAX_UNIQUE_SHARE * n * width:
         ids, where, reads = tokens.flatten(), everywhere, rows * width + positions
-        return TokensOnce(sent(ids, device), sent(where, device), sent(reads, device), n)
-    places = torch.nonzero(needed).flatten()
+        return SharedPrefixes(to_device(ids, device), to_device(where, device), to_device(reads, device), n)
+    first_index = torch.nonzero(needed).flatten()
     number = torch.zeros(n * width, dtype=torch.long)
-    number[places] = torch.arange(len(places))
-    of = number[first]
-    ids, where, reads = tokens.flatten()[places], everywhere[places], of[rows * width + positions]
-    return TokensOnce(
-        sent(ids, device), sent(where, device), sent(reads, device), n, sent(places, device), sent(of, device)
+    number[first_index] = torch.arange(len(first_index))
+    token_at = number[first]
+    ids, where, reads = tokens.flatten()[first_index], everywhere[first_index], token_at[rows * width + positions]
+    ids, where, reads, first_index, token_at = (
+        to_device(t, device) for t in (ids, where, reads, first_index, token_at)
     )
+    return SharedPrefixes(ids, where, reads, n, first_index, token_at)
 
 
 def _first_places(
@@ -117,4 +121,4 @@ def slots_of(
     slots[order] = torch.arange(len(rows)) - (counts.cumsum(0) - counts).repeat_interleave(counts)
     where = torch.zeros(n_sequences, int(counts.max()), dtype=torch.long)
     where[rows, slots] = positions
-    return Slots(sent(rows, device), sent(slots, device), sent(where, device))
+    return Slots(to_device(rows, device), to_device(slots, device), to_device(where, device))

@@ -12,8 +12,9 @@ from torch.nn import functional
 
 from maze_dla.adapters.transformer_lens.architecture import is_pre_norm_decoder
 from maze_dla.adapters.transformer_lens.exclusive import parts_of
-from maze_dla.adapters.transformer_lens.view import TransformerLensModel, norm_of, parameter
-from maze_dla.engine.decoder import DecoderBlock, PlainDecoder
+from maze_dla.adapters.transformer_lens.weights import norm_of, parameter
+from maze_dla.engine.forward.decoder import DecoderBlock, PreNormDecoder
+from maze_dla.engine.model import BlockWeights, ModelWeights
 
 _gelu_tanh = partial(torch.ops.aten.gelu_, approximate="tanh")
 # in place: a new array for the largest activations would cost as much again as computing them on some CPUs
@@ -27,43 +28,31 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-def plain_decoder(view: TransformerLensModel) -> PlainDecoder | None:
+def own_decoder(model: Any, weights: ModelWeights) -> PreNormDecoder | None:
     """The model as the engine's own decoder, with the very weights; None where it is something else or more.
 
     Also None while hooks are attached or dropout is on: then the model does not do what its weights say.
     """
-    if not _is_plain(view):
+    if not _is_plain(model, weights):
         return None
-    model, cfg = view.model, view.model.cfg
     with torch.no_grad():
-        layers = [_block(view, i) for i in range(view.shape.n_layers)]
+        layers = [_block(model, block, writes) for block, writes in zip(model.blocks, weights.blocks, strict=True)]
         W_E, W_pos = parameter(model, "W_E"), _positions(model)
-    if W_E is None or W_pos is None or any(layer is None for layer in layers):
+    whole = tuple(layer for layer in layers if layer is not None)
+    if W_E is None or W_pos is None or len(whole) < len(layers):
         return None
-    return PlainDecoder(
-        shape=view.shape,
-        precision=view.precision,
-        W_E=W_E,
-        W_pos=W_pos,
-        layers=tuple(layer for layer in layers if layer is not None),
-        act=ACTIVATIONS.get(str(cfg.act_fn), functional.relu),
-        attn_scale=_attn_scale(cfg, view.shape.d_head),
-        final_norm=view.final_norm,
-        W_U=view.W_U,
-        b_U=view.b_U,
-        logit_cap=view.logit_cap,
-        info=view.info,
-    )
+    act = ACTIVATIONS.get(str(model.cfg.act_fn), functional.relu)
+    return PreNormDecoder(weights, W_E, W_pos, whole, act, _attn_scale(model.cfg, weights.shape.d_head))
 
 
-def _is_plain(view: TransformerLensModel) -> bool:
-    model, cfg = view.model, view.model.cfg
+def _is_plain(model: Any, weights: ModelWeights) -> bool:
+    cfg = model.cfg
     return (
         not any(getattr(point, "fwd_hooks", None) for point in model.hook_dict.values())
         and not any(_meddled_with(part) for part in parts_of(model))
-        and view.W_U.dtype in (torch.float32, torch.float64)
+        and weights.W_U.dtype in (torch.float32, torch.float64)
         and is_pre_norm_decoder(cfg)
-        and (bool(getattr(cfg, "attn_only", False)) if view.shape.d_mlp is None else cfg.act_fn in ACTIVATIONS)
+        and (bool(getattr(cfg, "attn_only", False)) if weights.shape.d_mlp is None else cfg.act_fn in ACTIVATIONS)
         and float(getattr(cfg, "attn_scores_soft_cap", None) or 0) <= 0
     )
 
@@ -94,9 +83,8 @@ def _positions(model: Any) -> Tensor | None:
     return None
 
 
-def _block(view: TransformerLensModel, i: int) -> DecoderBlock | None:
+def _block(model: Any, block: Any, writes: BlockWeights) -> DecoderBlock | None:
     """One block's weights; None where some of them are not where a plain decoder has them."""
-    block, writes = view.model.blocks[i], view.blocks[i]
     W_Q, W_K, W_V = (parameter(block.attn, name) for name in ("W_Q", "W_K", "W_V"))
     b_Q, b_K, b_V = (_flat(parameter(block.attn, name)) for name in ("b_Q", "b_K", "b_V"))
     mlp = None if writes.W_out is None else block.mlp
@@ -104,14 +92,14 @@ def _block(view: TransformerLensModel, i: int) -> DecoderBlock | None:
     if W_Q is None or W_K is None or W_V is None or (mlp is not None and W_in is None):
         return None
     return DecoderBlock(
-        ln1=norm_of(view.model, block.ln1),
+        ln1=norm_of(model, block.ln1),
         W_Q=W_Q,
         W_K=W_K,
         W_V=W_V,
         b_Q=b_Q,
         b_K=b_K,
         b_V=b_V,
-        ln2=None if mlp is None else norm_of(view.model, block.ln2),
+        ln2=None if mlp is None else norm_of(model, block.ln2),
         W_in=W_in,
         b_in=None if mlp is None else parameter(mlp, "b_in"),
         writes=writes,

@@ -1,0 +1,182 @@
+"""The forward pass of a model of TransformerLens 2, 3 or 4 itself: the only place that knows hook names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from maze_dla.adapters.transformer_lens.embeddings import adds_positions, written_before_the_blocks
+from maze_dla.adapters.transformer_lens.refusals import foreign_errors_named
+from maze_dla.engine.model import ModelWeights, soft_capped
+from maze_dla.engine.precision import at_least_single
+from maze_dla.engine.sites import ADDED, EMBEDDINGS, FINAL_RESIDUAL, FINAL_SCALE, LOGITS, Activations, Site
+from maze_dla.errors import ModelError
+
+HOOKS = {
+    "embed": "hook_embed",
+    "pos_embed": "hook_pos_embed",
+    "resid_pre": "blocks.{}.hook_resid_pre",
+    "attn_out": "blocks.{}.hook_attn_out",
+    "z": "blocks.{}.attn.hook_z",
+    "v": "blocks.{}.attn.hook_v",
+    "pattern": "blocks.{}.attn.hook_pattern",
+    "resid_mid": "blocks.{}.hook_resid_mid",
+    "mlp_out": "blocks.{}.hook_mlp_out",
+    "neurons": "blocks.{}.mlp.hook_post",
+}
+START = Site("resid_pre", 0)
+SCALE = "ln_final.hook_scale"
+Caught = dict[Site, Tensor]
+Hook = tuple[str, Callable[..., Any]]
+
+
+def sites_of(model: Any, weights: ModelWeights) -> frozenset[str]:
+    """The names of the sites that a model has."""
+    cfg, n_layers = model.cfg, weights.shape.n_layers
+    missing = set() if adds_positions(cfg) else {"pos_embed"}  # shortformer and rotary models use them elsewhere
+    if getattr(cfg, "attn_only", False):
+        missing |= {"resid_mid", "mlp_out"}
+    if weights.shape.d_mlp is None:
+        missing |= {"neurons"}
+    for name in ("embed", "pos_embed", "resid_mid"):
+        if not all(HOOKS[name].format(i) in model.hook_dict for i in range(n_layers)):
+            missing |= {name}
+    return frozenset({*HOOKS, ADDED.name} - missing)
+
+
+@dataclass(frozen=True, eq=False, repr=False)  # TransformerLens takes a hook's repr, which would print the weights
+class HookedModel:
+    """A TransformerLens model as a `ForwardPass`: run itself, with hooks; it is left as found."""
+
+    model: Any
+    weights: ModelWeights
+    name: str
+
+    def __call__(
+        self,
+        tokens: Int[Tensor, "sequence position"],
+        rows: Int[Tensor, " prompt"],
+        positions: Int[Tensor, " prompt"],
+        sites: Sequence[Site],
+    ) -> Activations:
+        """Run the sequences once; the unembedding sees the read positions alone."""
+        device = self.weights.W_U.device
+        tokens, rows, positions = (t.to(device) for t in (tokens, rows, positions))
+        caught: Caught = {}
+        hooks = _Hooks(self.model, self.weights, rows, positions, caught).build(sites)
+        # a tokenizer would mark tokens that look like padding; all that is read lies in front of any padding
+        mask = {"attention_mask": torch.ones_like(tokens)} if getattr(self.model, "tokenizer", None) is not None else {}
+        with foreign_errors_named(self.name, "running it"):
+            logits = self.model.run_with_hooks(tokens, fwd_hooks=hooks, return_type="logits", **mask)
+        self._add_the_end(caught, logits[:, 0])
+        if any(site.name in EMBEDDINGS for site in sites):
+            self._add_embeddings(caught)
+        shown = [site for site in sites if site in caught or site.name not in EMBEDDINGS]
+        return {site: site.pick(self._shown(caught, site)) for site in shown}
+
+    def _add_the_end(self, caught: Caught, logits: Tensor) -> None:
+        """The final scale in the precision of the residual, the logits in front of a soft cap."""
+        if FINAL_RESIDUAL not in caught:
+            raise ModelError(f"{self.name}: nothing was read behind its last block, so no sum can be checked")
+        final = caught[FINAL_RESIDUAL]
+        scale = caught[FINAL_SCALE] if FINAL_SCALE in caught else self.weights.final_norm.scale(final)
+        caught[LOGITS] = logits if self.weights.logit_cap is None else self._before_the_cap(logits, final, scale)
+        caught[FINAL_SCALE] = scale.to(at_least_single(final).dtype)  # some norms answer in float32 in a float64 model
+
+    def _add_embeddings(self, caught: Caught) -> None:
+        """What embeddings write, and whatever else is in the stream where the first block begins."""
+        if START not in caught:
+            raise ModelError(f"{self.name}: layer 0 did not show hook_resid_pre, the start of the stream")
+        shown = {name: caught[Site(name)] for name in EMBEDDINGS if Site(name) in caught}
+        written = written_before_the_blocks(shown, caught[START])
+        caught.update((Site(name), vector) for name, vector in written.items())
+
+    def _shown(self, caught: Caught, site: Site) -> Tensor:
+        """The activation of a site.
+
+        Raises:
+            ModelError: a layer that did not show it, or heads or neurons of other sizes than the weights have.
+        """
+        activation = caught.get(Site(site.name, site.layer, position=site.position))
+        hook = HOOKS.get(site.name, site.name).removeprefix("blocks.{}.")
+        if activation is None:
+            why = " (only the attention implementation 'eager' does)" if site.name == "pattern" else ""
+            raise ModelError(f"{self.name}: layer {site.layer} did not show {hook}{why}, so no sum can be checked")
+        if site.name in ("z", "neurons") and site.layer is not None:
+            shape = self.weights.blocks[site.layer].W_O.shape[:2] if site.name == "z" else [self.weights.shape.d_mlp]
+            seen = list(activation.shape[1 if site.position == "read" else 2 :])
+            if seen != list(shape):
+                raise ModelError(
+                    f"{self.name}: layer {site.layer} shows {hook} of shape {seen}, its weights read {list(shape)}"
+                )
+        return activation
+
+    def _before_the_cap(self, capped: Tensor, final: Tensor, scale: Tensor) -> Tensor:
+        """The logits in front of the soft cap, which are linear where those behind it are not.
+
+        Raises:
+            ModelError: capped, they are not the model's own.
+        """
+        logits, cap = self.weights.logits(final, scale), self.weights.logit_cap
+        if not torch.allclose(soft_capped(logits, cap), capped.to(logits), rtol=1e-3, atol=1e-3):
+            raise ModelError(f"the model's logits are not those of its last layer behind a soft cap of {cap}")
+        return logits
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class _Hooks:
+    """The hooks of one forward pass: each keeps what its site asks for, and no more."""
+
+    model: Any
+    weights: ModelWeights
+    rows: Tensor
+    positions: Tensor
+    caught: Caught
+
+    def build(self, sites: Sequence[Site]) -> list[Hook]:
+        known, n_layers = self.model.hook_dict, self.weights.shape.n_layers
+        asked = {Site(site.name, site.layer, position=site.position) for site in sites if site.name in HOOKS}
+        if any(site.name in EMBEDDINGS for site in sites):
+            asked |= {Site("embed"), START, *([Site("pos_embed")] if adds_positions(self.model.cfg) else [])}
+        hooks = [(HOOKS[site.name].format(site.layer), self._keeper(site, self._kept_of(site))) for site in asked]
+        built: list[Hook] = [(name, keep) for name, keep in hooks if name in known]
+        last = f"blocks.{n_layers - 1}.hook_resid_post"
+        # the unembedding gets the read positions alone: from a bridge's own hook in front of it, else from the last
+        # block on. What runs between a bridge's blocks and its unembedding may insist on the shape of the batch.
+        from_unembed_on = "unembed.hook_in" in known
+        built.append((last, self._keeper(FINAL_RESIDUAL, self._at_reads)))
+        built.append(("unembed.hook_in" if from_unembed_on else last, self._only_reads_go_on))
+        if SCALE in known and self.weights.final_norm.kind != "none":
+            keep = self._scale_at_reads if from_unembed_on else lambda scale: scale[:, 0, 0].clone()
+            built.append((SCALE, self._keeper(FINAL_SCALE, keep)))
+        return built
+
+    def _keeper(self, site: Site, keep: Callable[[Tensor], Tensor]) -> Callable[..., None]:
+        def hook(activation: Tensor, hook: Any) -> None:
+            self.caught[site] = keep(activation)
+
+        return hook
+
+    def _kept_of(self, site: Site) -> Callable[[Tensor], Tensor]:
+        if site.position == "all":
+            return torch.clone
+        return self._pattern_rows if site.name == "pattern" else self._at_reads
+
+    def _at_reads(self, activation: Tensor) -> Tensor:
+        if activation.shape[0] == 1:  # position embeddings may come once for all sequences
+            return activation[0, self.positions]
+        return activation[self.rows, self.positions]
+
+    def _pattern_rows(self, pattern: Tensor) -> Tensor:
+        return pattern[self.rows, :, self.positions]
+
+    def _scale_at_reads(self, scale: Tensor) -> Tensor:
+        return self._at_reads(scale)[:, 0]
+
+    def _only_reads_go_on(self, residual: Tensor, hook: Any) -> Tensor:
+        return self._at_reads(residual)[:, None]

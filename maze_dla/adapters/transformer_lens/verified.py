@@ -1,0 +1,93 @@
+"""The engine's own forward pass in place of a model's, once it has given the model's logits."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from copy import copy
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor, nn
+
+from maze_dla.adapters.transformer_lens.hooked import HookedModel
+from maze_dla.engine.forward.decoder import PreNormDecoder
+from maze_dla.engine.sites import LOGITS, Activations, Site
+from maze_dla.results.tolerances import tolerance_of
+
+COMPARED_TOKENS = 4096
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class VerifiedModel:
+    """The engine's own forward pass, once it has been compared with the model itself, in one run.
+
+    The first pass compares the logits of the longest of its sequences, of up to 4,096 tokens. Where they differ it
+    warns, and from then on the model itself is run; so it is for sites that the own pass does not come by.
+    """
+
+    decoder: PreNormDecoder
+    hooked: HookedModel
+    agrees: list[bool] = field(default_factory=list)  # empty until they have been compared
+
+    def __call__(
+        self,
+        tokens: Int[Tensor, "sequence position"],
+        rows: Int[Tensor, " prompt"],
+        positions: Int[Tensor, " prompt"],
+        sites: Sequence[Site],
+    ) -> Activations:
+        """Run the sequences once; the activations of the sites, for every prompt at (rows[i], positions[i])."""
+        if self.agrees == [False] or not all(map(self.decoder.has, sites)):
+            return self.hooked(tokens, rows, positions, sites)
+        found = self.decoder(tokens, rows, positions, [*sites, LOGITS])
+        if not self.agrees:
+            gap = self._gap(found[LOGITS], tokens, rows, positions)
+            self.agrees.append(gap <= self._tolerance)
+            if self.agrees == [False]:
+                self._warn(gap)
+                return self.hooked(tokens, rows, positions, sites)
+        return found
+
+    def _warn(self, gap: float) -> None:
+        warnings.warn(
+            f"{self.hooked.name}: the engine's own forward pass gives other logits than the model, "
+            f"by {gap:.1e} of their spread (at most {self._tolerance:.0e}); the model itself is run instead",
+            stacklevel=2,
+        )
+
+    @property
+    def _tolerance(self) -> float:
+        return tolerance_of(self.hooked.weights.precision)
+
+    def _gap(self, logits: Tensor, tokens: Tensor, rows: Tensor, positions: Tensor) -> float:
+        """How far the logits of the longest sequence are from the model's, as a share of how far these are spread."""
+        longest = rows[positions.argmax()]
+        chosen = torch.nonzero(rows == longest).flatten()
+        length = int(positions[chosen].max()) + 1
+        only = torch.zeros_like(chosen)
+        capped = self.hooked.weights.logit_cap is not None
+        itself = self.hooked if capped else replace(self.hooked, model=_of_few_tokens(self.hooked.model))
+        own = itself(tokens[longest, None, :length], only, positions[chosen], [LOGITS])[LOGITS]
+        apart = (logits[chosen.to(logits.device), : own.shape[-1]] - own).abs().amax()
+        spread = (own - own.mean(-1, keepdim=True)).abs().amax()
+        if not own.isfinite().all():
+            return 0.0  # sums will refuse what is no number
+        return float((apart.nan_to_num(nan=float("inf")) / spread.clamp_min(1e-12)).detach())
+
+
+def _of_few_tokens(model: Any) -> Any:
+    """The same model with an unembedding of the first tokens alone, where it has a large one of its own.
+
+    TransformerLens 3 copies all of W_U in every forward pass, which can take as long as the rest of the comparison.
+    """
+    weights = dict(model.unembed.named_parameters(recurse=False))
+    if set(weights) != {"W_U", "b_U"} or weights["W_U"].shape[-1] <= COMPARED_TOKENS:
+        return model
+    unembed, narrow = copy(model.unembed), copy(model)
+    few = {name: nn.Parameter(w.detach()[..., :COMPARED_TOKENS], w.requires_grad) for name, w in weights.items()}
+    unembed._parameters = few
+    narrow._modules = {**model._modules, "unembed": unembed}
+    return narrow

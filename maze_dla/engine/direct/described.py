@@ -1,0 +1,68 @@
+"""What every result says beside its numbers: of its prompts, its model, its metric, and which answers are right."""
+
+from __future__ import annotations
+
+from typing import Any, TypedDict
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from maze_dla.engine.completeness import ROUNDING_OF_LOGITS
+from maze_dla.engine.devices import to_device
+from maze_dla.engine.ids import NONE
+from maze_dla.engine.metrics import LinearMetric
+from maze_dla.engine.model import ResidualModel
+from maze_dla.engine.prompts import PromptBatch
+from maze_dla.results.tolerances import tolerance_of
+
+
+def is_correct(
+    logits: Float[Tensor, "prompt vocab"],
+    answers: Int[Tensor, "prompt answer"] | None,
+    foils: Int[Tensor, "prompt foil"] | None = None,
+) -> dict[str, Tensor]:
+    """For which prompts the most likely token is right (`correct`), and the best right one above the best wrong one
+    (`preferred`), as far as right and wrong ones are known.
+    """  # fmt: skip
+    if answers is None:
+        return {}
+    answers = to_device(answers, logits.device)
+    parts = {"correct": (answers == logits.argmax(-1, keepdim=True)).any(-1)}
+    if foils is not None:
+        parts["preferred"] = best_of(logits, answers) > best_of(logits, to_device(foils, logits.device))
+    return parts
+
+
+def best_of(logits: Float[Tensor, "prompt vocab"], ids: Int[Tensor, "prompt k"]) -> Float[Tensor, "prompt"]:
+    """The highest logit of each prompt's set of tokens."""
+    return logits.gather(1, ids.clamp_min(0)).masked_fill(ids == NONE, -torch.inf).amax(1)
+
+
+class Described(TypedDict):
+    """The fields that every result shares beside its numbers."""
+
+    prompt_tokens: tuple[tuple[str, ...], ...]
+    targets: tuple[str, ...]
+    info: dict[str, Any]
+
+
+def describe(
+    model: ResidualModel, batch: PromptBatch, metric: LinearMetric, logit_size: Tensor | None = None
+) -> Described:
+    """What every result says of its prompts, its model and its metric.
+
+    `precision` is what the model computes in, `rounding` how far sums may be off since logits of this size are rounded,
+    `others` tells apart metrics of one name that compare every prompt with one mask of tokens.
+    """
+    facts = {"metric": metric.name, "shift_invariant": metric.shift_invariant}
+    facts |= {} if metric.foils is None else {"forced_choice": True}
+    facts |= {"precision": str(model.weights.precision).removeprefix("torch.")}
+    facts |= {} if metric.others is None else {"others": metric.others}
+    if logit_size is not None:
+        facts |= {"rounding": tolerance_of(model.weights.precision) * ROUNDING_OF_LOGITS * float(logit_size.max())}
+    return {
+        "prompt_tokens": batch.labels,
+        "targets": tuple(batch.token_name(t) for t in batch.targets.tolist()),
+        "info": {**batch.info, **model.info, **facts},
+    }

@@ -1,0 +1,94 @@
+"""What the engine's own forward pass keeps of its activations."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from math import prod
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from maze_dla.engine.forward.prefixes import SharedPrefixes
+from maze_dla.engine.sites import Activations, Site
+from maze_dla.errors import ModelError
+
+Place = tuple[str, int | None]  # a site's name and layer
+
+
+class ActivationRecorder:
+    """Copies of the activations that sites ask for, taken before the pass changes them.
+
+    What is read lies in arrays made before the pass: small ones made on the way would lie between large ones that come
+    and go, and keep their memory from being used again.
+    """
+
+    def __init__(
+        self, sites: Sequence[Site], shapes: Mapping[str, tuple[int, ...]], prefixes: SharedPrefixes, like: Tensor
+    ) -> None:
+        self._sites, self._shapes, self._prefixes = sites, shapes, prefixes
+        self._at: Tensor | None = prefixes.reads
+        self._found: dict[Place | Site, Tensor] = {}
+        self._everywhere = {(site.name, site.layer) for site in sites if site.position == "all"}
+        layers: dict[str, set[int | None]] = defaultdict(set)
+        for site in sites:
+            if site.name in shapes and site.position == "read":
+                layers[site.name].add(site.layer)
+        self._reads = {
+            (name, layer): row
+            for name, chosen in layers.items()
+            for layer, row in zip(
+                chosen, like.new_empty(len(chosen), len(prefixes.reads), prod(shapes[name])), strict=True
+            )
+        }
+
+    def wants(self, name: str, layer: int) -> bool:
+        """Whether a site of this name and layer is asked for."""
+        return any(site.name == name and site.layer == layer for site in self._sites)
+
+    def needs_all_tokens(self, layer: int) -> bool:
+        """Whether more of a layer is asked for than its values at the read positions alone can show."""
+        return any(place[1] == layer and place[0] not in ("v", "resid_pre") for place in self._everywhere)
+
+    def record(self, layer: int | None, **values: Float[Tensor, "token _"]) -> None:
+        """Copies of what the tokens have in a layer, where it is asked for."""
+        for name, value in values.items():
+            if (out := self._reads.get((name, layer))) is not None:
+                if self._at is None:
+                    out.copy_(value)
+                else:
+                    torch.index_select(value, 0, self._at, out=out)
+            if (name, layer) in self._everywhere:
+                whole = self._prefixes.spread(value).unflatten(-1, self._shapes[name])
+                self._found[Site(name, layer, position="all")] = whole.clone()
+
+    def record_as_it_is(self, site: Site, value: Tensor) -> None:
+        """An activation that nothing changes any more."""
+        self._found[site] = value
+
+    def only_reads_from_here(self, x: Float[Tensor, "token d"]) -> Float[Tensor, "prompt d"]:
+        """The rows that are read, without a copy of the others; from here on arrays have no others.
+
+        `x[at]` would take several times as long on a CPU.
+        """
+        if self._at is not None:
+            x, self._at = x.index_select(0, self._at), None
+        return x
+
+    def activations(self) -> Activations:
+        """Everything that was asked for.
+
+        Raises:
+            ModelError: a site that the pass did not come by.
+        """
+        found = {}
+        for site in self._sites:
+            of_all_heads = Site(site.name, site.layer, position=site.position)
+            value = self._found.get(of_all_heads)
+            if value is None:
+                if (row := self._reads.get((site.name, site.layer))) is None:
+                    raise ModelError(f"the own forward pass has no site {site}")
+                value = row.unflatten(-1, self._shapes[site.name])
+            found[site] = site.pick(value)
+        return found
