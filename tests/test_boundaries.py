@@ -209,7 +209,7 @@ def loaded_with_the_engine(planted: str) -> list[str]:
     script = LOAD_AND_LIST.format(planted=planted, foreign=FOREIGN)
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     n, foreign = done.stdout.splitlines()
-    assert int(n) == len(list((ROOT / "maze_dla" / "engine").glob("*.py"))) - 1  # all but __init__
+    assert int(n) == len(list((ROOT / "maze_dla" / "engine").rglob("*.py"))) - 1  # all but its own __init__
     return ast.literal_eval(foreign)
 
 

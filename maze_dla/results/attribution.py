@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -12,52 +11,28 @@ from jaxtyping import Float
 from torch import Tensor
 
 from maze_dla.results.base import PromptResult, format_mean
+from maze_dla.results.contributions import Contributions
 from maze_dla.results.lens import LensResult, LensSummary
-from maze_dla.results.parts import RankedPart
 from maze_dla.results.statistics import Summary, summarize, summary_from_moments
-from maze_dla.results.summaries import AttributionSummaries, no_such_number
-from maze_dla.results.words import of_a_layer
+from maze_dla.results.summaries import ContributionSummaries, no_such_number
+from maze_dla.results.words import depths_of
 from maze_dla.torch_defaults import torch_defaults
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class AttributionResult(PromptResult, AttributionSummaries):
-    """Contributions to the metric at the frozen scale of the final norm, all in logits.
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class ContributionResult(PromptResult, Contributions, ContributionSummaries):
+    """Contributions to the metric of every prompt, with what they are contributions to.
 
-    For every prompt `layers.sum(1) + constant = metric`, up to `gap` (`metric` minus the sum). `layers` has one column
-    for each of `layer_labels`: embed, pos_embed, 0_attn_out, 0_mlp_out, ... Whatever else was in the residual stream
-    before the first block is `added`: a steering vector, positions without a hook of their own. Within a layer, heads
-    and `attn_bias` (b_O) sum to its attention; neurons and `mlp_bias` (b_out) to its MLP; sources to their head. b_V
-    reaches a head through its pattern, so it is part of the head and of its sources. The bias of the final norm and
-    b_U form the constant.
-
-    `neurons` is [prompt, layer, neuron] where each prompt's were asked for; `neuron_mean` and `neuron_variance`
-    (over prompts, unbiased) are there whenever neurons were asked for. `sources` and `patterns`, [prompt, layer,
-    head, position], hold what each head moved from each position and the attention it paid there;
-    `sources_by_kind`, [prompt, layer, head, kind], sums the sources over the tokens of each of `kinds`.
-
-    Elhage et al. 2021, "A Mathematical Framework for Transformer Circuits"; nostalgebraist 2020, "interpreting GPT:
-    the logit lens"; Wang et al. 2022 (arXiv 2211.00593), section 3.
+    For every prompt `layers.sum(1) + constant = metric`, up to `gap` (`metric` minus the sum). `neuron_mean` and
+    `neuron_variance` (over prompts, unbiased) are there whenever neurons were asked for.
     """
 
-    layers: Float[Tensor, "prompt component"]
-    layer_labels: tuple[str, ...]
-    heads: Float[Tensor, "prompt layer head"]
-    attn_bias: Float[Tensor, "prompt layer"]
-    mlp_bias: Float[Tensor, "prompt layer"]
-    constant: Float[Tensor, "prompt"]
-    gap: Float[Tensor, "prompt"]
-    final_scale: Float[Tensor, "prompt"]
-    neurons: Float[Tensor, "prompt layer neuron"] | None = None
+    gap: Float[Tensor, " prompt"]
     neuron_mean: Float[Tensor, "layer neuron"] | None = None
     neuron_variance: Float[Tensor, "layer neuron"] | None = None
-    sources: Float[Tensor, "prompt layer head position"] | None = None
-    patterns: Float[Tensor, "prompt layer head position"] | None = None
-    kinds: tuple[str, ...] = ()
-    sources_by_kind: Float[Tensor, "prompt layer head kind"] | None = None
 
     def summary(self, name: str) -> Summary:
         """Mean, standard error and 95% interval over prompts of one of the numbers of `per_prompt`, or of the neurons.
@@ -75,29 +50,19 @@ class AttributionResult(PromptResult, AttributionSummaries):
     @torch_defaults()
     def lens(self) -> LensResult:
         """The logit lens at the final norm's recorded scale, which is the running sum of the layers."""
-        running = self.constant.double()[:, None] + self.layers.double().cumsum(1)
-        n_embeddings = sum(not of_a_layer(label) for label in self.layer_labels)
-        written = self.layer_labels[n_embeddings:]
-        labels = ["0_pre" if written else "final_post"]
-        for label, following in zip(written, [*written[1:], None], strict=False):
-            if following is None:
-                labels.append("final_post")
-            elif label.endswith("_attn_out") and following == label.replace("_attn_out", "_mlp_out"):
-                labels.append(label.replace("_attn_out", "_mid"))
-            else:
-                labels.append(f"{following.split('_')[0]}_pre")
-        values = running[:, n_embeddings - 1 :].to(self.layers.dtype)
+        running = (self.constant.double()[:, None] + self.layers.double().cumsum(1)).to(self.layers.dtype)
+        labels = depths_of(self.components)
         if self.info.get("parallel_attn_mlp"):  # attention and MLP read the same residual stream
-            kept = [i for i, label in enumerate(labels) if not label.endswith("_mid")]
-            values, labels = values[:, kept], [labels[i] for i in kept]
+            labels = [None if label is not None and label.endswith("_mid") else label for label in labels]
+        read = [i for i, label in enumerate(labels) if label is not None]
         return LensResult(
             self.metric,
             self.correct,
             self.prompt_tokens,
             self.targets,
             self.info,
-            values=values,
-            labels=tuple(labels),
+            values=running[:, read],
+            labels=tuple(label for label in labels if label is not None),
             scale="final",
             preferred=self.preferred,
         )
@@ -109,8 +74,7 @@ class AttributionResult(PromptResult, AttributionSummaries):
     def per_prompt(self) -> dict[str, Float[Tensor, "prompt ..."]]:
         """The numbers of each prompt whose shape does not depend on how long prompts are."""
         names = ("metric", "layers", "heads", "attn_bias", "mlp_bias", "constant", "final_scale", "gap")
-        asked_for = ("neurons", "sources_by_kind")
-        found = {name: getattr(self, name) for name in (*names, *asked_for)}
+        found = {name: getattr(self, name, None) for name in (*names, "neurons", "sources_by_kind")}
         if self.sources_by_kind is not None:
             found["moved_by_kind"] = self.sources_by_kind.double().sum((1, 2))
         return {name: values for name, values in found.items() if values is not None} | {"lens": self.lens().values}
@@ -134,7 +98,7 @@ class AttributionResult(PromptResult, AttributionSummaries):
         blocks = range(n_layers)
         frames = [
             _rows("constant", ["constant"], self.constant[:, None], [None]),
-            _rows("layer", self.layer_labels, self.layers, [_block(label) for label in self.layer_labels]),
+            _rows("layer", self.layer_labels, self.layers, [c.layer for c in self.components]),
             _rows(
                 "head",
                 [f"L{i}H{head}" for i in blocks for head in range(n_heads)],
@@ -153,10 +117,19 @@ class AttributionResult(PromptResult, AttributionSummaries):
         return [*super()._facts(), ("strongest heads", heads), ("completeness gap", gap)]
 
 
-def _block(label: str) -> int | None:
-    """The number of the block that writes a component, None for embeddings and what else stands before the blocks."""
-    found = re.match(r"(\d+)_", label)
-    return int(found[1]) if found else None
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class AttributionResult(ContributionResult):
+    """Contributions to the metric at the frozen scale of the final norm, all in logits.
+
+    Beside what a `ContributionResult` holds: `correct` and `preferred`, the `final_scale` that the norm recorded, and
+    where sources were asked for the `patterns`, [prompt, layer, head, position], the attention that each head paid.
+
+    Elhage et al. 2021, "A Mathematical Framework for Transformer Circuits"; nostalgebraist 2020, "interpreting GPT:
+    the logit lens"; Wang et al. 2022 (arXiv 2211.00593), section 3.
+    """
+
+    final_scale: Float[Tensor, " prompt"]
+    patterns: Float[Tensor, "prompt layer head position"] | None = None
 
 
 def _rows(
@@ -181,6 +154,3 @@ def _rows(
             "contribution": numbers.reshape(-1).numpy(),
         }
     )
-
-
-__all__ = ["AttributionResult", "RankedPart", "format_mean"]

@@ -14,8 +14,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from maze_dla.results.attribution import AttributionResult
+from maze_dla.results.components import Component
 from maze_dla.results.streamed import StreamedResult
-from maze_dla.results.words import of_a_layer
 
 Values = Float[Tensor, "sample"]
 MOST = 0.9  # of the positive part
@@ -61,7 +61,7 @@ def _of_means(result: StreamedResult) -> Quantities:
     unknown = torch.full_like(means["heads"].flatten(1), torch.nan)
     return Quantities(
         metric=means["metric"],
-        **_written(means["layers"], result.layer_labels),
+        **_written(means["layers"], result.components),
         constant=means["constant"],
         lens=means["lens"],
         added=unknown,
@@ -70,17 +70,10 @@ def _of_means(result: StreamedResult) -> Quantities:
     )
 
 
-def _written(layers: Float[Tensor, "sample component"], labels: tuple[str, ...]) -> dict[str, Values]:
+def _written(layers: Float[Tensor, "sample component"], components: tuple[Component, ...]) -> dict[str, Values]:
     """What attention layers, MLPs and embeddings write, each together."""
-
-    def of(chosen: Callable[[str], bool]) -> Values:
-        return layers[:, [chosen(label) for label in labels]].sum(1)
-
-    return {
-        "attention": of(lambda label: label.endswith("attn_out")),
-        "mlps": of(lambda label: label.endswith("mlp_out")),
-        "embeddings": of(lambda label: not of_a_layer(label)),
-    }
+    kinds = {"attention": ("attn_out",), "mlps": ("mlp_out",), "embeddings": EMBEDDINGS}
+    return {name: layers[:, [c.kind in chosen for c in components]].sum(1) for name, chosen in kinds.items()}
 
 
 def _of_prompts(result: AttributionResult) -> Quantities:
@@ -94,7 +87,7 @@ def _of_prompts(result: AttributionResult) -> Quantities:
 
     return Quantities(
         metric=result.metric.double(),
-        **_written(layers, result.layer_labels),
+        **_written(layers, result.components),
         constant=result.constant.double(),
         lens=result.lens().values.double(),
         added=heads * above,

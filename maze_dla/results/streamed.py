@@ -12,16 +12,17 @@ from jaxtyping import Float
 from torch import Tensor
 
 from maze_dla.results.base import Reported, format_mean, shown_accuracy
+from maze_dla.results.components import Component
 from maze_dla.results.lens import LensSummary, Scale
 from maze_dla.results.statistics import Proportion, Summary, summary_from_moments
-from maze_dla.results.summaries import AttributionSummaries, no_such_number
+from maze_dla.results.summaries import ContributionSummaries, no_such_number
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class StreamedResult(Reported, AttributionSummaries):
+class StreamedResult(Reported, ContributionSummaries):
     """Means and variances over prompts, in the units of the results that they come from.
 
     `means` and `variances` (unbiased) have an array for each number that those results hold for every prompt:
@@ -73,6 +74,11 @@ class StreamedResult(Reported, AttributionSummaries):
     def layer_labels(self) -> tuple[str, ...]:
         """The components of "layers", where an attribution was streamed."""
         return self.axis_labels.get("layers", ())
+
+    @property
+    def components(self) -> tuple[Component, ...]:
+        """The same by kind and layer."""
+        return tuple(map(Component.named, self.layer_labels))
 
     @property
     def kinds(self) -> tuple[str, ...]:

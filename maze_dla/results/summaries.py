@@ -15,7 +15,7 @@ ASK = {
 }
 
 
-class AttributionSummaries:
+class ContributionSummaries:
     """Means of contributions over prompts with their 95% intervals, in logits.
 
     All follow from `summary(name)`, which results that hold every prompt and streams answer in their own ways. Where a

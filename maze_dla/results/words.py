@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+
+from maze_dla.results.components import Component
 
 
-def of_a_layer(label: str) -> bool:
-    """Whether a component belongs to a layer (3_attn_out, 3_mlp_out); all others stand before the first block."""
-    return re.fullmatch(r"\d+_(attn|mlp)_out", label) is not None
+def depths_of(components: Sequence[Component]) -> list[str | None]:
+    """For each component the depth that the residual stream has reached once it has written: 0_pre, 0_mid, ...
+
+    None within the embeddings, of which the stream holds all or none.
+    """
+    return [_depth(one, following) for one, following in zip(components, (*components[1:], None), strict=True)]
+
+
+def _depth(component: Component, following: Component | None) -> str | None:
+    if following is None:
+        return "final_post"
+    if following.layer is None:
+        return None
+    if component.kind == "attn_out" and following == Component("mlp_out", component.layer):
+        return f"{component.layer}_mid"
+    return f"{following.layer}_pre"
 
 
 def depth_names(labels: tuple[str, ...]) -> list[str]:
