@@ -16,7 +16,7 @@ from maze_dla.results.base import PromptResult
 from maze_dla.results.geometry import MazeGeometry, Mazes
 from maze_dla.results.parts import Head, place_of_head
 from maze_dla.results.streamed import StreamedResult
-from maze_dla.results.summaries import AttributionSummaries
+from maze_dla.results.summaries import ContributionSummaries
 
 Labels = tuple[tuple[str, ...], ...]
 Result = TypeVar("Result")
@@ -52,7 +52,7 @@ def check_attribution(result: object) -> None:
 def check_summaries(result: object) -> None:
     """Raise InputError for anything but a result of `attribute`, or a stream of such results."""
     takes = "this picture takes a result of attribute, or a stream of such results"
-    check_kind(result, AttributionSummaries, takes)
+    check_kind(result, ContributionSummaries, takes)
     if isinstance(result, StreamedResult) and result.of != AttributionResult.__name__:
         raise InputError(f"{takes}, got a stream of {result.of}")
 

@@ -7,27 +7,23 @@ import textwrap
 from functools import cache
 
 from maze_dla.results.base import PromptResult
+from maze_dla.results.components import Component
 from maze_dla.results.streamed import StreamedResult
 
 EMBEDDINGS = {"embed": "token embedding", "pos_embed": "position embedding"}
 DUST = frozenset(".,;:'`")
-HALVES = {"attn_out": "attention", "mlp_out": "MLP"}
+KINDS_OF_WRITERS = {"attn_out": "attention", "mlp_out": "MLP"}
 
 
-def component_name(label: str) -> str:
-    """A layer component in words: 3_attn_out is "attention 3"."""
-    number, _, half = label.partition("_")
-    return EMBEDDINGS.get(label) or (f"{HALVES[half]} {number}" if half in HALVES else label)
+def component_name(component: Component) -> str:
+    """A component in words: attention 3, token embedding."""
+    name = KINDS_OF_WRITERS.get(component.kind, EMBEDDINGS.get(component.kind, component.kind))
+    return name if component.layer is None else f"{name} {component.layer}"
 
 
-def component_kind(label: str) -> str:
-    """To which kind a layer component belongs: embeddings, attention, MLP, or something else in the stream."""
-    return HALVES.get(label.partition("_")[2]) or ("embeddings" if label in EMBEDDINGS else "other")
-
-
-def head_name(layer: int, head: int) -> str:
-    """As in `RankedPart`: L5H3."""
-    return f"L{layer}H{head}"
+def component_kind(component: Component) -> str:
+    """To which kind a component belongs: embeddings, attention, MLP, or something else in the stream."""
+    return KINDS_OF_WRITERS.get(component.kind) or ("embeddings" if component.kind in EMBEDDINGS else "other")
 
 
 def metric_name(result: PromptResult | StreamedResult) -> str:

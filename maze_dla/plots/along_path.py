@@ -56,7 +56,7 @@ def layers_along_path(result: AttributionResult, steps: Steps, ax: Axes | None =
     """
     check_attribution(result)
     values = torch.cat([result.layers, result.constant[:, None]], 1)
-    rows = [*map(component_name, result.layer_labels), "constant"]
+    rows = [*map(component_name, result.components), "constant"]
     ax = _heat_map(result, values, steps, ax, rows, "mean contribution (logits)")
     return titled(ax, f"Layers along the path: {metric_name(result)}, {counted(len(result), 'prompt')}")
 

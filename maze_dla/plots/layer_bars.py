@@ -21,8 +21,8 @@ def layers(result: AttributionResult | StreamedResult, ax: Axes | None = None) -
         InputError: something else than a result of `attribute` or a stream of them.
     """
     check_summaries(result)
-    names = [*map(component_name, result.layer_labels), "constant"]
-    kinds = [*map(component_kind, result.layer_labels), "constant"]
+    names = [*map(component_name, result.components), "constant"]
+    kinds = [*map(component_kind, result.components), "constant"]
     parts, constant = result.layer_summary(), result.constant_summary()
     mean, high = (
         np.append(getattr(parts, which).numpy(), float(getattr(constant, which))) for which in ("mean", "high")

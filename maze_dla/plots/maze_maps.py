@@ -22,8 +22,9 @@ from maze_dla.plots._cell_values import CellValues, cell_attention, cell_sources
 from maze_dla.plots._checks import check_attribution, check_head, maze_of
 from maze_dla.plots._colours import ATTENTION, SIGNED
 from maze_dla.plots._maze import draw_maze
-from maze_dla.plots._words import head_name, metric_name, signed
+from maze_dla.plots._words import metric_name, signed
 from maze_dla.results.attribution import AttributionResult
+from maze_dla.results.components import Component
 from maze_dla.results.geometry import MazeGeometry, Mazes
 from maze_dla.results.parts import Head
 
@@ -113,7 +114,7 @@ def _asked(
 def _draw_sources(ax: Axes, maze: MazeGeometry, values: CellValues, head: Place | None, metric: str) -> Axes:
     limit = values.limit(FAINTEST)
     image = draw_maze(ax, maze, values.cells, values.passages, cmap=SIGNED, limits=(-limit, limit))
-    who = "all heads" if head is None else f"head {head_name(*head)}"
+    who = "all heads" if head is None else f"head {Component('head', *head)}"
     unit = f"{metric} (logits)"
     shares = _shares(values, signed)
     return _finish(ax, image, f"What {who} moved from each cell\n{shares} logits", unit)
@@ -122,7 +123,7 @@ def _draw_sources(ax: Axes, maze: MazeGeometry, values: CellValues, head: Place 
 def _draw_attention(ax: Axes, maze: MazeGeometry, values: CellValues, head: Place | None) -> Axes:
     limits = (0.0, values.limit(FAINTEST))
     image = draw_maze(ax, maze, values.cells, values.passages, cmap=ATTENTION, limits=limits)
-    who = "all heads, on average" if head is None else f"head {head_name(*head)}"
+    who = "all heads, on average" if head is None else f"head {Component('head', *head)}"
     shares = _shares(values, "{:.0%}".format)
     return _finish(ax, image, f"Attention of {who}\n{shares}", "attention")
 

@@ -9,8 +9,9 @@ from maze_dla.errors import InputError
 from maze_dla.plots._axes import axes_or_new, colour_bar, name_columns, titled
 from maze_dla.plots._checks import check_attribution, check_count, check_prompt
 from maze_dla.plots._colours import SIGNED, symmetric_limit, text_colour
-from maze_dla.plots._words import decimals, head_name, metric_name, shown_token
+from maze_dla.plots._words import decimals, metric_name, shown_token
 from maze_dla.results.attribution import AttributionResult
+from maze_dla.results.components import Component
 
 WRITTEN_SHARE = 0.04  # of the largest size: smaller numbers are left to their colour
 
@@ -36,7 +37,7 @@ def token_sources(result: AttributionResult, prompt: int = 0, ax: Axes | None = 
     of_heads = result.sources[prompt].double().flatten(0, 1)[:, : len(tokens)].numpy()
     strongest = np.argsort(-np.abs(result.heads[prompt].double().flatten().numpy()), kind="stable")[:k]
     values = np.vstack([of_heads[strongest], of_heads.sum(0)])
-    names = [head_name(*divmod(int(i), result.heads.shape[2])) for i in strongest] + ["all heads"]
+    names = [str(Component("head", *divmod(int(i), result.heads.shape[2]))) for i in strongest] + ["all heads"]
     ax = axes_or_new(ax, (max(6.4, 1.8 + 0.56 * len(tokens)), 1.6 + 0.3 * len(names)))
     limit = symmetric_limit(values)
     image = ax.imshow(values, cmap=SIGNED, vmin=-limit, vmax=limit, aspect="auto")

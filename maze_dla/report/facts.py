@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from maze_dla.results.attribution import AttributionResult, RankedPart
+from maze_dla.results.attribution import AttributionResult
 from maze_dla.results.base import format_mean, shown_accuracy
+from maze_dla.results.parts import RankedPart
 from maze_dla.results.statistics import Proportion
 from maze_dla.results.words import depth_name
 

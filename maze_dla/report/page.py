@@ -7,7 +7,8 @@ from html import escape
 
 from maze_dla.report.facts import fact_table, part_text
 from maze_dla.report.pictures import Picture
-from maze_dla.results.attribution import AttributionResult, RankedPart
+from maze_dla.results.attribution import AttributionResult
+from maze_dla.results.parts import RankedPart
 from maze_dla.results.storage import installed_versions
 
 PROVENANCE = ("checkpoint", "sha256", "seed", "prepend_bos", "mazes", "prompts")

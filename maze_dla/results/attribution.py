@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from maze_dla.results.base import PromptResult, format_mean
+from maze_dla.results.base import PromptResult
 from maze_dla.results.contributions import Contributions
 from maze_dla.results.lens import LensResult, LensSummary
 from maze_dla.results.statistics import Summary, summarize, summary_from_moments

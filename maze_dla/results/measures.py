@@ -72,8 +72,12 @@ def _of_means(result: StreamedResult) -> Quantities:
 
 def _written(layers: Float[Tensor, "sample component"], components: tuple[Component, ...]) -> dict[str, Values]:
     """What attention layers, MLPs and embeddings write, each together."""
-    kinds = {"attention": ("attn_out",), "mlps": ("mlp_out",), "embeddings": EMBEDDINGS}
-    return {name: layers[:, [c.kind in chosen for c in components]].sum(1) for name, chosen in kinds.items()}
+    chosen = {
+        "attention": [c.kind == "attn_out" for c in components],
+        "mlps": [c.kind == "mlp_out" for c in components],
+        "embeddings": [c.layer is None for c in components],
+    }
+    return {name: layers[:, columns].sum(1) for name, columns in chosen.items()}
 
 
 def _of_prompts(result: AttributionResult) -> Quantities:
