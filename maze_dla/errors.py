@@ -67,11 +67,14 @@ def check_path(path: object, what: str) -> None:
 def check_list(value: Any, what: str, each: str = "prompt") -> None:
     """Refuse what has no entries in an order of their own: no list, tuple or array, but a set, a mapping, one text.
 
+    A table is none either: it has a length of rows, and who goes through it gets the names of its columns.
+
     Raises:
         InputError: as "texts are a list with an entry for each prompt, got 3".
     """
     try:
-        listed = not isinstance(value, str | bytes | Mapping) and hasattr(value, "__getitem__") and len(value) >= 0
+        unordered = isinstance(value, str | bytes | Mapping) or hasattr(value, "columns")
+        listed = not unordered and hasattr(value, "__getitem__") and len(value) >= 0
     except TypeError:  # an array of no axes has no length
         listed = False
     if not listed:

@@ -105,6 +105,11 @@ REFUSED: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
         InputError,
         "tokens are a list with an entry for each prompt, got {0: [1]}",
     ),
+    "tokens in a table": (
+        {"tokens": pd.DataFrame({"a": [1]})},
+        InputError,
+        "tokens are a list with an entry for each prompt, got ",
+    ),
     "one number": ({"targets": np.array(3)}, InputError, "targets are a list with an entry for each prompt, got array"),
 }
 
@@ -255,7 +260,7 @@ def test_what_is_computed_first_in_inference_mode_is_no_tensor_of_it() -> None:
     vocabulary = load_maze_model().vocabulary
     with torch.inference_mode(), torch.device("meta"):
         batch = PromptBatch.from_tokens([[1, 2, 3], [4, 5]], [6, 7], d_vocab=9)
-        kept = (batch.tokens, batch.lengths, vocabulary.lattice_sizes)
+        kept = (batch.lengths, batch.tokens, vocabulary.lattice_sizes)
         assert batch.labels == (("1", "2", "3"), ("4", "5"))
     assert not any(tensor.is_inference() for tensor in kept)
     assert {tensor.device.type for tensor in kept} == {"cpu"}
