@@ -21,7 +21,7 @@ OF_FEW_LOGITS = (
     "correct minus mean of ",
 )  # coefficients of 2 at most by size
 MANY = 1e5  # a sum over a vocabulary may be of logits so many times as large as itself
-EXACT = 1e-9  # of what was computed from saved numbers in double precision
+EXACT = 1e-11  # of what was computed from saved numbers in double precision
 
 
 @dataclass(frozen=True)
