@@ -103,6 +103,16 @@ def kinds_of(n: int) -> dla.AttributionResult:
     )
 
 
+def without_mlps(result: dla.AttributionResult) -> dla.AttributionResult:
+    """The columns of the embeddings and of attention alone."""
+    kept = [i for i, label in enumerate(result.layer_labels) if "mlp" not in label]
+    layers = result.layers[:, kept]
+    metric = layers.sum(1) + result.constant
+    gap = metric.double() - layers.double().sum(1) - result.constant.double()
+    labels = tuple(result.layer_labels[i] for i in kept)
+    return replace(result, layers=layers, layer_labels=labels, metric=metric, gap=gap)
+
+
 def streamed(*results: Any) -> dla.StreamedResult:
     one_by_one = iter(results)
     return stream(lambda batch: next(one_by_one), [None] * len(results))  # pyright: ignore
@@ -157,7 +167,8 @@ HOSTILE: dict[str, list[tuple[Any, str, Callable[[Any], Any], str]]] = {
         (ALL, "layer_labels", renamed("pos_embed", "2_attn_out"), "layer_labels: expected embeddings"),
         (ALL, "layer_labels", lambda v: v[::-1], "layer_labels: expected embeddings"),
         (ALL, "layer_labels", lambda v: tuple(x.replace("mlp_out", "other") for x in v), "layer_labels: expected"),
-        (ALL, "targets", lambda v: (3, *v[1:]), ""),
+        (without_mlps(ALL), "correct", lambda v: v, "layer_labels: 0 of mlp_out"),
+        (ALL, "targets", lambda v: (3, *v[1:]), "targets: not all are text"),
         (ALL, "correct", lambda v: v[:3], ""),
         (ALL, "preferred", lambda v: torch.ones(2, 3).bool(), ""),
     ],
@@ -266,7 +277,20 @@ def test_hostile_results(kind: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "result",
-    [ALL, KINDS, LENS, READ, EVERYWHERE, NEW, NEW_EVERYWHERE, STREAM, FRESH, LENSES, TOKENS],
+    [
+        ALL,
+        KINDS,
+        LENS,
+        READ,
+        EVERYWHERE,
+        NEW,
+        NEW_EVERYWHERE,
+        without_mlps(attribution(3, full=False)),
+        STREAM,
+        FRESH,
+        LENSES,
+        TOKENS,
+    ],
     ids=lambda r: type(r).__name__,
 )
 def test_the_same_results_unchanged(result: Any, tmp_path: Path) -> None:
