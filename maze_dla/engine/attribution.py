@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from maze_dla.engine.completeness import ROUNDING_OF_LOGITS, check_sums
+from maze_dla.engine.completeness import check_sums
 from maze_dla.engine.devices import sent
 from maze_dla.engine.directions import pull_back
 from maze_dla.engine.metrics import LinearMetric
@@ -25,6 +25,7 @@ from maze_dla.engine.queue import ReadPlan
 from maze_dla.errors import InputError
 from maze_dla.results.attribution import AttributionResult
 from maze_dla.results.moments import Moments, sum_in_double
+from maze_dla.results.tolerances import ROUNDING_OF_LOGITS
 
 ALWAYS_KEPT = (
     *("metric", "correct", "preferred", "constant", "gap", "final_scale"),

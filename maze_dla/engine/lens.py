@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from maze_dla.engine.completeness import ROUNDING_OF_LOGITS, check_sums
+from maze_dla.engine.completeness import check_sums
 from maze_dla.engine.directions import pull_back
 from maze_dla.engine.metrics import LinearMetric
 from maze_dla.engine.model import Reads, ResidualModel, Wanted
@@ -17,6 +17,7 @@ from maze_dla.engine.prompts import PromptBatch
 from maze_dla.engine.queue import ReadPlan
 from maze_dla.errors import InputError
 from maze_dla.results.lens import LensResult, Scale
+from maze_dla.results.tolerances import ROUNDING_OF_LOGITS
 
 
 def logit_lens(

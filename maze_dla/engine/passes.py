@@ -11,7 +11,6 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from maze_dla.engine.completeness import ROUNDING_OF_LOGITS
 from maze_dla.engine.devices import sent
 from maze_dla.engine.ids import NONE, first_where
 from maze_dla.engine.metrics import LinearMetric
@@ -19,7 +18,7 @@ from maze_dla.engine.model import Reads, ResidualModel, Wanted
 from maze_dla.engine.prompts import PromptBatch
 from maze_dla.engine.queue import ReadPlan
 from maze_dla.errors import InputError, PromptError
-from maze_dla.results.tolerances import tolerance_of
+from maze_dla.results.tolerances import ROUNDING_OF_LOGITS, tolerance_of
 
 Parts = dict[str, Tensor]
 Measure = Callable[[ReadPlan, Reads], Parts]
