@@ -52,6 +52,12 @@ class Slack:
             raise ValueError(f"info: rounding {rounding!r:.80}, expected a number between 0 and {largest:.3g}")
         return cls(size.clamp_min(1e-12), tolerance, float(rounding))
 
+    def of_parts(self, values: Float[Tensor, "prompt ..."]) -> Slack:
+        """The same for sums of these parts, of which single ones may be larger than all together."""
+        if not values[0].numel():
+            return self
+        return replace(self, size=self.size.maximum(values.double().abs().flatten(1).amax(1)))
+
     def check(self, what: str, whole: Tensor, parts: Tensor, rounding: float = 0.0) -> None:
         """Refuse parts that do not sum to their whole, [prompt, ...].
 
@@ -104,10 +110,10 @@ def check_attribution(result: Any, slack: Slack | None = None) -> None:
     for name, bias, written in (("heads", "attn_bias", "attn_out"), ("neurons", "mlp_bias", "mlp_out")):
         if (values := getattr(result, name)) is not None:
             both = values.double().sum(2) + getattr(result, bias).double()
-            slack.check(f"{name} and {bias} sum to their layers", _written(result, written), both)
+            slack.of_parts(values).check(f"{name} and {bias} sum to their layers", _written(result, written), both)
     for name in ("sources", "sources_by_kind"):
         if (values := getattr(result, name)) is not None:
-            slack.check(f"{name} sum to heads", result.heads, values.double().sum(-1))
+            slack.of_parts(values).check(f"{name} sum to heads", result.heads, values.double().sum(-1))
     _check_neurons(result, slack)
     if result.sources is not None or result.patterns is not None:
         _check_patterns(result, slack)
@@ -146,6 +152,7 @@ def _check_neurons(result: Any, slack: Slack) -> None:
         raise ValueError("neuron_variance: some are negative or no numbers")
     of_means = replace(slack, size=slack.size.mean()[None])
     layer_mean, bias = (t.double().mean(0)[None] for t in (_written(result, "mlp_out"), result.mlp_bias))
+    of_means = of_means.of_parts(mean[None])
     of_means.check("neuron_mean and mlp_bias sum to the mean of their layers", layer_mean, mean.double().sum(1) + bias)
     if neurons is None:
         return
