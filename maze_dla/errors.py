@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 import os
+from collections.abc import Mapping
 from typing import Any, SupportsIndex, cast
 
 from maze_dla.visible import visible
@@ -63,14 +64,21 @@ def check_path(path: object, what: str) -> None:
     check_kind(path, str | os.PathLike, f"{what} is a path")
 
 
-def check_list(value: Any, what: str) -> None:
-    """Refuse what has no entries to go through: no list, tuple, array or set.
+def check_list(value: Any, what: str, each: str = "prompt") -> None:
+    """Refuse what has no entries in an order of their own: no list, tuple or array, but a set, a mapping, one text.
+
+    A table is none either: it has a length of rows, and who goes through it gets the names of its columns.
 
     Raises:
         InputError: as "texts are a list with an entry for each prompt, got 3".
     """
-    if isinstance(value, str | bytes) or not hasattr(value, "__len__"):
-        raise InputError(f"{what} are a list with an entry for each prompt, got {value!r:.60}")
+    try:
+        unordered = isinstance(value, str | bytes | Mapping) or hasattr(value, "columns")
+        listed = not unordered and hasattr(value, "__getitem__") and len(value) >= 0
+    except TypeError:  # an array of no axes has no length
+        listed = False
+    if not listed:
+        raise InputError(f"{what} are a list with an entry for each {each}, got {value!r:.60}")
 
 
 def check_whole(name: str, value: object, least: int, largest: float = float("inf")) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,7 @@ def calls(folder: Path) -> dict[str, Callable[[Any], object]]:
 
 def _of_metrics_and_prompts() -> dict[str, Callable[[Any], object]]:
     ids, right = [[1, 2, 3]], [4]
+    plain = dla.PromptBatch.from_tokens(ids, right, d_vocab=9)
     return {
         "logit batch": lambda w: dla.logit(w),
         "logit_diff batch": lambda w: dla.logit_diff(w, [3] * 3),
@@ -118,11 +120,21 @@ def _of_metrics_and_prompts() -> dict[str, Callable[[Any], object]]:
         "text_prompts model": lambda w: dla.text_prompts(w, ["a"], [" b"]),
         "text_prompts texts": lambda w: dla.text_prompts(gpt2, w, [" Mary"]),
         "text_prompts answers": lambda w: dla.text_prompts(gpt2, ["When Mary"], w),
+        "text_prompts incorrect": lambda w: dla.text_prompts(gpt2, ["When Mary"], [" Mary"], w),
+        "text_prompts one answer": lambda w: dla.text_prompts(gpt2, ["When Mary"], [w]),
         "text_prompts prepend_bos": lambda w: dla.text_prompts(gpt2, ["When Mary"], [" Mary"], prepend_bos=w),
         "from_tokens tokens": lambda w: dla.PromptBatch.from_tokens(w, right, d_vocab=9),
         "from_tokens targets": lambda w: dla.PromptBatch.from_tokens(ids, w, d_vocab=9),
         "from_tokens d_vocab": lambda w: dla.PromptBatch.from_tokens(ids, right, d_vocab=w),
         "from_tokens labels": lambda w: dla.PromptBatch.from_tokens(ids, right, d_vocab=9, labels=w),
+        **{
+            f"from_tokens {name}": lambda w, name=name: dla.PromptBatch.from_tokens(ids, right, d_vocab=9, **{name: w})
+            for name in ("pad_id", "incorrect", "d_vocab_in", "vocabulary", "token_sets", "info", "kinds")
+        },
+        **{
+            f"PromptBatch {field.name}": lambda w, name=field.name: replace(plain, **{name: w})
+            for field in fields(dla.PromptBatch)
+        },
         "having name": lambda w: batch.having(w),
         "token_set name": lambda w: batch.token_set(w),
         "select prompts": lambda w: batch.select(w),

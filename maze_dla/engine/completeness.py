@@ -9,10 +9,6 @@ from torch import Tensor
 from maze_dla.errors import CompletenessError
 from maze_dla.results.tolerances import tolerance_of
 
-# a metric is a difference of logits and cannot be held to more than their rounding: at this share of their size a
-# tolerance is 84 times that of one number in float32, and what a logit's own sum over d_model loses stays below it
-ROUNDING_OF_LOGITS = 0.1
-
 
 def check_sums(
     whole: Float[Tensor, "prompt *group"],

@@ -1,4 +1,4 @@
-"""Token ids as callers give them: whole numbers, one for each prompt or a set for each."""
+"""Arrays as callers give them: token ids, one for each prompt or a set for each, and masks."""
 
 from __future__ import annotations
 
@@ -6,33 +6,76 @@ from collections.abc import Collection, Sequence
 from numbers import Integral
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from maze_dla.errors import InputError, PromptError
+from maze_dla.errors import InputError, MazeDlaError, PromptError
 
-INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+UNSIGNED = (torch.uint8, torch.uint16, torch.uint32, torch.uint64)
+INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, *UNSIGNED)
+LARGEST = torch.iinfo(torch.int64).max
 NONE = -1  # fills up rows of sets, whose sizes differ
+
+
+def check_values(what: str, given: Any) -> None:
+    """Refuse a tensor that has a shape and no values, also where it stands in a list.
+
+    Raises:
+        InputError: as "targets has no values: it lies on the meta device".
+    """
+    listed = given if isinstance(given, Collection) and not isinstance(given, Tensor) else [given]
+    if any(isinstance(one, Tensor) and one.is_meta for one in listed):
+        raise InputError(f"{what} has no values: it lies on the meta device")
+
+
+def as_array(what: str, given: Any, takes: str, refusal: type[MazeDlaError] = InputError) -> Tensor:
+    """What a caller gave as a tensor on the CPU, whole numbers of any kind in 64 bits.
+
+    Raises:
+        InputError: it has no values, since it lies on the meta device.
+        MazeDlaError: of the kind `refusal`: it makes no array, as "prompts are chosen by a mask, got int", or holds a
+            number that 64 bits do not.
+    """
+    check_values(what, given)
+    try:
+        if hasattr(given, "__array__") and not isinstance(given, Tensor):
+            given = np.require(given, requirements=["C", "W"])  # torch takes no others
+        found = torch.as_tensor(given, device="cpu")
+    except (TypeError, ValueError, RuntimeError):
+        seen = f"{given!r:.60}" if given is None or isinstance(given, list | tuple) else type(given).__name__
+        raise refusal(f"{takes}, got {seen}") from None
+    if found.dtype not in INTEGERS:
+        return found
+    numbers = found.long()
+    if found.dtype == torch.uint64 and (numbers < 0).any():
+        raise refusal(f"{what}: numbers are at most {LARGEST}, got {max(found.flatten().tolist())}")
+    return numbers
 
 
 def whole_numbers(what: str, given: Any) -> Tensor:
     """Whole numbers as an int64 tensor of the shape in which they were given.
 
     Raises:
-        PromptError: something else stands among them: a fraction, also one like 2.0, a boolean, a word.
+        InputError: a tensor on the meta device.
+        PromptError: something else stands among them: a fraction, also one like 2.0, a boolean, a word, or a number
+            that 64 bits do not hold.
     """
+    takes = f"{what}: token ids are whole numbers"
     if not isinstance(given, Tensor) and isinstance(given, Sequence):
-        if not set(map(type, given)) <= {int} and (bad := [x for x in given if not _is_whole(x)]):
-            raise PromptError(f"{what}: token ids are whole numbers, got {bad[0]!r}")
-        return torch.tensor([int(x) for x in given], dtype=torch.long)
-    try:
-        numbers = torch.as_tensor(given)
-    except (TypeError, ValueError, RuntimeError):
-        raise PromptError(f"{what}: token ids are whole numbers, got {type(given).__name__}") from None
-    if numbers.dtype not in INTEGERS:
-        raise PromptError(f"{what}: token ids are whole numbers, got {str(numbers.dtype).removeprefix('torch.')}")
-    return numbers.long()
+        if not set(map(type, given)) <= {int}:
+            check_values(what, given)
+            if bad := [x for x in given if not _is_whole(x)]:
+                raise PromptError(f"{takes}, got {bad[0]!r:.80}")
+        try:
+            return torch.tensor([int(x) for x in given], dtype=torch.long)
+        except (OverflowError, ValueError, RuntimeError):  # each by some version of torch
+            raise PromptError(f"{takes} that 64 bits hold, got {max(map(int, given), key=abs)}") from None
+    numbers = as_array(what, given, takes, PromptError)
+    if numbers.dtype != torch.int64:
+        raise PromptError(f"{takes}, got {str(numbers.dtype).removeprefix('torch.')}")
+    return numbers
 
 
 def id_sets(what: str, given: Any) -> Int[Tensor, "prompt k"]:
@@ -44,19 +87,19 @@ def id_sets(what: str, given: Any) -> Int[Tensor, "prompt k"]:
             list or set of ids. The order of a list is kept, a set is put in order.
 
     Raises:
-        InputError: neither of these.
+        InputError: neither of these, or a tensor on the meta device.
         PromptError: ids that are no whole numbers, or none for a prompt.
     """
     if hasattr(given, "shape"):
         ids = whole_numbers(what, given)
-        if ids.ndim not in (1, 2):
+        if ids.ndim not in (1, 2) or ids.shape[1:] == (0,):
             raise InputError(f"{what}: one id or a set of ids for each prompt, got the shape {tuple(ids.shape)}")
         return ids[:, None] if ids.ndim == 1 else ids
     if isinstance(given, str) or not isinstance(given, Sequence):
         raise InputError(f"{what}: a list with an id or a set of ids for each prompt, got {type(given).__name__}")
     if all(type(one) is int for one in given):
-        return torch.tensor(given, dtype=torch.long)[:, None]
-    rows = [whole_numbers(what, _as_list(one)).tolist() for one in given]
+        return whole_numbers(what, given)[:, None]
+    rows = [whole_numbers(what, _as_list(what, one)).tolist() for one in given]
     if empty := [i for i, row in enumerate(rows) if not row]:
         raise PromptError(f"{what}: none for prompt {empty[0]}, expected at least one id")
     return filled_up(rows)
@@ -64,7 +107,7 @@ def id_sets(what: str, given: Any) -> Int[Tensor, "prompt k"]:
 
 def filled_up(rows: Sequence[Sequence[int]]) -> Int[Tensor, "row k"]:
     """Rows of ids as an array, short ones filled up with -1."""
-    width = max(map(len, rows), default=0)
+    width = max(map(len, rows), default=1)
     return torch.tensor([[*row, *[NONE] * (width - len(row))] for row in rows], dtype=torch.long).reshape(
         len(rows), width
     )
@@ -122,15 +165,9 @@ def as_mask(given: Any, n: int, d_vocab: int) -> Bool[Tensor, "vocab"] | Bool[Te
     """A mask of tokens as a caller gives it, one for all of `n` prompts or one for each.
 
     Raises:
-        InputError: no mask, or one of another shape.
+        InputError: no mask, one of another shape, or on the meta device.
     """
-    try:
-        mask = None if given is None else torch.as_tensor(given)
-    except (TypeError, ValueError, RuntimeError):
-        mask = None
-    if mask is None:
-        seen = "None" if given is None else type(given).__name__
-        raise InputError(f"others is the name of a token set or a mask, got {seen}")
+    mask = as_array("the mask of others", given, "others is the name of a token set or a mask")
     if mask.dtype != torch.bool or tuple(mask.shape) not in ((d_vocab,), (n, d_vocab)):
         raise InputError(
             f"a mask of others is boolean with shape ({d_vocab},) or ({n}, {d_vocab}), "
@@ -150,10 +187,11 @@ def _is_whole(value: Any) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 
-def _as_list(one: Any) -> list[Any]:
+def _as_list(what: str, one: Any) -> list[Any]:
     """What was given for one prompt as a list."""
+    check_values(what, one)
     if hasattr(one, "tolist"):
         one = one.tolist()
     if isinstance(one, set | frozenset):
-        return sorted(one, key=lambda x: (str(type(x)), x))
+        return sorted(one, key=lambda x: int(x) if _is_whole(x) else NONE)
     return list(one) if isinstance(one, Collection) and not isinstance(one, str) else [one]

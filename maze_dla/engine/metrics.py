@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from maze_dla.engine.devices import to_device
-from maze_dla.engine.ids import NONE, check_sets, first_where, id_sets, in_sets
+from maze_dla.engine.ids import NONE, check_sets, check_values, first_where, id_sets, in_sets
 from maze_dla.engine.precision import at_least_single
 from maze_dla.engine.prompts import PromptBatch, chosen_prompts
 from maze_dla.engine.sparse import SparseRows
@@ -215,11 +215,15 @@ def linear_metric(
             prompt; None for a metric without a notion of right, whose results have no accuracy.
 
     Raises:
-        InputError: coefficients of another shape, not finite, or all zero for a prompt; answers of another number.
+        InputError: coefficients of another shape, not real, not finite, on the meta device, or all zero for a prompt;
+            answers of another number.
         PromptError: answers that are no ids of the vocabulary.
     """
     _needs_batch(batch)
+    check_values("the array of coefficients", coefficients)
     c = coefficients if isinstance(coefficients, Tensor) else _as_tensor(coefficients)
+    if c.is_complex():
+        raise InputError(f"coefficients are real numbers, got {str(c.dtype).removeprefix('torch.')}")
     if tuple(c.shape) != (len(batch), batch.d_vocab):
         raise InputError(f"coefficients have shape {tuple(c.shape)}, expected ({len(batch)}, {batch.d_vocab})")
     rows = SparseRows.of(c.detach().cpu())

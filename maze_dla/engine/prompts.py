@@ -11,9 +11,11 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from maze_dla.engine.fields import check_named, kind_names, sets_of_tokens, token_labels, token_names
 from maze_dla.engine.ids import (
-    INTEGERS,
+    LARGEST,
     NONE,
+    as_array,
     as_mask,
     check_first,
     check_ids,
@@ -34,10 +36,8 @@ if TYPE_CHECKING:
     AnswersOrTargets = Answers
 else:
     AnswersOrTargets = Answers | None  # None stands for the targets, and is never kept
-WHOLE = (
-    *("sequences", "sequence_lengths", "sequence_of", "read_positions", "targets"),
-    *("answers", "incorrect", "foils", "sequence_kinds"),
-)
+AXES = {"sequences": 2, "sequence_lengths": 1, "sequence_of": 1, "read_positions": 1, "targets": 1}
+OPTIONAL_AXES = {"incorrect": 1, "sequence_kinds": 2, "answers": 2, "foils": 2}
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,10 +78,18 @@ class PromptBatch:
 
     @torch_defaults()
     def __post_init__(self) -> None:
-        for name in WHOLE:
-            if (given := getattr(self, name)) is not None:
-                object.__setattr__(self, name, whole_numbers(name, given))
-        object.__setattr__(self, "d_vocab", check_whole("d_vocab", self.d_vocab, 1))
+        for name, axes in (AXES | OPTIONAL_AXES).items():
+            if (given := getattr(self, name)) is not None or name in AXES:
+                self._set(name, whole_numbers(name, given))
+                if len(shape := tuple(getattr(self, name).shape)) != axes:
+                    raise InputError(f"{name} has shape {shape}, expected {axes} axes")
+        self._set("d_vocab", check_whole("d_vocab", self.d_vocab, 1, LARGEST))
+        if self.d_vocab_in is not None:
+            self._set("d_vocab_in", check_whole("d_vocab_in", self.d_vocab_in, 1, LARGEST))
+        if self.vocabulary is not None:
+            self._set("vocabulary", token_names(self.vocabulary, self.d_vocab))
+        check_named("info", self.info)
+        self._set("kinds", kind_names(self.kinds))
         n = len(self.targets)
         if n == 0:
             raise InputError("a batch needs at least one prompt, got none")
@@ -97,25 +105,32 @@ class PromptBatch:
             )
         self._check_tokens()
         self._check_answers()
-        self._check_token_sets()
+        self._set("token_sets", sets_of_tokens(self.token_sets, n, self.d_vocab))
+
+    def _set(self, name: str, value: Any) -> None:
+        """A field in the form in which it is kept."""
+        object.__setattr__(self, name, value)
 
     def _check_sequences(self) -> None:
         n_sequences, width = self.sequences.shape
+        if 0 in (n_sequences, width):
+            raise InputError(f"sequences has shape ({n_sequences}, {width}), expected at least one token")
+        check_list(self.sequence_labels, "sequence_labels", "sequence")
         for name in ("sequence_lengths", "sequence_labels"):
             if len(getattr(self, name)) != n_sequences:
                 raise InputError(f"{name} has {len(getattr(self, name))} entries, there are {n_sequences} sequences")
         if int(self.sequence_lengths.max()) > width:
             raise InputError(f"a sequence of {int(self.sequence_lengths.max())} tokens in an array {width} wide")
-        for i, (labels, n) in enumerate(zip(self.sequence_labels, self.sequence_lengths.tolist(), strict=True)):
-            if len(labels) != n:
-                raise InputError(f"sequence {i} has {n} tokens but {len(labels)} labels")
+        labels = token_labels("sequence", self.sequence_labels, self.sequence_lengths.tolist())
+        self._set("sequence_labels", labels)
         if int(self.sequence_of.min()) < 0 or int(self.sequence_of.max()) >= n_sequences:
             raise InputError(f"sequence_of names sequences outside the {n_sequences} that are there")
         if (kinds := self.sequence_kinds) is not None and (
             kinds.shape != self.sequences.shape or int(kinds.min()) < 0 or int(kinds.max()) >= len(self.kinds)
         ):
+            largest = max(kinds.flatten().tolist(), default=0)
             raise InputError(
-                f"sequence_kinds has shape {tuple(kinds.shape)} and numbers up to {int(kinds.max())}, expected "
+                f"sequence_kinds has shape {tuple(kinds.shape)} and numbers up to {largest}, expected "
                 f"{tuple(self.sequences.shape)} and numbers of the {len(self.kinds)} kinds"
             )
 
@@ -137,7 +152,7 @@ class PromptBatch:
         """Right and wrong tokens as sets that begin with `targets` and `incorrect` and have nothing in common."""
         check_ids("the target of prompt", self.targets, self.d_vocab)
         if self.answers is None:
-            object.__setattr__(self, "answers", self.targets[:, None])
+            self._set("answers", self.targets[:, None])
         check_first("answers", self.targets, self.answers)
         check_sets("answers", self.answers, self.d_vocab)
         if self.incorrect is None:
@@ -146,7 +161,7 @@ class PromptBatch:
             return
         check_ids("the incorrect token of prompt", self.incorrect, self.d_vocab)
         if self.foils is None:
-            object.__setattr__(self, "foils", self.incorrect[:, None])
+            self._set("foils", self.incorrect[:, None])
         assert self.foils is not None
         check_first("foils", self.incorrect, self.foils)
         check_sets("foils", self.foils, self.d_vocab)
@@ -154,23 +169,6 @@ class PromptBatch:
             i, k = torch.nonzero(both)[0].tolist()
             name = self.token_name(int(self.foils[i, k]))
             raise PromptError(f"prompt {i}: the token {name!r} is both right and wrong")
-
-    def _check_token_sets(self) -> None:
-        for name, held in self.token_sets.items():
-            what = f"token set {name!r}"
-            if held.dtype == torch.bool:
-                if tuple(held.shape) not in ((self.d_vocab,), (len(self), self.d_vocab)):
-                    raise InputError(
-                        f"{what} has shape {tuple(held.shape)}, expected ({self.d_vocab},) or "
-                        f"({len(self)}, {self.d_vocab})"
-                    )
-            elif held.dtype not in INTEGERS or held.ndim != 2 or len(held) != len(self):
-                raise InputError(
-                    f"{what} is {str(held.dtype).removeprefix('torch.')} of shape {tuple(held.shape)}, expected a "
-                    f"boolean mask, or the ids of each of the {len(self)} prompts filled up with -1"
-                )
-            else:
-                check_sets(what, held, self.d_vocab)
 
     @classmethod
     @torch_defaults()
@@ -199,7 +197,8 @@ class PromptBatch:
             **more: further fields of the batch, `d_vocab_in` for one.
 
         Raises:
-            InputError: no prompts, as many targets or labels as prompts are missing, labels of another length.
+            InputError: no prompts, as many targets or labels as prompts are missing, labels of another length or that
+                are no strings, a tensor on the meta device, a further field that does not fit.
             PromptError: an empty prompt, ids that are no whole numbers or lie outside the vocabulary, a token that is
                 both right and wrong.
         """
@@ -212,6 +211,7 @@ class PromptBatch:
             seen = "no tokens, expected at least one" if rows[bad[0]].numel() == 0 else "no list of token ids"
             raise PromptError(f"prompt {bad[0]} has {seen}")
         lengths = torch.tensor([len(row) for row in rows], dtype=torch.long)
+        pad_id = check_whole("pad_id", pad_id, -LARGEST, LARGEST)
         padded = torch.full((len(rows), int(max(lengths, default=0))), pad_id)
         for i, row in enumerate(rows):
             padded[i, : len(row)] = row
@@ -222,7 +222,7 @@ class PromptBatch:
             sequence_lengths=lengths,
             sequence_of=torch.arange(len(rows)),
             read_positions=lengths - 1,
-            targets=answers[:, 0] if len(answers) else answers.flatten(),
+            targets=answers[:, 0],
             d_vocab=d_vocab,
             sequence_labels=_labels(labels, rows),
             answers=answers,
@@ -242,16 +242,19 @@ class PromptBatch:
         )
 
     @cached_property
+    @torch_defaults()
     def lengths(self) -> Int[Tensor, "prompt"]:
         """Number of tokens of each prompt, the read position being the last."""
         return self.read_positions + 1
 
     @cached_property
+    @torch_defaults()
     def tokens(self) -> Int[Tensor, "prompt position"]:
         """Token ids of each prompt, padded on the right beyond `lengths` with what the sequences hold there."""
         return self.sequences[self.sequence_of][:, : int(self.lengths.max())]
 
     @cached_property
+    @torch_defaults()
     def labels(self) -> tuple[tuple[str, ...], ...]:
         """The tokens of each prompt as strings."""
         pairs = zip(self.sequence_of.tolist(), self.lengths.tolist(), strict=True)
@@ -342,44 +345,34 @@ class PromptBatch:
         return as_mask(token_set, len(self), self.d_vocab)
 
 
-def chosen_prompts(prompts: Sequence[int] | Tensor, n: int) -> Int[Tensor, "chosen"]:
+def chosen_prompts(prompts: Any, n: int) -> Int[Tensor, "chosen"]:
     """Prompt numbers, or the numbers where a mask [prompt] holds.
 
     Raises:
         InputError: no list of numbers or mask, a mask of another length than the batch, or a number outside it.
     """
-    chosen = _as_indices(prompts)
+    takes = "prompts are chosen by a list of their numbers or by a mask"
+    chosen = as_array("the choice of prompts", prompts, takes)
+    if chosen.numel() == 0:
+        return torch.empty(0, dtype=torch.long)
+    if chosen.ndim != 1 or chosen.dtype not in (torch.int64, torch.bool):
+        raise InputError(f"{takes}, got {str(prompts)[:60]}")
     if chosen.dtype == torch.bool:
         if tuple(chosen.shape) != (n,):
             raise InputError(f"a mask of prompts has shape ({n},), got {tuple(chosen.shape)}")
         return torch.nonzero(chosen).flatten()
     if (outside := (chosen < -n) | (chosen >= n)).any():
         raise InputError(f"prompt {int(chosen[outside][0])} outside the {n} prompts")
-    return chosen.long() % n
+    return chosen % n
 
 
-def _as_indices(prompts: object) -> Tensor:
-    try:
-        chosen = torch.as_tensor(prompts)
-    except (TypeError, ValueError, RuntimeError):
-        chosen = torch.tensor(0.5)
-    if chosen.numel() == 0:
-        return torch.empty(0, dtype=torch.long)
-    if chosen.ndim != 1 or chosen.dtype not in (*INTEGERS, torch.bool):
-        raise InputError(f"prompts are chosen by a list of their numbers or by a mask, got {str(prompts)[:60]}")
-    return chosen
-
-
-def _labels(labels: Sequence[Sequence[str]] | None, rows: Sequence[Tensor]) -> tuple[tuple[str, ...], ...]:
+def _labels(labels: Sequence[Any] | None, rows: Sequence[Tensor]) -> tuple[tuple[str, ...], ...]:
     """The tokens of each prompt as strings, or their ids where there are none."""
     if labels is None:
         return tuple(tuple(map(str, row.tolist())) for row in rows)
     if len(labels) != len(rows):
         raise InputError(f"{len(rows)} prompts but labels for {len(labels)}")
-    for i, (names, row) in enumerate(zip(labels, rows, strict=True)):
-        if len(names) != len(row):
-            raise InputError(f"prompt {i} has {len(row)} tokens but {len(names)} labels")
-    return tuple(tuple(names) for names in labels)
+    return token_labels("prompt", labels, [len(row) for row in rows])
 
 
 def _mixed(numbers: Int[Tensor, "*shape"]) -> Int[Tensor, "*shape"]:

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from maze_dla.engine.ids import as_array
 from maze_dla.errors import InputError, check_kind, check_whole
 from maze_dla.results.attribution import AttributionResult
 from maze_dla.results.base import PromptResult
@@ -92,17 +93,15 @@ def steps_of(result: PromptResult, steps: Steps) -> Int[Tensor, "prompt"]:
     """The step of each prompt, from themselves or from the batch that the result was made of.
 
     Raises:
-        InputError: neither of them, more or fewer than prompts, or other prompts than the result's.
+        InputError: neither of them, a tensor on the meta device, more or fewer than prompts, or other prompts than the
+            result's.
     """
     if isinstance(steps, Walks):
         check_same_prompts(result, steps.labels)
         return steps.steps.cpu()
-    try:
-        given = torch.as_tensor(steps).cpu()
-    except (TypeError, ValueError, RuntimeError):
-        takes = "steps are a whole number for each prompt, or the batch of paths that the result was made of"
-        raise InputError(f"{takes}, got {'None' if steps is None else type(steps).__name__}") from None
-    if given.numel() and (given.is_floating_point() or given.is_complex() or given.dtype == torch.bool):
+    takes = "steps are a whole number for each prompt, or the batch of paths that the result was made of"
+    given = as_array("steps", steps, takes)
+    if given.numel() and given.dtype != torch.int64:
         raise InputError(f"steps are whole numbers, got {given.dtype}")
     if tuple(given.shape) != (len(result),):
         raise InputError(f"steps has shape {tuple(given.shape)}, expected one for each of {len(result)} prompts")

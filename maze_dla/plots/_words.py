@@ -42,9 +42,9 @@ def in_lines(text: str, width: int) -> str:
 
 
 def signed(value: float) -> str:
-    """Two decimals after a typeset sign, as on the axes; what would then be zero, and is not, in powers of ten."""
-    written = f"{value:+.2f}" if value == 0 or abs(value) >= 0.005 else f"{value:+.0e}"
-    return written.replace("-", "\N{MINUS SIGN}")
+    """Two decimals after a typeset sign, as on the axes, three where two would be zero; no sign where all are."""
+    written = f"{value:+.2f}" if value == 0 or abs(value) >= 0.005 else f"{value:+.3f}"
+    return written.replace("-", "\N{MINUS SIGN}") if float(written) else written[1:]
 
 
 def share(value: float) -> str:

@@ -41,6 +41,15 @@ def test_the_layers_heat_map_sums_to_the_metric(attribution, ax):
     assert ticks(ax.yaxis)[-1] == "constant"
 
 
+def test_steps_are_taken_whatever_the_default_device(depths, ax):
+    result = depths()
+    with torch.device("meta"):
+        plots.lens_along_path(result, STEPS.tolist(), ax)
+    np.testing.assert_allclose(ax.images[0].get_array(), means(result.values))
+    with pytest.raises(InputError, match=r"^steps has no values: it lies on the meta device$"):
+        plots.lens_along_path(result, STEPS.to("meta"))
+
+
 def test_under_each_step_stands_the_number_of_its_prompts(depths, ax):
     plots.lens_along_path(depths(), STEPS.tolist(), ax)
     assert ticks(ax.xaxis) == [f"{step}\n{int((step == STEPS).sum())}" for step in NAMES]

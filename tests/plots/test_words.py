@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from maze_dla.plots._words import component_kind, component_name, shown_token
+from maze_dla.plots._words import component_kind, component_name, shown_token, signed
 from maze_dla.results.words import depth_names
 
 
@@ -38,3 +38,20 @@ def test_components_in_words(label, name, kind):
 def test_characters_that_the_font_lacks_are_written_by_their_number():
     assert shown_token(" a\u88cfb") == "·aU+88CFb"
     assert shown_token("é\t$") == r"é\t\$"
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        (1.426, "+1.43"),
+        (-0.005, "\N{MINUS SIGN}0.01"),
+        (-0.004, "\N{MINUS SIGN}0.004"),
+        (0.0005001, "+0.001"),
+        (0.0004, "0.000"),
+        (-4e-9, "0.000"),
+        (0.0, "0.00"),
+        (-0.0, "0.00"),
+    ],
+)
+def test_small_numbers_are_decimals_as_the_large_ones_beside_them(value, written):
+    assert signed(value) == written

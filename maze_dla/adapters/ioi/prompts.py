@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from typing_extensions import Self
 
-from maze_dla.adapters.ioi.texts import TextEncoder
+from maze_dla.adapters.ioi.texts import TextEncoder, check_characters
 from maze_dla.adapters.ioi.words import NAMES, OBJECTS, PLACES, STANDARD_PROMPTS, TEMPLATES, fill
 from maze_dla.engine.prompts import PromptBatch, chosen_prompts
 from maze_dla.errors import InputError, PromptError
@@ -227,6 +227,8 @@ def _single_tokens(names: Sequence[str], encoder: TextEncoder) -> None:
             f"the name {spaced[0]!r} brings a space of its own: templates have one in front of each name, and two "
             "spaces in a row make other tokens"
         )
+    for name in names:
+        check_characters("the name", name)
     ids = encoder.tokenizer([f" {name}" for name in names], add_special_tokens=False)["input_ids"]
     if split := [
         f"{name!r} ({' + '.join(repr(encoder.name(t)) for t in row)})"

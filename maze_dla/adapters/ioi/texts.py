@@ -9,7 +9,7 @@ from typing import Any
 
 from maze_dla.adapters.transformer_lens.identity import Words
 from maze_dla.adapters.transformer_lens.weights import parameter, tokens_read
-from maze_dla.engine.ids import filled_up
+from maze_dla.engine.ids import check_values, filled_up
 from maze_dla.engine.prompts import PromptBatch
 from maze_dla.errors import InputError, PromptError, check_list
 from maze_dla.torch_defaults import torch_defaults
@@ -37,8 +37,8 @@ def text_prompts(
 
     Raises:
         InputError: a model without tokenizer, lists that are not paired, BOS asked of a tokenizer without one.
-        PromptError: naming the prompt: an empty text, a special token, an answer of several tokens (which it shows) or
-            outside the vocabulary, one given twice, or both right and wrong.
+        PromptError: naming the prompt: an empty text, a lone surrogate, a special token, an answer of several tokens
+            (which it shows) or outside the vocabulary, one given twice, or both right and wrong.
     """
     encoder = TextEncoder.of(model, prepend_bos)
     for name, given in (("texts", texts), ("answers", answers), ("incorrect", () if incorrect is None else incorrect)):
@@ -48,7 +48,10 @@ def text_prompts(
             raise InputError(f"{len(texts)} texts but {name} for {len(given)}: each text needs its own")
     tokens = [encoder.tokens(f"prompt {i}", text) for i, text in enumerate(texts)]
     right = [encoder.several(f"prompt {i}: answer", given) for i, given in enumerate(answers)]
-    wrong = [encoder.several(f"prompt {i}: incorrect answer", given) for i, given in enumerate(incorrect or ())]
+    wrong = [
+        encoder.several(f"prompt {i}: incorrect answer", given)
+        for i, given in enumerate([] if incorrect is None else incorrect)
+    ]
     info = {"task": "texts", "prompts": "own texts", "prepend_bos": encoder.bos is not None}
     return PromptBatch.from_tokens(
         tokens,
@@ -57,6 +60,16 @@ def text_prompts(
         info=info,
         **encoder.described(tokens),
     )
+
+
+def check_characters(what: str, text: str) -> None:
+    """Refuse a text with half of a surrogate pair in it, which no tokenizer takes.
+
+    Raises:
+        PromptError: showing the text.
+    """
+    if not text.isascii() and (halves := [c for c in text if "\ud800" <= c <= "\udfff"]):
+        raise PromptError(f"{what} holds the lone surrogate {halves[0]!r}, which is no character: {text!r}")
 
 
 @dataclass(frozen=True)
@@ -93,10 +106,11 @@ class TextEncoder:
         """The ids of a text, after BOS where that is wanted.
 
         Raises:
-            PromptError: no text, an empty one, a special token in it, or another model's tokenizer.
+            PromptError: no text, an empty one, a lone surrogate or a special token in it, or another model's tokenizer.
         """
         if not isinstance(text, str) or not text:
             raise PromptError(f"{what} is {'empty' if text == '' else f'no text but {text!r:.60}'}, expected a text")
+        check_characters(what, text)
         ids = self._ids(text)
         if special := set(ids) & set(self.tokenizer.all_special_ids):
             names = ", ".join(repr(self.name(t)) for t in sorted(special))
@@ -110,6 +124,7 @@ class TextEncoder:
         Raises:
             PromptError: an answer that is not one token, none at all, or one twice.
         """
+        check_values(what, given)
         given = given.tolist() if hasattr(given, "tolist") else given
         listed = sorted(given, key=str) if isinstance(given, set | frozenset) else given
         ids = [self.answer(what, one) for one in (listed if isinstance(listed, list | tuple) else [listed])]
@@ -141,6 +156,7 @@ class TextEncoder:
                 f"{what} {answer!r} is a word, but the model reads {self.d_vocab_in} tokens and has {self.d_vocab} "
                 "outputs, which the tokenizer does not name: give ids"
             )
+        check_characters(what, answer)
         ids = self._ids(answer)
         if len(ids) != 1:
             other = f" {answer}" if not answer.startswith(" ") else answer.lstrip(" ")

@@ -18,6 +18,7 @@ from maze_dla.adapters.mazes.library import has_modular_tokenizers, import_maze_
 from maze_dla.adapters.mazes.modular import modular_tokens, writes_as_before
 from maze_dla.container import NEW_KEY
 from maze_dla.errors import CheckpointError, MazeDlaError, PromptError
+from maze_dla.torch_defaults import torch_defaults
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ class MazeVocabulary:
         )
 
     @cached_property
+    @torch_defaults()
     def lattice_sizes(self) -> Int[Tensor, "vocab"]:
         """For each token that names a cell how large a lattice has to be to have it; 0 for all other tokens."""
         cells = (cell_of(token) for token in self.tokens)

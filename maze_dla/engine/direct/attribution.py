@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from maze_dla.engine.completeness import ROUNDING_OF_LOGITS, SumChecks
+from maze_dla.engine.completeness import SumChecks
 from maze_dla.engine.devices import to_device
 from maze_dla.engine.direct.described import describe, is_correct
 from maze_dla.engine.direct.directions import project, pull_back
@@ -28,6 +28,7 @@ from maze_dla.errors import InputError
 from maze_dla.results.attribution import AttributionResult
 from maze_dla.results.components import Component
 from maze_dla.results.moments import Moments, sum_in_double
+from maze_dla.results.tolerances import ROUNDING_OF_LOGITS
 
 FIELDS = (
     *("metric", "correct", "preferred", "constant", "final_scale"),

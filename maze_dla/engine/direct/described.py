@@ -8,13 +8,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from maze_dla.engine.completeness import ROUNDING_OF_LOGITS
 from maze_dla.engine.devices import to_device
 from maze_dla.engine.ids import NONE
 from maze_dla.engine.metrics import LinearMetric
 from maze_dla.engine.model import ResidualModel
 from maze_dla.engine.prompts import PromptBatch
-from maze_dla.results.tolerances import tolerance_of
+from maze_dla.results.tolerances import ROUNDING_OF_LOGITS, tolerance_of
 
 
 def is_correct(

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from maze_dla.engine.completeness import ROUNDING_OF_LOGITS, SumChecks
+from maze_dla.engine.completeness import SumChecks
 from maze_dla.engine.direct.described import describe, is_correct
 from maze_dla.engine.direct.directions import pull_back
 from maze_dla.engine.fit import check_fit
@@ -22,6 +22,7 @@ from maze_dla.engine.prompts import PromptBatch
 from maze_dla.engine.sites import FINAL_RESIDUAL, FINAL_SCALE, LOGITS, Activations, Site, in_all_layers
 from maze_dla.errors import InputError
 from maze_dla.results.lens import LensResult, Scale
+from maze_dla.results.tolerances import ROUNDING_OF_LOGITS
 
 
 def logit_lens(

@@ -228,6 +228,11 @@ REFUSED = {
     ),
     "answers without prompts": (InputError, {"answers": [("Mary", "John")]}, "^0 prompts but 1 answers"),
     "more prompts than answers": (InputError, {"prompts": ["a", "b"], "answers": [("x", "y")]}, "^2 prompts but 1 an"),
+    "half a character": (
+        PromptError,
+        {"n_prompts": 2, "names": ["Mary", "\ud800"]},
+        r"^the name holds the lone surrogate '\\ud800', which is no character: '\\ud800'$",
+    ),
     "an answer alone": (InputError, {"prompts": ["a"], "answers": ["Mary"]}, "are a pair .* got 'Mary'"),
     "no prompts": (InputError, {"n_prompts": 0}, "^n_prompts is a whole number of at least 1, got 0"),
     "half a prompt": (InputError, {"n_prompts": 1.5}, "^n_prompts is a whole number of at least 1, got 1.5"),

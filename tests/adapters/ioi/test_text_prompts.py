@@ -7,6 +7,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import Tensor
@@ -98,6 +100,13 @@ def test_answers_as_ids_strings_and_sets(gpt2: Any) -> None:
     assert dla.text_prompts(gpt2, ["a", "b"], torch.tensor([he, she])).targets.tolist() == [he, she]
 
 
+@pytest.mark.parametrize("kind", [np.array, pd.Series, torch.tensor, tuple])
+def test_lists_of_any_kind(gpt2: Any, kind: Any) -> None:
+    he, she = ids_of(gpt2, [" he", " she"])
+    batch = dla.text_prompts(gpt2, ["a", "b"], kind([he, she]), kind([she, he]))
+    assert (batch.targets.tolist(), batch.foils.tolist()) == ([he, she], [[she], [he]])
+
+
 def test_the_convention_of_the_model(gpt2: Any) -> None:
     texts, answers = ["So Mary is"], [" she"]
     for asked, expected in ((None, True), (True, True), (False, False)):
@@ -166,6 +175,7 @@ def test_outputs_that_are_no_tokens(by_letter: Any) -> None:
         dla.text_prompts(model, ["cab"], ["d"])
 
 
+WORDS = {"texts": "a", "answers": " he", "incorrect": " she"}
 REFUSED: dict[str, tuple[type[Exception], Any, str]] = {
     "several tokens": (
         PromptError,
@@ -218,6 +228,30 @@ REFUSED: dict[str, tuple[type[Exception], Any, str]] = {
         "1 texts but incorrect for 2: each text needs its own",
     ),
     "no texts": (InputError, ([], []), "a batch needs at least one prompt, got none"),
+    **{
+        f"{name} in a {type(given).__name__}": (
+            InputError,
+            tuple(given if name == n else [word] for n, word in WORDS.items()),
+            f"{name} are a list with an entry for each prompt, got {given!r}",
+        )
+        for name in WORDS
+        for given in ({" he"}, {" he": " she"}, {}.keys())
+    },
+    "half a character": (
+        PromptError,
+        (["a", "b\ud800"], [" he", " he"]),
+        r"prompt 1 holds the lone surrogate '\ud800', which is no character: 'b\ud800'",
+    ),
+    "half a character in an answer": (
+        PromptError,
+        (["a", "b"], [" he", [" she", "\udfff"]]),
+        r"prompt 1: answer holds the lone surrogate '\udfff', which is no character: '\udfff'",
+    ),
+    "an answer without a value": (
+        InputError,
+        (["a"], torch.zeros(1, device="meta")),
+        "prompt 0: answer has no values: it lies on the meta device",
+    ),
     "BOS by name": (InputError, (["a"], [" he"], None, "yes"), "prepend_bos is True, False or None, got 'yes'"),
 }
 

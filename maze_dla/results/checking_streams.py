@@ -1,0 +1,150 @@
+"""What the numbers of a saved stream must satisfy: sums of parts are sums of their means."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from maze_dla.results.attribution import AttributionResult
+from maze_dla.results.checking_shapes import check_depths, check_finite, check_names, check_shapes
+from maze_dla.results.checking_sums import EXACT, Slack, check_attribution
+from maze_dla.results.checking_tokens import distributions, rounding_of_log_probs
+from maze_dla.results.lens import LensResult
+from maze_dla.results.streamed import StreamedResult
+from maze_dla.results.tolerances import tolerance_of
+
+OF_A_LAYER = ("layers", "heads", "attn_bias", "mlp_bias", "constant", "final_scale")
+TOKENS = ("target_rank", "entropy", "kl")
+NUMBERS: dict[str, tuple[set[str], set[str]]] = {  # that are always there, and that may be
+    "AttributionResult": ({"metric", "lens", *OF_A_LAYER}, {"neurons", "sources_by_kind", "moved_by_kind"}),
+    "LensResult": ({"metric", "values"}, set()),
+    "TokenLensResult": ({"metric"}, set(TOKENS)),
+}
+NAMED = ("layers", "lens", "values", "sources_by_kind", "moved_by_kind", *TOKENS)
+BATCHES = 10  # times the rounding of the first batch, which is what a stream keeps, may be that of another one
+
+
+def check_streamed(result: StreamedResult) -> None:
+    """Refuse counts, means and variances that those of no prompts are.
+
+    Raises:
+        ValueError: naming the field.
+    """
+    _check_counts(result)
+    always, may = NUMBERS[result.of]
+    if missing := always - result.means.keys():
+        raise ValueError(f"means: none of {', '.join(sorted(missing))}")
+    if unknown := result.means.keys() - always - may:
+        raise ValueError(f"means: unknown {', '.join(sorted(unknown))}")
+    for name, mean in result.means.items():
+        _check_moments(result, name, mean)
+    for name in result.axis_labels.keys() | (result.means.keys() & set(NAMED)):
+        _check_axis(result, name)
+    {"AttributionResult": _check_parts, "LensResult": _check_lens, "TokenLensResult": _check_tokens}[result.of](result)
+
+
+def _check_counts(result: StreamedResult) -> None:
+    counts = [c for c in (result.n_correct, result.n_preferred) if c is not None]
+    if (
+        any(type(c) is not int for c in (result.n, *counts))
+        or result.n < 1
+        or any(not 0 <= c <= result.n for c in counts)
+    ):
+        raise ValueError(f"n_correct: {result.n_correct} (preferred: {result.n_preferred}) of {result.n} prompts")
+    if not isinstance(result.of, str) or result.of not in NUMBERS:
+        raise ValueError(f"of: {result.of!r:.80}, expected one of {', '.join(NUMBERS)}")
+    attribution = result.of == "AttributionResult"
+    if attribution and result.scale is not None:
+        raise ValueError(f"scale: {result.scale!r} of an attribution")
+    gap = result.largest_gap
+    if type(gap) not in (int, float) or not 0 <= gap < math.inf or (gap > 0 and not attribution):
+        raise ValueError(f"largest_gap: {gap!r:.80} of {result.of}")
+
+
+def _check_moments(result: StreamedResult, name: str, mean: Tensor) -> None:
+    if (variance := result.variances.get(name)) is None or variance.shape != mean.shape:
+        raise ValueError(f"variances: {name} has none of shape {tuple(mean.shape)}")
+    if not (mean.is_floating_point() and variance.is_floating_point()):
+        raise ValueError(f"means: {name} of {mean.dtype}, with variances of {variance.dtype}")
+    check_finite(f"means of {name}", mean)
+    known = variance if result.n > 1 else variance[~variance.isnan()]
+    check_finite(f"variances of {name}", known)
+    if (known < 0).any():
+        raise ValueError(f"variances: {name} has negative ones")
+
+
+def _check_axis(result: StreamedResult, name: str) -> None:
+    labels, mean = result.axis_labels.get(name, ()), result.means.get(name)
+    check_names(f"axis_labels of {name}", labels)
+    if name not in NAMED or mean is None or mean.ndim < 1 or len(labels) != mean.shape[-1]:
+        raise ValueError(
+            f"axis_labels: {len(labels)} of {name} for shape {None if mean is None else tuple(mean.shape)}"
+        )
+    if name in ("lens", "values", *TOKENS):
+        check_depths(f"axis_labels of {name}", labels)
+
+
+def _slack(result: StreamedResult, *names: str) -> Slack:
+    """How far means may be off: as far as the mean of the largest parts says, which the root of the sum of their mean
+    squares is never below.
+    """  # fmt: skip
+    squares = [result.means[n].double().square() + result.variances[n].double().nan_to_num(0.0) for n in names]
+    size = torch.stack([each.sum() for each in squares]).sum().sqrt()[None]
+    single = result.largest_gap <= tolerance_of(torch.float32) * float(size) * result.n**0.5
+    slack = Slack.of(result.info, torch.float32 if single else torch.float16, size)
+    return replace(slack, rounding=BATCHES * slack.rounding)
+
+
+def _check_parts(result: StreamedResult) -> None:
+    """The means are those of an attribution of a single prompt, as all of its sums are linear."""
+    means, labels, slack = result.means, result.axis_labels, _slack(result, "layers", "constant", "metric")
+    one = {name: mean[None] for name, mean in means.items()}
+    gap = one["metric"] - one["layers"].sum(1) - one["constant"]
+    numbers = {name: one.get(name) for name in (*OF_A_LAYER, "neurons", "sources_by_kind")}
+    shared = {"correct": None, "prompt_tokens": ((),), "targets": ("",), "info": {}}
+    names = {"layer_labels": labels["layers"], "kinds": labels.get("sources_by_kind", ())}
+    whole = AttributionResult(metric=one["metric"], gap=gap, **shared, **names, **numbers)  # pyright: ignore
+    check_shapes(whole)
+    check_attribution(whole, slack)
+    largest = 2 * slack.tolerance * float(slack.size) * result.n**0.5 + slack.rounding
+    if not float(gap.abs()) <= result.largest_gap + EXACT * float(slack.size) or result.largest_gap > largest:
+        raise ValueError(f"largest_gap: {result.largest_gap:.3g} where the means' is {float(gap):.3g}")
+    lens = whole.lens()
+    read = dict(zip(lens.labels, lens.values[0], strict=True))
+    if unknown := set(labels["lens"]) - read.keys():
+        raise ValueError(f"axis_labels: no layers for the depths {', '.join(sorted(unknown))}")
+    running = torch.stack([read[depth] for depth in labels["lens"]])
+    slack.check("lens: the depths are sums of layers", one["lens"], running[None], slack.rounding)
+    if "moved_by_kind" in means:
+        if labels["moved_by_kind"] != labels.get("sources_by_kind"):
+            raise ValueError("axis_labels: other kinds of moved_by_kind than of sources_by_kind")
+        together = one["sources_by_kind"].sum((1, 2))
+        slack.check("moved_by_kind is the sum of sources_by_kind", one["moved_by_kind"], together)
+
+
+def _check_lens(result: StreamedResult) -> None:
+    means = {name: mean[None] for name, mean in result.means.items()}
+    shared = {"correct": None, "prompt_tokens": ((),), "targets": ("",), "info": {}}
+    labels, slack = result.axis_labels["values"], _slack(result, "values", "metric")
+    check_shapes(LensResult(**means, **shared, labels=labels, scale=result.scale or "final"))  # pyright: ignore
+    last = means["values"][:, -1]
+    slack.check("values: the last depth is the metric", means["metric"], last, slack.rounding)
+
+
+def _check_tokens(result: StreamedResult) -> None:
+    slack, read = _slack(result, "metric"), result.means.keys() & set(TOKENS)
+    if result.means["metric"].ndim or read not in (set(), set(TOKENS)):
+        raise ValueError(f"means: of shape {tuple(result.means['metric'].shape)}, with {', '.join(read)}")
+    if not read:
+        return
+    rank, entropy, kl = (result.means[name] for name in TOKENS)
+    if rank.ndim != 1 or len({result.axis_labels[name] for name in TOKENS}) > 1:
+        raise ValueError(f"means: target_rank of shape {tuple(rank.shape)}, or other depths of entropy or kl")
+    off = float(rounding_of_log_probs(slack))
+    wrong = {"target_rank: negative": rank < 0, **distributions(entropy, kl, off)}
+    for what, found in wrong.items():
+        if found.any():
+            raise ValueError(f"means of {what}")
