@@ -30,7 +30,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "adapters.transformer_lens": FOR_ADAPTERS,
     "adapters.mazes": {*FOR_ADAPTERS, "adapters.transformer_lens"},
     "adapters.ioi": {*FOR_ADAPTERS, "adapters.transformer_lens"},
-    "plots": {*BELOW_ENGINE, "engine"},
+    "plots": BELOW_ENGINE,
     "baselines": FOR_ADAPTERS,
     "analysis": FOR_ANALYSIS,
     "streaming": FOR_ADAPTERS,

@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from maze_dla.engine.ids import as_array, check_sets
+from maze_dla.engine.ids import check_sets
 from maze_dla.errors import InputError, check_kind, check_list
+from maze_dla.results.arrays import as_array
 
 
 def check_named(what: str, given: Any) -> None:

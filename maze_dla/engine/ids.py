@@ -1,4 +1,4 @@
-"""Arrays as callers give them: token ids, one for each prompt or a set for each, and masks."""
+"""Token ids as callers give them, one for each prompt or a set for each; and masks."""
 
 from __future__ import annotations
 
@@ -6,52 +6,14 @@ from collections.abc import Collection, Sequence
 from numbers import Integral
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from maze_dla.errors import InputError, MazeDlaError, PromptError
+from maze_dla.errors import InputError, PromptError
+from maze_dla.results.arrays import INTEGERS, as_array, check_values
 
-UNSIGNED = (torch.uint8, torch.uint16, torch.uint32, torch.uint64)
-INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, *UNSIGNED)
-LARGEST = torch.iinfo(torch.int64).max
 NONE = -1  # fills up rows of sets, whose sizes differ
-
-
-def check_values(what: str, given: Any) -> None:
-    """Refuse a tensor that has a shape and no values, also where it stands in a list.
-
-    Raises:
-        InputError: as "targets has no values: it lies on the meta device".
-    """
-    listed = given if isinstance(given, Collection) and not isinstance(given, Tensor) else [given]
-    if any(isinstance(one, Tensor) and one.is_meta for one in listed):
-        raise InputError(f"{what} has no values: it lies on the meta device")
-
-
-def as_array(what: str, given: Any, takes: str, refusal: type[MazeDlaError] = InputError) -> Tensor:
-    """What a caller gave as a tensor on the CPU, whole numbers of any kind in 64 bits.
-
-    Raises:
-        InputError: it has no values, since it lies on the meta device.
-        MazeDlaError: of the kind `refusal`: it makes no array, as "prompts are chosen by a mask, got int", or holds a
-            number that 64 bits do not.
-    """
-    check_values(what, given)
-    try:
-        if hasattr(given, "__array__") and not isinstance(given, Tensor):
-            given = np.require(given, requirements=["C", "W"])  # torch takes no others
-        found = torch.as_tensor(given, device="cpu")
-    except (TypeError, ValueError, RuntimeError):
-        seen = f"{given!r:.60}" if given is None or isinstance(given, list | tuple) else type(given).__name__
-        raise refusal(f"{takes}, got {seen}") from None
-    if found.dtype not in INTEGERS:
-        return found
-    numbers = found.long()
-    if found.dtype == torch.uint64 and (numbers < 0).any():
-        raise refusal(f"{what}: numbers are at most {LARGEST}, got {max(found.flatten().tolist())}")
-    return numbers
 
 
 def whole_numbers(what: str, given: Any) -> Tensor:

@@ -13,11 +13,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from maze_dla.engine.devices import to_device
-from maze_dla.engine.ids import NONE, check_sets, check_values, first_where, id_sets, in_sets
+from maze_dla.engine.ids import NONE, check_sets, first_where, id_sets, in_sets
 from maze_dla.engine.precision import at_least_single
 from maze_dla.engine.prompts import PromptBatch, chosen_prompts
 from maze_dla.engine.sparse import SparseRows
 from maze_dla.errors import InputError, check_kind
+from maze_dla.results.arrays import check_values
 from maze_dla.torch_defaults import torch_defaults
 
 SUMMED = 1e-9  # the rounding of a sum of up to a million coefficients in double precision

@@ -13,9 +13,7 @@ from torch import Tensor
 
 from maze_dla.engine.fields import check_named, kind_names, sets_of_tokens, token_labels, token_names
 from maze_dla.engine.ids import (
-    LARGEST,
     NONE,
-    as_array,
     as_mask,
     check_first,
     check_ids,
@@ -27,6 +25,7 @@ from maze_dla.engine.ids import (
 )
 from maze_dla.engine.sparse import SparseRows
 from maze_dla.errors import InputError, PromptError, check_list, check_whole
+from maze_dla.results.arrays import LARGEST, as_array
 from maze_dla.torch_defaults import torch_defaults
 
 Batch = TypeVar("Batch", bound="PromptBatch")

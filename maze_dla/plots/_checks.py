@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from maze_dla.engine.ids import as_array
 from maze_dla.errors import InputError, check_kind, check_whole
+from maze_dla.results.arrays import as_array
 from maze_dla.results.attribution import AttributionResult
 from maze_dla.results.base import PromptResult
 from maze_dla.results.geometry import MazeGeometry, Mazes

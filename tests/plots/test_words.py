@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from maze_dla.plots._words import component_kind, component_name, shown_token, signed
+from maze_dla.results.components import Component
 from maze_dla.results.words import depth_names
 
 
@@ -29,10 +30,12 @@ def test_a_depth_is_named_by_what_was_written_last(labels, names):
         ("pos_embed", "position embedding", "embeddings"),
         ("11_attn_out", "attention 11", "attention"),
         ("0_mlp_out", "MLP 0", "MLP"),
+        ("added", "added", "other"),
     ],
 )
 def test_components_in_words(label, name, kind):
-    assert (component_name(label), component_kind(label)) == (name, kind)
+    component = Component.named(label)
+    assert (component_name(component), component_kind(component), str(component)) == (name, kind, label)
 
 
 def test_characters_that_the_font_lacks_are_written_by_their_number():

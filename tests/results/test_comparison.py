@@ -30,10 +30,11 @@ def attribution(layers: Any, constant: Any, heads: Any, labels: Any = LABELS, **
     """A result whose layers and constant sum to its metric."""
     layers, constant, heads = (torch.as_tensor(t, dtype=torch.float64) for t in (layers, constant, heads))
     n, n_layers = heads.shape[:2]
-    described = (torch.ones(n).bool(), (("a",),) * n, ("b",) * n, {"model": "tiny", "task": "origin"})
+    described = {"correct": torch.ones(n).bool(), "prompt_tokens": (("a",),) * n, "targets": ("b",) * n}
+    described |= {"metric": layers.sum(1) + constant, "info": {"model": "tiny", "task": "origin"}}
     biases = dict.fromkeys(("attn_bias", "mlp_bias"), torch.zeros(n, n_layers))
     rest = {**biases, "constant": constant, "gap": torch.zeros(n), "final_scale": torch.ones(n)}
-    return AttributionResult(layers.sum(1) + constant, *described, layers, labels, heads, **rest, **more)
+    return AttributionResult(**described, layers=layers, layer_labels=labels, heads=heads, **rest, **more)
 
 
 def by_hand() -> AttributionResult:

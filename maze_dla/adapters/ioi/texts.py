@@ -9,9 +9,10 @@ from typing import Any
 
 from maze_dla.adapters.transformer_lens.identity import Words
 from maze_dla.adapters.transformer_lens.weights import parameter, tokens_read
-from maze_dla.engine.ids import check_values, filled_up
+from maze_dla.engine.ids import filled_up
 from maze_dla.engine.prompts import PromptBatch
 from maze_dla.errors import InputError, PromptError, check_list
+from maze_dla.results.arrays import check_values
 from maze_dla.torch_defaults import torch_defaults
 
 
