@@ -89,8 +89,8 @@ def tutorial_for_each_task(model: Any, batch: PromptBatch) -> list[Numbers]:
 class _Run:
     """What one `run_with_cache` keeps of all prompts, in the order of their ends."""
 
-    order: Int[Tensor, "prompt"]
-    ends: Int[Tensor, "prompt"]
+    order: Int[Tensor, " prompt"]
+    ends: Int[Tensor, " prompt"]
     cache: Any
     directions: Float[Tensor, "prompt d_model"]
 
@@ -118,7 +118,7 @@ class _Run:
         return torch.einsum("cpd,pd->pc", scaled[:, prompts, self.ends.to(scaled.device)], self.directions)
 
 
-def _in_order(order: Int[Tensor, "prompt"], found: Numbers) -> Numbers:
+def _in_order(order: Int[Tensor, " prompt"], found: Numbers) -> Numbers:
     """The prompts as they were before they were put in order, on the CPU."""
     every = (getattr(found, field.name).cpu() for field in fields(Numbers))
     return Numbers(*(torch.empty_like(values).index_copy_(0, order, values) for values in every))

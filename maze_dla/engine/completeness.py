@@ -11,13 +11,13 @@ from maze_dla.results.tolerances import tolerance_of
 
 
 def check_sums(
-    whole: Float[Tensor, "prompt *group"],
+    whole: Float[Tensor, " prompt *group"],
     parts: Float[Tensor, "prompt *group part"],
-    size: Float[Tensor, "prompt"],
+    size: Float[Tensor, " prompt"],
     dtype: torch.dtype,
     what: str,
-    prompts: Int[Tensor, "prompt"] | None = None,
-) -> Float[Tensor, "prompt *group"]:
+    prompts: Int[Tensor, " prompt"] | None = None,
+) -> Float[Tensor, " prompt *group"]:
     """The gap, `whole` minus the sum of `parts`, once it is known to be small for every prompt.
 
     Args:
@@ -62,7 +62,7 @@ class SumChecks:
 
     def add(
         self,
-        whole: Float[Tensor, "prompt *group"],
+        whole: Float[Tensor, " prompt *group"],
         parts: Float[Tensor, "prompt *group part"],
         size: Float[Tensor, " prompt"],
         what: str,

@@ -75,7 +75,7 @@ def filled_up(rows: Sequence[Sequence[int]]) -> Int[Tensor, "row k"]:
     )
 
 
-def check_ids(what: str, ids: Int[Tensor, "prompt"], size: int) -> None:
+def check_ids(what: str, ids: Int[Tensor, " prompt"], size: int) -> None:
     """Refuse ids outside a vocabulary.
 
     Raises:
@@ -101,7 +101,7 @@ def check_sets(what: str, sets: Int[Tensor, "prompt k"], size: int) -> None:
         raise PromptError(f"{what} of prompt {i}: token id {int(in_order[i, k])} stands there twice, expected once")
 
 
-def check_first(what: str, first: Int[Tensor, "prompt"], sets: Int[Tensor, "prompt k"]) -> None:
+def check_first(what: str, first: Int[Tensor, " prompt"], sets: Int[Tensor, "prompt k"]) -> None:
     """Refuse sets of ids that do not begin with the first of each prompt.
 
     Raises:
@@ -123,7 +123,7 @@ def in_sets(tokens: Int[Tensor, "prompt j"], sets: Int[Tensor, "prompt k"]) -> B
     return torch.stack(columns, 1) & (tokens != NONE)
 
 
-def as_mask(given: Any, n: int, d_vocab: int) -> Bool[Tensor, "vocab"] | Bool[Tensor, "prompt vocab"]:
+def as_mask(given: Any, n: int, d_vocab: int) -> Bool[Tensor, " vocab"] | Bool[Tensor, "prompt vocab"]:
     """A mask of tokens as a caller gives it, one for all of `n` prompts or one for each.
 
     Raises:
@@ -138,7 +138,7 @@ def as_mask(given: Any, n: int, d_vocab: int) -> Bool[Tensor, "vocab"] | Bool[Te
     return mask
 
 
-def first_where(mask: Bool[Tensor, "prompt"]) -> int:
+def first_where(mask: Bool[Tensor, " prompt"]) -> int:
     """The number of the first prompt for which something holds."""
     return int(torch.nonzero(mask)[0, 0])
 

@@ -43,9 +43,9 @@ class LinearMetric:
     name: str
     ids: Int[Tensor, "prompt k"]
     weights: Float[Tensor, "prompt k"]
-    background: Float[Tensor, "vocab"]
-    shares: Float[Tensor, "prompt"]
-    made_for: Int[Tensor, "prompt"] | None = None
+    background: Float[Tensor, " vocab"]
+    shares: Float[Tensor, " prompt"]
+    made_for: Int[Tensor, " prompt"] | None = None
     answers: Int[Tensor, "prompt answer"] | None = None
     foils: Int[Tensor, "prompt foil"] | None = None
     others: str | None = None
@@ -76,13 +76,13 @@ class LinearMetric:
         size = weights.abs().sum(1) + shares.abs() * background.abs().sum()
         return bool((total.abs() <= max(self.rounding, SUMMED) * size).all())
 
-    def __call__(self, logits: Float[Tensor, "prompt vocab"]) -> Float[Tensor, "prompt"]:
+    def __call__(self, logits: Float[Tensor, "prompt vocab"]) -> Float[Tensor, " prompt"]:
         """The metric of each prompt, in logits."""
         here = self.to(logits)
         chosen = (logits.gather(1, here.ids) * here.weights).sum(1)
         return chosen + here.shares * (logits @ here.background) if self.has_background else chosen
 
-    def size(self, logits: Float[Tensor, "prompt vocab"]) -> Float[Tensor, "prompt"]:
+    def size(self, logits: Float[Tensor, "prompt vocab"]) -> Float[Tensor, " prompt"]:
         """How large the logits are that the metric adds and subtracts, in logits: sum over v of |c[v] * logit[v]|."""
         here, size = self.to(logits), logits.abs()
         chosen = (size.gather(1, here.ids) * here.weights.abs()).sum(1)
@@ -98,7 +98,7 @@ class LinearMetric:
             return own
         return own + here.shares[:, None] * (at_least_single(unembedding) @ here.background)
 
-    def constant(self, bias: Float[Tensor, "vocab"]) -> Float[Tensor, "prompt"]:
+    def constant(self, bias: Float[Tensor, " vocab"]) -> Float[Tensor, " prompt"]:
         """b_U . c: what the unembedding's bias adds to the metric, in logits."""
         bias = at_least_single(bias)
         here = self.to(bias)
@@ -309,7 +309,7 @@ def _made(name: str, batch: PromptBatch, ids: Tensor, weights: Tensor, **more: A
     return LinearMetric(name, ids, weights, **{**fields, **more})
 
 
-def _check_not_empty(counts: Float[Tensor, "prompt"], others: str | Tensor) -> None:
+def _check_not_empty(counts: Float[Tensor, " prompt"], others: str | Tensor) -> None:
     if (counts == 0).any():
         i = first_where(counts == 0)
         what = repr(others) if isinstance(others, str) else "the mask"

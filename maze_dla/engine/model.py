@@ -45,8 +45,8 @@ class Norm:
     """
 
     kind: Literal["layer", "rms", "none"]
-    weight: Float[Tensor, "d_model"] | None = None
-    bias: Float[Tensor, "d_model"] | None = None
+    weight: Float[Tensor, " d_model"] | None = None
+    bias: Float[Tensor, " d_model"] | None = None
     eps: float = 1e-5
 
     def pull_back(self, direction: Float[Tensor, "prompt d_model"]) -> Float[Tensor, "prompt d_model"]:
@@ -55,7 +55,7 @@ class Norm:
             direction = direction * self.weight
         return direction - direction.mean(-1, keepdim=True) if self.kind == "layer" else direction
 
-    def constant(self, direction: Float[Tensor, "prompt d_model"]) -> Float[Tensor, "prompt"]:
+    def constant(self, direction: Float[Tensor, "prompt d_model"]) -> Float[Tensor, " prompt"]:
         """What the norm's bias adds along a direction behind it."""
         return direction.new_zeros(len(direction)) if self.bias is None else direction @ at_least_single(self.bias)
 
@@ -91,9 +91,9 @@ class BlockWeights:
     """What one block writes with: heads through W_O and b_O, neurons through W_out and b_out."""
 
     W_O: Float[Tensor, "head d_head d_model"]
-    b_O: Float[Tensor, "d_model"] | None
+    b_O: Float[Tensor, " d_model"] | None
     W_out: Float[Tensor, "d_mlp d_model"] | None
-    b_out: Float[Tensor, "d_model"] | None
+    b_out: Float[Tensor, " d_model"] | None
 
 
 def soft_capped(logits: Float[Tensor, "... vocab"], cap: float | None) -> Float[Tensor, "... vocab"]:

@@ -29,7 +29,7 @@ from maze_dla.results.arrays import LARGEST, as_array
 from maze_dla.torch_defaults import torch_defaults
 
 Batch = TypeVar("Batch", bound="PromptBatch")
-TokenSet = Bool[Tensor, "vocab"] | Bool[Tensor, "prompt vocab"] | Int[Tensor, "prompt k"]
+TokenSet = Bool[Tensor, " vocab"] | Bool[Tensor, "prompt vocab"] | Int[Tensor, "prompt k"]
 Answers = Int[Tensor, "prompt answer"]
 if TYPE_CHECKING:
     AnswersOrTargets = Answers
@@ -59,16 +59,16 @@ class PromptBatch:
     """
 
     sequences: Int[Tensor, "sequence position"]
-    sequence_lengths: Int[Tensor, "sequence"]
-    sequence_of: Int[Tensor, "prompt"]
-    read_positions: Int[Tensor, "prompt"]
-    targets: Int[Tensor, "prompt"]
+    sequence_lengths: Int[Tensor, " sequence"]
+    sequence_of: Int[Tensor, " prompt"]
+    read_positions: Int[Tensor, " prompt"]
+    targets: Int[Tensor, " prompt"]
     d_vocab: int
     sequence_labels: tuple[tuple[str, ...], ...]
     vocabulary: Sequence[str] | None = None
     token_sets: Mapping[str, TokenSet] = field(default_factory=dict)
     info: Mapping[str, Any] = field(default_factory=dict)
-    incorrect: Int[Tensor, "prompt"] | None = None
+    incorrect: Int[Tensor, " prompt"] | None = None
     kinds: tuple[str, ...] = ()
     sequence_kinds: Int[Tensor, "sequence position"] | None = None
     answers: AnswersOrTargets = None  # pyright: ignore[reportAssignmentType]
@@ -242,7 +242,7 @@ class PromptBatch:
 
     @cached_property
     @torch_defaults()
-    def lengths(self) -> Int[Tensor, "prompt"]:
+    def lengths(self) -> Int[Tensor, " prompt"]:
         """Number of tokens of each prompt, the read position being the last."""
         return self.read_positions + 1
 
@@ -265,7 +265,7 @@ class PromptBatch:
 
     @cached_property
     @torch_defaults()
-    def fingerprints(self) -> Int[Tensor, "prompt"]:
+    def fingerprints(self) -> Int[Tensor, " prompt"]:
         """A number for each prompt by which its tokens and its right answers can be told from those of another one."""
         positions = torch.arange(self.sequences.shape[1])
         so_far = _mixed(self.sequences + (positions << 32)).cumsum(1)
@@ -319,7 +319,7 @@ class PromptBatch:
         return mask
 
     @torch_defaults()
-    def token_set(self, token_set: str | Tensor) -> Bool[Tensor, "vocab"] | Bool[Tensor, "prompt vocab"]:
+    def token_set(self, token_set: str | Tensor) -> Bool[Tensor, " vocab"] | Bool[Tensor, "prompt vocab"]:
         """The mask behind a name, or the mask itself after a look at its shape."""
         held = self._held(token_set)
         return held if held.dtype == torch.bool else SparseRows.listed(held, self.d_vocab).dense() > 0
@@ -344,7 +344,7 @@ class PromptBatch:
         return as_mask(token_set, len(self), self.d_vocab)
 
 
-def chosen_prompts(prompts: Any, n: int) -> Int[Tensor, "chosen"]:
+def chosen_prompts(prompts: Any, n: int) -> Int[Tensor, " chosen"]:
     """Prompt numbers, or the numbers where a mask [prompt] holds.
 
     Raises:

@@ -21,7 +21,7 @@ class SparseRows:
     be alike for any prompts.
     """
 
-    pattern: Float[Tensor, "vocab"]
+    pattern: Float[Tensor, " vocab"]
     ids: Int[Tensor, "prompt k"]
     values: Float[Tensor, "prompt k"]
     by_rule: bool = False
@@ -73,11 +73,11 @@ class SparseRows:
         ids[where[:, 0], nth], values[where[:, 0], nth] = where[:, 1], entries
         return cls(torch.zeros(d_vocab, dtype=torch.float64), ids, values)
 
-    def sums(self) -> Float[Tensor, "prompt"]:
+    def sums(self) -> Float[Tensor, " prompt"]:
         """The sum of each row."""
         return self.pattern.sum() + self.values.sum(1)
 
-    def are_zero(self) -> Bool[Tensor, "prompt"]:
+    def are_zero(self) -> Bool[Tensor, " prompt"]:
         """Which rows are zero everywhere."""
         here = self.pattern[self.ids]
         changed = (here + self.values != 0).long() - (here != 0).long()
@@ -95,7 +95,7 @@ class SparseRows:
         return self.pattern.repeat(len(self.ids), 1).scatter_add(1, self.ids, self.values)
 
 
-def _nth(row: Int[Tensor, "entry"]) -> Int[Tensor, "entry"]:
+def _nth(row: Int[Tensor, " entry"]) -> Int[Tensor, " entry"]:
     """For entries in the order of their rows the place of each in its row."""
     counts = row.bincount()
     return torch.arange(len(row)) - (counts.cumsum(0) - counts).repeat_interleave(counts)

@@ -57,7 +57,7 @@ def _of_head(values: Tensor | None, what: str, prompt: int, head: Place | None) 
     return every.flatten(0, 1) if head is None else every[head[0], head[1]][None]
 
 
-def _by_cell(maze: MazeGeometry, values: Float[Tensor, "position"]) -> CellValues:
+def _by_cell(maze: MazeGeometry, values: Float[Tensor, " position"]) -> CellValues:
     cells, other = np.zeros((maze.rows, maze.columns)), 0.0
     in_passages: dict[Passage, float] = {}
     passages = maze.token_passages or (None,) * len(maze.tokens)

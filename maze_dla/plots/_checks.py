@@ -33,12 +33,12 @@ class Walks(Protocol):
         ...
 
     @property
-    def steps(self) -> Int[Tensor, "prompt"]:
+    def steps(self) -> Int[Tensor, " prompt"]:
         """The step of each prompt."""
         ...
 
 
-Steps = Int[Tensor, "prompt"] | Sequence[int] | Walks
+Steps = Int[Tensor, " prompt"] | Sequence[int] | Walks
 
 
 def check_attribution(result: object) -> None:
@@ -89,7 +89,7 @@ def maze_of(result: AttributionResult, maze: MazeGeometry | Mazes, prompt: int) 
     return maze.geometry(prompt)
 
 
-def steps_of(result: PromptResult, steps: Steps) -> Int[Tensor, "prompt"]:
+def steps_of(result: PromptResult, steps: Steps) -> Int[Tensor, " prompt"]:
     """The step of each prompt, from themselves or from the batch that the result was made of.
 
     Raises:

@@ -85,7 +85,7 @@ def _heat_map(
 
 
 def _by_step(
-    values: Float[Tensor, "prompt row"], steps: Int[Tensor, "prompt"]
+    values: Float[Tensor, "prompt row"], steps: Int[Tensor, " prompt"]
 ) -> tuple[list[int], Float[np.ndarray, "row step"], list[int]]:
     """The steps that occur, the means at each, and how many prompts each has."""
     names, which, counts = torch.unique(steps, return_inverse=True, return_counts=True)

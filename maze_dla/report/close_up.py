@@ -65,7 +65,7 @@ def _worth_a_look(batch: PromptBatch, result: AttributionResult) -> int:
     return int(torch.where(answered, worth, worth - worth.max() + worth.min() - 1).argmax())
 
 
-def _length_of_path(batch: MazePromptBatch) -> Float[Tensor, "prompt"]:
+def _length_of_path(batch: MazePromptBatch) -> Float[Tensor, " prompt"]:
     """The number of cells of each prompt's path, less a little for a step far from its middle.
 
     Where each maze is read once the number alone counts.

@@ -31,7 +31,7 @@ class Picture:
 
 
 def draw_pictures(
-    result: AttributionResult, own: LensResult, close_up: CloseUp, steps: Int[Tensor, "prompt"] | None, folder: Path
+    result: AttributionResult, own: LensResult, close_up: CloseUp, steps: Int[Tensor, " prompt"] | None, folder: Path
 ) -> list[Picture]:
     """Draw all pictures of a report into a folder; those along the path where the step of each prompt is known."""
     along = [] if steps is None else _along_the_path(result, own, steps, folder)
@@ -77,7 +77,7 @@ def _over_all_prompts(result: AttributionResult, own: LensResult, folder: Path) 
 
 
 def _along_the_path(
-    result: AttributionResult, own: LensResult, steps: Int[Tensor, "prompt"], folder: Path
+    result: AttributionResult, own: LensResult, steps: Int[Tensor, " prompt"], folder: Path
 ) -> list[Picture]:
     return [
         _save(

@@ -73,6 +73,6 @@ def _write(model: Any, batch: PromptBatch, metric: LinearMetric, folder: Path, p
     return Report(result, folder / PAGE, folder / RESULT, drawn, tuple(fact_table(result)))
 
 
-def _steps(batch: PromptBatch) -> Int[Tensor, "prompt"] | None:
+def _steps(batch: PromptBatch) -> Int[Tensor, " prompt"] | None:
     """The step of each prompt where mazes are read at several."""
     return batch.steps if isinstance(batch, MazePromptBatch) and len(batch) > len(batch.sequences) else None

@@ -68,18 +68,18 @@ class PromptResult(Reported):
     model, its checkpoint's hash, the task, the seed and the metric.
     """
 
-    metric: Float[Tensor, "prompt"]
-    correct: Bool[Tensor, "prompt"] | None
+    metric: Float[Tensor, " prompt"]
+    correct: Bool[Tensor, " prompt"] | None
     prompt_tokens: tuple[tuple[str, ...], ...]
     targets: tuple[str, ...]
     info: Mapping[str, Any]
-    preferred: Bool[Tensor, "prompt"] | None = field(default=None, kw_only=True)
+    preferred: Bool[Tensor, " prompt"] | None = field(default=None, kw_only=True)
 
     def __len__(self) -> int:
         return len(self.metric)
 
     @property
-    def answered(self) -> Bool[Tensor, "prompt"] | None:
+    def answered(self) -> Bool[Tensor, " prompt"] | None:
         """Which prompts count as answered correctly: `preferred` where wrong tokens are named, else `correct`."""
         # results of version 0.1 hold under `correct` what is now `preferred`
         forced = self.info.get("forced_choice") and self.preferred is not None

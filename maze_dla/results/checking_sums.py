@@ -31,12 +31,12 @@ class Slack:
     `size` is the largest part of each prompt, `rounding` what the metric may be off by since logits are rounded.
     """
 
-    size: Float[Tensor, "prompt"]
+    size: Float[Tensor, " prompt"]
     tolerance: float
     rounding: float
 
     @classmethod
-    def of(cls, info: Mapping[str, Any], dtype: torch.dtype, size: Float[Tensor, "prompt"]) -> Slack:
+    def of(cls, info: Mapping[str, Any], dtype: torch.dtype, size: Float[Tensor, " prompt"]) -> Slack:
         """That of parts of this size; `dtype` is for files of version 0.1, which do not say what models computed in.
 
         Raises:

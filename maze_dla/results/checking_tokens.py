@@ -49,7 +49,7 @@ def check_token_lens(result: Any) -> None:
         _check_correct(result, off)
 
 
-def rounding_of_log_probs(slack: Slack) -> Float[Tensor, "prompt"]:
+def rounding_of_log_probs(slack: Slack) -> Float[Tensor, " prompt"]:
     """What log-probabilities may be off by, beside the size of logits, of which the metric is one."""
     return max(ROUNDED * slack.tolerance, 1e-6) * slack.size.clamp_min(1)
 
@@ -64,7 +64,7 @@ def distributions(entropy: Tensor, kl: Tensor, off: float) -> dict[str, Bool[Ten
     }
 
 
-def _check_padding(result: Any, padding: Bool[Tensor, "prompt *position"]) -> None:
+def _check_padding(result: Any, padding: Bool[Tensor, " prompt *position"]) -> None:
     """-1 and NaN behind a prompt's end, and nowhere else."""
     for name in ("top_ids", "target_rank", "top_probs", "entropy", "kl"):
         value = getattr(result, name)
@@ -77,7 +77,7 @@ def _check_padding(result: Any, padding: Bool[Tensor, "prompt *position"]) -> No
             raise ValueError(f"{name}: {int((~right).sum())} values that are no numbers, or numbers in padding")
 
 
-def _check_correct(result: Any, off: Float[Tensor, "prompt"]) -> None:
+def _check_correct(result: Any, off: Float[Tensor, " prompt"]) -> None:
     """The likeliest token is right where it is so at the last depth, unless two are as likely up to rounding."""
     every = torch.arange(len(result))
     at = (every, torch.tensor([len(t) - 1 for t in result.prompt_tokens])) if result.all_positions else (every,)

@@ -162,7 +162,7 @@ def _measured(result: Compared, seed: int) -> dict[str, tuple[float, float, floa
     return measured
 
 
-def _interval(samples: Float[Tensor, "sample"]) -> tuple[float, float]:
+def _interval(samples: Float[Tensor, " sample"]) -> tuple[float, float]:
     """The middle 95% of the samples; NaN where there are none, or too many in which there is no such measure."""
     missing = samples.isnan().double().mean() if len(samples) else 1.0
     if missing > OUTSIDE:

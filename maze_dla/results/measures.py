@@ -17,7 +17,7 @@ from maze_dla.results.attribution import AttributionResult
 from maze_dla.results.components import Component
 from maze_dla.results.streamed import StreamedResult
 
-Values = Float[Tensor, "sample"]
+Values = Float[Tensor, " sample"]
 MOST = 0.9  # of the positive part
 N_HALVES = 32
 ROUNDING = 1e-6  # of float32 sums
@@ -32,11 +32,11 @@ class Quantities:
     prompts that it is not in, averaged over random halves; what is noise then cancels in the sum.
     """
 
-    metric: Float[Tensor, "sample"]
-    attention: Float[Tensor, "sample"]
-    mlps: Float[Tensor, "sample"]
-    embeddings: Float[Tensor, "sample"]
-    constant: Float[Tensor, "sample"]
+    metric: Float[Tensor, " sample"]
+    attention: Float[Tensor, " sample"]
+    mlps: Float[Tensor, " sample"]
+    embeddings: Float[Tensor, " sample"]
+    constant: Float[Tensor, " sample"]
     lens: Float[Tensor, "sample depth"]
     added: Float[Tensor, "sample head"]
     taken: Float[Tensor, "sample head"]

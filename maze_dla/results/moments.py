@@ -66,7 +66,7 @@ class Moments:
         return (self._so_far.squares / (self.n - 1 if self.n > 1 else float("nan"))).cpu()
 
 
-def sum_in_double(values: Float[Tensor, "prompt *rest part"]) -> Float[Tensor, "prompt *rest"]:
+def sum_in_double(values: Float[Tensor, "prompt *rest part"]) -> Float[Tensor, " prompt *rest"]:
     """The sum over the last axis in double precision, without a copy of all values in it."""
     values = values.cpu() if values.device.type == "mps" else values
     sums = values.new_empty(values.shape[:-1], dtype=torch.float64)

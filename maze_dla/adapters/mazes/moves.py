@@ -15,7 +15,7 @@ Moves = Int[Tensor, "move 2"]
 
 
 def allowed_moves(
-    sequences: Int[Tensor, "sequence position"], lengths: Int[Tensor, "sequence"], vocabulary: MazeVocabulary
+    sequences: Int[Tensor, "sequence position"], lengths: Int[Tensor, " sequence"], vocabulary: MazeVocabulary
 ) -> Moves:
     """Every move that a passage allows, both ways and each once: from a cell of a maze to the next one.
 
@@ -34,7 +34,7 @@ def allowed_moves(
     return torch.stack([start, start // n * n + once % n], 1)
 
 
-def legal_moves(moves: Moves, current: Int[Tensor, "prompt"], n_tokens: int) -> Int[Tensor, "prompt k"]:
+def legal_moves(moves: Moves, current: Int[Tensor, " prompt"], n_tokens: int) -> Int[Tensor, "prompt k"]:
     """The ids of the cells that one step from each prompt's cell can reach, filled up with -1; none from -1."""
     starts = moves[:, 0].contiguous()
     first, end = torch.searchsorted(starts, current), torch.searchsorted(starts, current, right=True)
@@ -48,10 +48,10 @@ def legal_moves(moves: Moves, current: Int[Tensor, "prompt"], n_tokens: int) -> 
 
 def right_moves(
     legal: Int[Tensor, "prompt k"],
-    current: Int[Tensor, "prompt"],
-    path_tokens: Int[Tensor, "prompt"],
+    current: Int[Tensor, " prompt"],
+    path_tokens: Int[Tensor, " prompt"],
     moves: Moves,
-    targets: Int[Tensor, "sequence"],
+    targets: Int[Tensor, " sequence"],
     n_tokens: int,
 ) -> Int[Tensor, "prompt answer"]:
     """The ids of the right next tokens of each prompt, the path's first, filled up with -1.
@@ -72,7 +72,7 @@ def right_moves(
     return torch.cat([path_tokens[:, None], more[:, : int((more != NONE).sum(1).max())]], 1)
 
 
-def targets_of(sequences: Int[Tensor, "sequence position"], vocabulary: MazeVocabulary) -> Int[Tensor, "sequence"]:
+def targets_of(sequences: Int[Tensor, "sequence position"], vocabulary: MazeVocabulary) -> Int[Tensor, " sequence"]:
     """The cell after each maze's first `<TARGET_START>`, numbered as in moves; -1 where there is none."""
     starts = sequences[:, :-1] == vocabulary.ids.get(TARGET_START, -1)
     found = sequences.gather(1, starts.int().argmax(1, keepdim=True) + 1)[:, 0]
@@ -93,7 +93,7 @@ def _with_loops(moves: Moves) -> Moves:
 
 
 def _steps_to(
-    targets: Int[Tensor, "sequence"], moves: Moves, cells: Int[Tensor, "prompt k"]
+    targets: Int[Tensor, " sequence"], moves: Moves, cells: Int[Tensor, "prompt k"]
 ) -> Float[Tensor, "prompt k"]:
     """The number of steps from each cell to its maze's target; NaN where no move leads there.
 

@@ -52,8 +52,8 @@ class MazePromptBatch(PromptBatch):
 
     grid_n: int
     tasks: tuple[str, ...]
-    task_of: Int[Tensor, "prompt"]
-    steps: Int[Tensor, "prompt"]
+    task_of: Int[Tensor, " prompt"]
+    steps: Int[Tensor, " prompt"]
 
     def n_extra(self, prompt: int) -> int:
         """How many tokens stand in front of a prompt's maze: padding, and 1 with the extra BOS."""
@@ -149,7 +149,7 @@ class MazePromptBatch(PromptBatch):
 
 def _layout(
     asked: Questions, padding: Padding, vocabulary: MazeVocabulary
-) -> tuple[list[int], Int[Tensor, "prompt"], list[int]]:
+) -> tuple[list[int], Int[Tensor, " prompt"], list[int]]:
     """Of which maze each sequence is, which sequence each prompt reads, and the padding in front of each sequence.
 
     Padding moves the positions of each prompt on by another number, so that no two prompts can then share a sequence.
@@ -177,7 +177,7 @@ def _padding_in_front(lengths: list[int], padding: int | str, vocabulary: MazeVo
 
 def _padded(
     sequences: list[list[int]], in_front: list[int], vocabulary: MazeVocabulary
-) -> tuple[Int[Tensor, "sequence position"], Int[Tensor, "sequence"]]:
+) -> tuple[Int[Tensor, "sequence position"], Int[Tensor, " sequence"]]:
     """Token ids as an array, with what stands in front of each and filled up behind, and the lengths."""
     lengths = torch.tensor([len(s) + n for s, n in zip(sequences, in_front, strict=True)])
     positions = torch.arange(int(lengths.max()))

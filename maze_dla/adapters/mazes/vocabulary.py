@@ -55,12 +55,12 @@ class MazeVocabulary:
 
     @cached_property
     @torch_defaults()
-    def lattice_sizes(self) -> Int[Tensor, "vocab"]:
+    def lattice_sizes(self) -> Int[Tensor, " vocab"]:
         """For each token that names a cell how large a lattice has to be to have it; 0 for all other tokens."""
         cells = (cell_of(token) for token in self.tokens)
         return torch.tensor([0 if c is None else 1 + max(c) for c in cells])
 
-    def cell_mask(self, grid_n: int) -> Bool[Tensor, "vocab"]:
+    def cell_mask(self, grid_n: int) -> Bool[Tensor, " vocab"]:
         """Which tokens name a cell of a lattice of this size."""
         return (self.lattice_sizes > 0) & (self.lattice_sizes <= grid_n)
 

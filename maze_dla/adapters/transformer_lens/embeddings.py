@@ -38,7 +38,7 @@ def written_before_the_blocks(
 
 
 def _scaled_to(
-    embed: Float[Tensor, "prompt d_model"], left: Float[Tensor, "prompt d_model"], rounding: Float[Tensor, "prompt"]
+    embed: Float[Tensor, "prompt d_model"], left: Float[Tensor, "prompt d_model"], rounding: Float[Tensor, " prompt"]
 ) -> Float[Tensor, "prompt d_model"]:
     """The embedding times the factor that makes it what is left, for the prompts that have such a factor."""
     fine_embed, fine_left = embed.double(), left.double()
@@ -49,7 +49,7 @@ def _scaled_to(
     return torch.where(((apart > rounding) | already)[:, None], embed, scaled.to(left.dtype))
 
 
-def _rounding(*vectors: Float[Tensor, "prompt d_model"]) -> Float[Tensor, "prompt"]:
+def _rounding(*vectors: Float[Tensor, "prompt d_model"]) -> Float[Tensor, " prompt"]:
     """For every prompt, a size that sums of these vectors can be wrong by."""
     coarsest = max(torch.finfo(v.dtype).eps for v in vectors)
     return ROUNDINGS * coarsest * torch.stack([v.double().abs().amax(-1) for v in vectors]).amax(0)

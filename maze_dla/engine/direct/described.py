@@ -33,7 +33,7 @@ def is_correct(
     return parts
 
 
-def best_of(logits: Float[Tensor, "prompt vocab"], ids: Int[Tensor, "prompt k"]) -> Float[Tensor, "prompt"]:
+def best_of(logits: Float[Tensor, "prompt vocab"], ids: Int[Tensor, "prompt k"]) -> Float[Tensor, " prompt"]:
     """The highest logit of each prompt's set of tokens."""
     return logits.gather(1, ids.clamp_min(0)).masked_fill(ids == NONE, -torch.inf).amax(1)
 

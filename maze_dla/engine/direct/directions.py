@@ -12,7 +12,7 @@ from maze_dla.engine.precision import at_least_single
 
 def pull_back(
     weights: ModelWeights, metric: LinearMetric
-) -> tuple[Float[Tensor, "prompt d_model"], Float[Tensor, "prompt"]]:
+) -> tuple[Float[Tensor, "prompt d_model"], Float[Tensor, " prompt"]]:
     """Direction and constant with metric = residual . direction / scale + constant, for a norm frozen at `scale`.
 
     The direction is W_U c behind the weight and the centring of the final norm; the constant holds the norm's bias

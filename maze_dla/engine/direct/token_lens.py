@@ -153,7 +153,7 @@ def _at_all_positions(batch: PromptBatch) -> PromptBatch:
     )
 
 
-def _prompt_of(batch: PromptBatch) -> Int[Tensor, "position_of_any_prompt"]:
+def _prompt_of(batch: PromptBatch) -> Int[Tensor, " position_of_any_prompt"]:
     """The prompt that each position of any prompt belongs to."""
     return torch.repeat_interleave(torch.arange(len(batch)), batch.lengths)
 

@@ -30,12 +30,12 @@ class DecoderBlock:
     W_Q: Float[Tensor, "head d_model d_head"]
     W_K: Float[Tensor, "head d_model d_head"]
     W_V: Float[Tensor, "head d_model d_head"]
-    b_Q: Float[Tensor, "heads"] | None
-    b_K: Float[Tensor, "heads"] | None
-    b_V: Float[Tensor, "heads"] | None
+    b_Q: Float[Tensor, " heads"] | None
+    b_K: Float[Tensor, " heads"] | None
+    b_V: Float[Tensor, " heads"] | None
     ln2: Norm | None
     W_in: Float[Tensor, "d_model d_mlp"] | None
-    b_in: Float[Tensor, "d_mlp"] | None
+    b_in: Float[Tensor, " d_mlp"] | None
     writes: BlockWeights
 
 
@@ -201,7 +201,7 @@ class PreNormDecoder:
 def _affine(
     x: Float[Tensor, "n d"],
     W: Float[Tensor, "d e"],
-    b: Float[Tensor, "e"] | None,
+    b: Float[Tensor, " e"] | None,
     out: Float[Tensor, "n e"] | None = None,
 ) -> Float[Tensor, "n e"]:
     return torch.mm(x, W, out=out) if b is None else torch.addmm(b, x, W, out=out)

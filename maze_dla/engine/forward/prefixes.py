@@ -24,12 +24,12 @@ class SharedPrefixes:
     array of sequences, and `token_at` says for each place which one it is.
     """
 
-    ids: Int[Tensor, "token"]
-    positions: Int[Tensor, "token"]
-    reads: Int[Tensor, "prompt"]
+    ids: Int[Tensor, " token"]
+    positions: Int[Tensor, " token"]
+    reads: Int[Tensor, " prompt"]
     n_sequences: int
-    first_index: Int[Tensor, "token"] | None = None
-    token_at: Int[Tensor, "place"] | None = None
+    first_index: Int[Tensor, " token"] | None = None
+    token_at: Int[Tensor, " place"] | None = None
 
     def spread(
         self, values: Float[Tensor, "token d"], out: Float[Tensor, "place d"] | None = None
@@ -46,8 +46,8 @@ class SharedPrefixes:
 
 def shared_prefixes(
     tokens: Int[Tensor, "sequence position"],
-    rows: Int[Tensor, "prompt"],
-    positions: Int[Tensor, "prompt"],
+    rows: Int[Tensor, " prompt"],
+    positions: Int[Tensor, " prompt"],
     device: torch.device,
 ) -> SharedPrefixes:
     """What has to be computed to read (rows[i], positions[i]) for every prompt i.
@@ -72,8 +72,8 @@ def shared_prefixes(
 
 
 def _first_places(
-    tokens: Int[Tensor, "sequence position"], rows: Int[Tensor, "prompt"], positions: Int[Tensor, "prompt"]
-) -> tuple[Int[Tensor, "place"], Bool[Tensor, "place"]]:
+    tokens: Int[Tensor, "sequence position"], rows: Int[Tensor, " prompt"], positions: Int[Tensor, " prompt"]
+) -> tuple[Int[Tensor, " place"], Bool[Tensor, " place"]]:
     """For each place the first one with the same tokens up to it, and which of the first ones some prompt needs."""
     n, width = tokens.shape
     listed = tokens.tolist()
@@ -96,23 +96,23 @@ def _first_places(
 class Slots:
     """A place for each prompt in an array [sequence, slot], for arithmetic on the sequences that prompts read."""
 
-    rows: Int[Tensor, "prompt"]
-    slots: Int[Tensor, "prompt"]
+    rows: Int[Tensor, " prompt"]
+    slots: Int[Tensor, " prompt"]
     positions: Int[Tensor, "sequence slot"]
 
-    def fill(self, values: Float[Tensor, "prompt *rest"]) -> Float[Tensor, "sequence slot *rest"]:
+    def fill(self, values: Float[Tensor, " prompt *rest"]) -> Float[Tensor, "sequence slot *rest"]:
         """The prompts' values in their places, zero elsewhere."""
         array = values.new_zeros(*self.positions.shape, *values.shape[1:])
         array[self.rows, self.slots] = values
         return array
 
-    def take(self, values: Float[Tensor, "sequence slot *rest"]) -> Float[Tensor, "prompt *rest"]:
+    def take(self, values: Float[Tensor, "sequence slot *rest"]) -> Float[Tensor, " prompt *rest"]:
         """The prompts' values from their places."""
         return values[self.rows, self.slots]
 
 
 def slots_of(
-    rows: Int[Tensor, "prompt"], positions: Int[Tensor, "prompt"], n_sequences: int, device: torch.device
+    rows: Int[Tensor, " prompt"], positions: Int[Tensor, " prompt"], n_sequences: int, device: torch.device
 ) -> Slots:
     """The place of each prompt among those that read the same sequence."""
     order = rows.argsort(stable=True)

@@ -29,9 +29,9 @@ class MicroBatch:
     """Part of a batch for one forward pass: which sequences to run, and what to read in them."""
 
     tokens: Int[Tensor, "sequence position"]
-    prompts: Int[Tensor, "prompt"]
-    rows: Int[Tensor, "prompt"]
-    positions: Int[Tensor, "prompt"]
+    prompts: Int[Tensor, " prompt"]
+    rows: Int[Tensor, " prompt"]
+    positions: Int[Tensor, " prompt"]
     kinds: Int[Tensor, "sequence position"] | None = None
 
 
@@ -154,7 +154,7 @@ def batch_limits(weights: ModelWeights, sequences_at_once: int | None) -> BatchL
     return BatchLimits(MOST_TOKENS, max(int(SHARE_OF_FREE_MEMORY * (free + reusable)) // a_token, shape.n_ctx))
 
 
-def scatter_rows(piece: Parts, prompts: Int[Tensor, "some"], joined: Parts, n: int) -> None:
+def scatter_rows(piece: Parts, prompts: Int[Tensor, " some"], joined: Parts, n: int) -> None:
     """Put a micro-batch's rows among those of all `n` prompts, in place: what is kept would lie between large arrays.
 
     The first micro-batch has the longest sequences; a later one has zeros at the positions that it lacks.

@@ -92,7 +92,7 @@ def save_folder(model: Any, out: Path) -> None:
     write_file(out / "config.json", model.config.to_json_string())
 
 
-def encoded(tokenizer: Any, texts: list[str]) -> tuple[Int[Tensor, "sentence token"], Int[Tensor, "sentence"]]:
+def encoded(tokenizer: Any, texts: list[str]) -> tuple[Int[Tensor, "sentence token"], Int[Tensor, " sentence"]]:
     """The texts' tokens behind a BOS, padded on the right with it, and their lengths."""
     rows = [[tokenizer.bos_token_id, *ids] for ids in tokenizer(texts)["input_ids"]]
     lengths = torch.tensor([len(row) for row in rows])

@@ -22,7 +22,7 @@ class Vocabulary:
     """Token ids by meaning, `cells[row * grid_n + column]` being the id of a cell."""
 
     ids: dict[str, int]
-    cells: Int[np.ndarray, "cells"]
+    cells: Int[np.ndarray, " cells"]
 
     @classmethod
     def from_tokens(cls, tokens: list[str], grid_n: int) -> Vocabulary:
@@ -36,10 +36,10 @@ class TrainingBatch:
     """Sequences with the position of each token, which tokens each may see, and the loss on each prediction."""
 
     tokens: Int[Tensor, "maze token"]
-    positions: Int[Tensor, "token"]
+    positions: Int[Tensor, " token"]
     visible: Bool[Tensor, "token token"]
     targets: Int[Tensor, "maze token"]
-    weights: Float[Tensor, "token"]
+    weights: Float[Tensor, " token"]
 
     def to(self, device: torch.device) -> TrainingBatch:
         """The batch on a device."""

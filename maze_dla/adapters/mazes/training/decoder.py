@@ -68,7 +68,7 @@ class Decoder(nn.Module):
     def forward(
         self,
         tokens: Int[Tensor, "maze token"],
-        positions: Int[Tensor, "token"],
+        positions: Int[Tensor, " token"],
         visible: Bool[Tensor, "token token"],
     ) -> Float[Tensor, "maze token d_vocab"]:
         """The logits at every token."""
