@@ -45,26 +45,14 @@ def attribute(
     sources: bool | Literal["kinds"] = False,
     sequences_at_once: int | None = None,
 ) -> AttributionResult:
-    """Split the metric of every prompt over layers, heads and, on request, neurons and source positions.
+    """Split the metric of every prompt over layers, heads, neurons and sources, as `maze_dla.attribute` does.
 
     One forward pass. All contributions are in logits, at the scale that the final norm recorded for that prompt.
-
-    Args:
-        model: the model, seen through the engine's protocol.
-        batch: the prompts.
-        metric: a linear functional of the logits, made for this batch.
-        neurons: True for [prompt, layer, neuron]; "mean" for mean and variance over prompts alone, which holds no
-            array with a prompt axis.
-        sources: also split every head over the positions that it attends to; "kinds" keeps only the sums over the
-            tokens of each kind that the batch names (a maze's adjacency list, origin, ...).
-        sequences_at_once: how many sequences go through the model together; changes speed, not numbers. Default: as
-            many as are fast on the model's device.
 
     Raises:
         InputError: batch or metric do not fit the model, an unknown value of `neurons` or `sources`, or kinds asked of
             a batch that names none.
-        CompletenessError: parts do not add up, at 1e-4 of the largest part in float32, 1e-10 in float64 and 5e-2 in
-            half precision, of whatever the model computes its logits in (`weights.precision`).
+        CompletenessError: parts do not add up.
     """
     keep = _kept_parts(batch, neurons, sources)
     check_fit(model, batch, metric)

@@ -33,20 +33,11 @@ def logit_lens(
     *,
     sequences_at_once: int | None = None,
 ) -> LensResult:
-    """The metric read from the residual stream at every depth, in logits.
-
-    Args:
-        model: the model, seen through the engine's protocol.
-        batch: the prompts.
-        metric: a linear functional of the logits, made for this batch.
-        scale: "final" reads every depth at the scale that the final norm recorded, so that the difference between
-            two depths is what the layer between them contributes; "own" lets the final norm see each depth as if it
-            were the last, as the original logit lens does. They can differ a lot in early layers.
-        sequences_at_once: how many sequences go through the model together; changes speed, not numbers.
+    """The metric read from the residual stream at every depth, in logits, as `maze_dla.logit_lens` does.
 
     Raises:
         InputError: batch or metric do not fit the model, or an unknown scale.
-        CompletenessError: the last depth is not the metric.
+        CompletenessError: the last depth is not the metric, or the model's own norm reads a depth otherwise.
     """
     check_scale(scale)
     check_fit(model, batch, metric)

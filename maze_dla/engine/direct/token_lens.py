@@ -40,17 +40,7 @@ def token_lens(
     *,
     sequences_at_once: int | None = None,
 ) -> TokenLensResult:
-    """The k most likely tokens at every depth, with rank of the target, entropy and divergence from the final one.
-
-    Args:
-        model: the model, seen through the engine's protocol.
-        batch: the prompts.
-        k: how many tokens to keep at each depth.
-        scale: "own" (the original logit lens) or "final", as in `logit_lens`.
-        positions: "read" for the read position; "all" for every position of the prompt, the target then being the
-            prompt's own next token. This adds a position axis in front of the depths, and needs a model that answers
-            with the tokens that it reads.
-        sequences_at_once: how many sequences go through the model together; changes speed, not numbers.
+    """The k most likely tokens at every depth, with rank, entropy and divergence, as `maze_dla.token_lens` does.
 
     Raises:
         InputError: the batch does not fit the model, k outside 1..vocabulary, unknown scale or positions.
