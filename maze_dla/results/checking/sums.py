@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from maze_dla.results.checking_shapes import check_finite
+from maze_dla.results.checking.shapes import check_finite
 from maze_dla.results.components import Component
 from maze_dla.results.tolerances import PRECISIONS, ROUNDING_OF_LOGITS, tolerance_of
 

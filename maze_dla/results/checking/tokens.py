@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from maze_dla.results.checking_shapes import check_finite
-from maze_dla.results.checking_sums import Slack, behind
+from maze_dla.results.checking.shapes import check_finite
+from maze_dla.results.checking.sums import Slack, behind
 
 LARGEST_VOCABULARY = 1e7  # which results do not say
 ROUNDED = 10  # times the tolerance of a sum: what log-probabilities, of sums over a vocabulary, may be off by

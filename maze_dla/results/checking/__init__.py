@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 from maze_dla.results.attribution import AttributionResult
-from maze_dla.results.checking_shapes import check_shapes
-from maze_dla.results.checking_streams import check_streamed
-from maze_dla.results.checking_sums import check_attribution, check_lens
-from maze_dla.results.checking_tokens import check_token_lens
+from maze_dla.results.checking.shapes import check_shapes
+from maze_dla.results.checking.streams import check_streamed
+from maze_dla.results.checking.sums import check_attribution, check_lens
+from maze_dla.results.checking.tokens import check_token_lens
 from maze_dla.results.lens import LensResult, TokenLensResult
 from maze_dla.results.streamed import StreamedResult
 

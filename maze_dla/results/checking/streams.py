@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from maze_dla.results.attribution import AttributionResult
-from maze_dla.results.checking_shapes import check_depths, check_finite, check_names, check_shapes
-from maze_dla.results.checking_sums import EXACT, Slack, check_attribution
-from maze_dla.results.checking_tokens import distributions, rounding_of_log_probs
+from maze_dla.results.checking.shapes import check_depths, check_finite, check_names, check_shapes
+from maze_dla.results.checking.sums import EXACT, Slack, check_attribution
+from maze_dla.results.checking.tokens import distributions, rounding_of_log_probs
 from maze_dla.results.lens import LensResult
 from maze_dla.results.streamed import StreamedResult
 from maze_dla.results.tolerances import tolerance_of
