@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 BELOW_ENGINE = {"errors", "results", "torch_defaults"}
 FOR_ADAPTERS = {*BELOW_ENGINE, "container", "engine", "files"}
-ADAPTERS = {"adapters", "adapters.transformer_lens", "adapters.mazes", "adapters.ioi"}
+ADAPTERS = {"adapters", "adapters.transformer_lens", "adapters.mazes", "adapters.gpt2", "adapters.text"}
 FOR_ANALYSIS = {*FOR_ADAPTERS, *ADAPTERS, "plots", "baselines"}
 EVERYTHING = {*FOR_ANALYSIS, "analysis", "streaming", "report", "sweep", "bench", "cli", "visible"}
 
@@ -29,7 +29,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "adapters": set(),
     "adapters.transformer_lens": FOR_ADAPTERS,
     "adapters.mazes": {*FOR_ADAPTERS, "adapters.transformer_lens"},
-    "adapters.ioi": {*FOR_ADAPTERS, "adapters.transformer_lens"},
+    "adapters.gpt2": {*FOR_ADAPTERS, "adapters.transformer_lens", "adapters.text"},  # its training
+    "adapters.text": {*FOR_ADAPTERS, "adapters.transformer_lens"},
     "plots": BELOW_ENGINE,
     "baselines": FOR_ADAPTERS,
     "analysis": FOR_ANALYSIS,
@@ -115,15 +116,15 @@ PLANTED = {
     "files": ("maze_dla/engine/lens.py", "from maze_dla import files", "engine imports files"),
     "foreign": ("maze_dla/engine/lens.py", "def f():\n    import pandas as pd", "engine imports pandas"),
     "results, engine": ("maze_dla/results/base.py", "from maze_dla.engine import lens", "results imports engine"),
-    "mazes, ioi": (
+    "mazes, text": (
         "maze_dla/adapters/mazes/tasks.py",
-        "from maze_dla.adapters.ioi.names import NAMES",
-        "adapters.mazes imports adapters.ioi",
+        "from maze_dla.adapters.text.words import NAMES",
+        "adapters.mazes imports adapters.text",
     ),
-    "ioi, mazes": (
-        "maze_dla/adapters/ioi/names.py",
+    "text, mazes": (
+        "maze_dla/adapters/text/words.py",
         "from ..mazes import tasks",
-        "adapters.ioi imports adapters.mazes",
+        "adapters.text imports adapters.mazes",
     ),
     "transformer_lens, mazes": (
         "maze_dla/adapters/transformer_lens/view.py",
@@ -139,8 +140,8 @@ PLANTED = {
     "baselines, plots": ("maze_dla/baselines.py", "from maze_dla import plots", "baselines imports plots"),
     "baselines, adapters": (
         "maze_dla/baselines.py",
-        "from maze_dla.adapters.ioi.names import NAMES",
-        "baselines imports adapters.ioi",
+        "from maze_dla.adapters.text.words import NAMES",
+        "baselines imports adapters.text",
     ),
     "analysis, report": ("maze_dla/analysis.py", "from maze_dla.report import page", "analysis imports report"),
     "bench, report": ("maze_dla/bench/run.py", "from maze_dla.report import page", "bench imports report"),
@@ -151,7 +152,7 @@ PLANTED = {
 SKELETON = (
     "__init__ errors container files analysis baselines results/__init__ results/base engine/__init__ "
     "engine/lens plots/__init__ plots/head_grid adapters/__init__ adapters/mazes/__init__ "
-    "adapters/mazes/tasks adapters/ioi/__init__ adapters/ioi/names adapters/transformer_lens/__init__ "
+    "adapters/mazes/tasks adapters/text/__init__ adapters/text/words adapters/transformer_lens/__init__ "
     "adapters/transformer_lens/view report/__init__ report/page bench/__init__ bench/run cli/__init__"
 )
 

@@ -50,8 +50,8 @@ def _train_maze(out: Path, steps: int | None, device: str | None) -> None:
 
 
 def _train_ioi(out: Path, steps: int | None, device: str | None) -> None:
-    from maze_dla.adapters.ioi.training.held_out import held_out_logit_diff
-    from maze_dla.adapters.ioi.training.run import TrainingPlan, train_bundled
+    from maze_dla.adapters.gpt2.training.held_out import held_out_logit_diff
+    from maze_dla.adapters.gpt2.training.run import TrainingPlan, train_bundled
 
     _print_measured(train_bundled(out, TrainingPlan(steps=steps or TrainingPlan.steps), device))
     positive, mean = held_out_logit_diff(out)

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import maze_dla as dla
-from maze_dla.adapters.ioi.training import run as ioi_run
+from maze_dla.adapters.gpt2.training import run as ioi_run
 from maze_dla.adapters.mazes.training import loop
 from maze_dla.adapters.mazes.training import run as maze_run
 from maze_dla.adapters.mazes.training.loop import TrainingPlan

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import maze_dla as dla
-from maze_dla.adapters.ioi.sources import FOLDER_VARIABLE, is_here
+from maze_dla.adapters.gpt2.sources import FOLDER_VARIABLE, is_here
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from typing_extensions import Self
 
-from maze_dla.adapters.ioi.texts import TextEncoder, check_characters
-from maze_dla.adapters.ioi.words import NAMES, OBJECTS, PLACES, STANDARD_PROMPTS, TEMPLATES, fill
+from maze_dla.adapters.text.texts import TextEncoder, check_characters
+from maze_dla.adapters.text.words import NAMES, OBJECTS, PLACES, STANDARD_PROMPTS, TEMPLATES, fill
 from maze_dla.engine.prompts import PromptBatch, chosen_prompts
 from maze_dla.errors import InputError, PromptError
 from maze_dla.torch_defaults import torch_defaults

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from maze_dla.adapters.ioi.load import load_gpt2
+from maze_dla.adapters.gpt2.load import load_gpt2
 
 from .conftest import random_gpt2
 from .test_load import message

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from maze_dla.adapters.ioi.words import NAMES, OBJECTS, PLACES, TRAINING_NAMES, TRAINING_TEMPLATES, fill
+from maze_dla.adapters.text.words import NAMES, OBJECTS, PLACES, TRAINING_NAMES, TRAINING_TEMPLATES, fill
 
 # Plain sentences: every name comes again, so that all names learn to be copied, but nobody gives anything away here.
 PLAIN = (

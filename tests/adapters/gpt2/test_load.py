@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from maze_dla.adapters.ioi import load
-from maze_dla.adapters.ioi.load import load_gpt2
+from maze_dla.adapters.gpt2 import load
+from maze_dla.adapters.gpt2.load import load_gpt2
 from maze_dla.adapters.transformer_lens.identity import identity, weights_hash
 from maze_dla.errors import CheckpointError, InputError, ModelError
 from tests.engine.small_models import hooked_view

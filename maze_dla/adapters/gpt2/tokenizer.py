@@ -9,9 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from maze_dla.adapters.ioi.architecture import one_line
-from maze_dla.adapters.ioi.sources import TOKENIZER_FILES
-from maze_dla.adapters.ioi.weights import read_json
+from maze_dla.adapters.gpt2.architecture import one_line
+from maze_dla.adapters.gpt2.sources import TOKENIZER_FILES
+from maze_dla.adapters.gpt2.weights import read_json
 from maze_dla.errors import CheckpointError
 
 END_OF_TEXT = "<|endoftext|>"

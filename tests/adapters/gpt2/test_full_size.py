@@ -10,7 +10,7 @@ import torch
 from transformers import GPT2LMHeadModel
 
 import maze_dla as dla
-from maze_dla.adapters.ioi.load import load_gpt2
+from maze_dla.adapters.gpt2.load import load_gpt2
 
 from .plain_gpt2 import PlainGPT2
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
-from maze_dla.adapters.ioi.weights import weight_files
+from maze_dla.adapters.gpt2.weights import weight_files
 from maze_dla.errors import CheckpointError, InputError
 
 BUNDLED = Path(__file__).parent / "bundled"

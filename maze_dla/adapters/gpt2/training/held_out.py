@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from maze_dla.adapters.ioi.load import load_gpt2
-from maze_dla.adapters.ioi.prompts import IOIPromptBatch, ioi_prompts
-from maze_dla.adapters.ioi.words import HELD_OUT_NAMES, HELD_OUT_TEMPLATES
+from maze_dla.adapters.gpt2.load import load_gpt2
+from maze_dla.adapters.text.ioi import IOIPromptBatch, ioi_prompts
+from maze_dla.adapters.text.words import HELD_OUT_NAMES, HELD_OUT_TEMPLATES
 from maze_dla.adapters.transformer_lens.view import view
 from maze_dla.engine.direct.lens import logit_lens
 from maze_dla.engine.metrics import logit_diff

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 import maze_dla as dla
-from maze_dla.adapters.ioi.prompts import KINDS, IOISentence, ioi_prompts
-from maze_dla.adapters.ioi.words import NAMES, OBJECTS, PLACES, TEMPLATES, fill
+from maze_dla.adapters.text.ioi import KINDS, IOISentence, ioi_prompts
+from maze_dla.adapters.text.words import NAMES, OBJECTS, PLACES, TEMPLATES, fill
 from maze_dla.engine.forward.prefixes import shared_prefixes
 from maze_dla.engine.forward.running import SequenceQueue
 from maze_dla.errors import InputError, PromptError

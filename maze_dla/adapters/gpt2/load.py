@@ -9,10 +9,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from maze_dla.adapters.ioi.architecture import build_gpt2, config_of, one_line
-from maze_dla.adapters.ioi.sources import BUNDLED, GPT2_SMALL, GPT2Source, find_gpt2
-from maze_dla.adapters.ioi.tokenizer import read_tokenizer
-from maze_dla.adapters.ioi.weights import read_checkpoint, read_folder, weight_files
+from maze_dla.adapters.gpt2.architecture import build_gpt2, config_of, one_line
+from maze_dla.adapters.gpt2.sources import BUNDLED, GPT2_SMALL, GPT2Source, find_gpt2
+from maze_dla.adapters.gpt2.tokenizer import read_tokenizer
+from maze_dla.adapters.gpt2.weights import read_checkpoint, read_folder, weight_files
 from maze_dla.adapters.transformer_lens.build import check_placement
 from maze_dla.adapters.transformer_lens.hugging_face import from_hugging_face
 from maze_dla.adapters.transformer_lens.identity import set_provenance

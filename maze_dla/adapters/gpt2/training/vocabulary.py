@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from maze_dla.adapters.ioi.training.corpus import OPENINGS, PLAIN
-from maze_dla.adapters.ioi.words import NAMES, OBJECTS, PLACES, STANDARD_PROMPTS, TEMPLATES
+from maze_dla.adapters.gpt2.training.corpus import OPENINGS, PLAIN
+from maze_dla.adapters.text.words import NAMES, OBJECTS, PLACES, STANDARD_PROMPTS, TEMPLATES
 
 END_OF_TEXT = "<|endoftext|>"
 

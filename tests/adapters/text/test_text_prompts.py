@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 import maze_dla as dla
-from maze_dla.adapters.ioi.load import load_gpt2
+from maze_dla.adapters.gpt2.load import load_gpt2
 from maze_dla.errors import InputError, PromptError
 from tests.engine.small_models import D_VOCAB, make_model
 
-from .conftest import random_gpt2, write_folder
+from ..gpt2.conftest import random_gpt2, write_folder
 
 
 @pytest.fixture(scope="module")

@@ -15,9 +15,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from maze_dla.adapters.ioi.training.corpus import ioi_sentence, training_sentence
-from maze_dla.adapters.ioi.training.vocabulary import write_tokenizer
-from maze_dla.adapters.ioi.words import HELD_OUT_NAMES, HELD_OUT_TEMPLATES
+from maze_dla.adapters.gpt2.training.corpus import ioi_sentence, training_sentence
+from maze_dla.adapters.gpt2.training.vocabulary import write_tokenizer
+from maze_dla.adapters.text.words import HELD_OUT_NAMES, HELD_OUT_TEMPLATES
 from maze_dla.adapters.transformer_lens.build import check_placement
 from maze_dla.files import draft_folder, put_in_place, write_file, writing
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from maze_dla.adapters.ioi import sources
-from maze_dla.adapters.ioi.load import load_gpt2
-from maze_dla.adapters.ioi.sources import BUNDLED, BUNDLED_NAME
+from maze_dla.adapters.gpt2 import sources
+from maze_dla.adapters.gpt2.load import load_gpt2
+from maze_dla.adapters.gpt2.sources import BUNDLED, BUNDLED_NAME
 from maze_dla.errors import InputError
 
 from .conftest import random_gpt2

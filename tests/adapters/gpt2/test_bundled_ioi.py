@@ -11,11 +11,11 @@ import pytest
 import torch
 
 import maze_dla as dla
-from maze_dla.adapters.ioi.sources import BUNDLED
-from maze_dla.adapters.ioi.training.corpus import PLAIN, training_sentence
-from maze_dla.adapters.ioi.training.held_out import held_out_prompts
-from maze_dla.adapters.ioi.training.run import TrainingPlan, train_bundled
-from maze_dla.adapters.ioi.words import HELD_OUT_NAMES, HELD_OUT_TEMPLATES, TRAINING_NAMES, TRAINING_TEMPLATES
+from maze_dla.adapters.gpt2.sources import BUNDLED
+from maze_dla.adapters.gpt2.training.corpus import PLAIN, training_sentence
+from maze_dla.adapters.gpt2.training.held_out import held_out_prompts
+from maze_dla.adapters.gpt2.training.run import TrainingPlan, train_bundled
+from maze_dla.adapters.text.words import HELD_OUT_NAMES, HELD_OUT_TEMPLATES, TRAINING_NAMES, TRAINING_TEMPLATES
 
 MIB = 2**20
 SIZES = ("n_layer", "n_head", "n_embd", "n_inner", "n_positions", "vocab_size", "activation_function", "model_type")

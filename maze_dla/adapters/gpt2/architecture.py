@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from maze_dla.adapters.ioi.weights import EMBEDDING, HEAD, State, check_weights, read_json
+from maze_dla.adapters.gpt2.weights import EMBEDDING, HEAD, State, check_weights, read_json
 from maze_dla.errors import CheckpointError
 
 HEADS = {768: 12, 1024: 16, 1280: 20, 1600: 25}  # of each of GPT-2's widths

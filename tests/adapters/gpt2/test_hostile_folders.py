@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from maze_dla.adapters.ioi.load import load_gpt2
-from maze_dla.adapters.ioi.tokenizer import read_tokenizer
+from maze_dla.adapters.gpt2.load import load_gpt2
+from maze_dla.adapters.gpt2.tokenizer import read_tokenizer
 from maze_dla.errors import CheckpointError
 
 from .conftest import random_gpt2, write_folder

@@ -11,7 +11,7 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel  # pyright: ignore[reportAttributeAccessIssue] (a lazy module)
 
 import maze_dla as dla
-from maze_dla.adapters.ioi.load import load_gpt2
+from maze_dla.adapters.gpt2.load import load_gpt2
 from maze_dla.errors import ModelError
 
 HAS_BRIDGES = find_spec("transformer_lens.model_bridge") is not None

@@ -11,9 +11,8 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from maze_dla.adapters.ioi.load import load_gpt2
-from maze_dla.adapters.ioi.sources import BUNDLED
-from maze_dla.adapters.ioi.training.run import save_folder
+from maze_dla.adapters.gpt2.sources import BUNDLED
+from maze_dla.adapters.gpt2.training.run import save_folder
 
 TOKENIZER = ("vocab.json", "merges.txt")
 
@@ -37,12 +36,6 @@ def write_folder(model: Any, folder: Path, tokenizer: Path = BUNDLED) -> Path:
     for name in TOKENIZER:
         shutil.copy(tokenizer / name, folder / name)
     return folder
-
-
-@pytest.fixture(scope="session")
-def bundled() -> Any:
-    """The tiny model that comes with the library."""
-    return load_gpt2("bundled")
 
 
 @pytest.fixture(scope="session")
