@@ -15,7 +15,7 @@ BELOW_ENGINE = {"errors", "results", "torch_defaults"}
 FOR_ADAPTERS = {*BELOW_ENGINE, "container", "engine", "files"}
 ADAPTERS = {"adapters", "adapters.transformer_lens", "adapters.mazes", "adapters.gpt2", "adapters.text"}
 FOR_ANALYSIS = {*FOR_ADAPTERS, *ADAPTERS, "plots", "baselines"}
-EVERYTHING = {*FOR_ANALYSIS, "analysis", "streaming", "report", "sweep", "bench", "cli", "visible"}
+EVERYTHING = {*FOR_ANALYSIS, "analysis", "streaming", "report", "sweep", "bench", "training", "cli", "visible"}
 
 # from bottom to top: each part of the house, and what it may import beside itself
 MAY_IMPORT: dict[str, set[str]] = {
@@ -29,7 +29,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "adapters": set(),
     "adapters.transformer_lens": FOR_ADAPTERS,
     "adapters.mazes": {*FOR_ADAPTERS, "adapters.transformer_lens"},
-    "adapters.gpt2": {*FOR_ADAPTERS, "adapters.transformer_lens", "adapters.text"},  # its training
+    "adapters.gpt2": {*FOR_ADAPTERS, "adapters.transformer_lens"},
     "adapters.text": {*FOR_ADAPTERS, "adapters.transformer_lens"},
     "plots": BELOW_ENGINE,
     "baselines": FOR_ADAPTERS,
@@ -38,6 +38,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "report": {*FOR_ANALYSIS, "analysis", "streaming", "sweep"},
     "sweep": {*FOR_ANALYSIS, "analysis", "streaming", "report"},
     "bench": {*FOR_ANALYSIS, "analysis"},
+    "training": {*FOR_ANALYSIS, "analysis"},
     "cli": EVERYTHING - {"cli"},
     "": EVERYTHING,  # maze_dla/__init__.py, the public names
     "__main__": {"cli"},

@@ -12,7 +12,7 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from maze_dla.adapters.gpt2.sources import BUNDLED
-from maze_dla.adapters.gpt2.training.run import save_folder
+from maze_dla.training.gpt2.run import save_folder
 
 TOKENIZER = ("vocab.json", "merges.txt")
 

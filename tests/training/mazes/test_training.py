@@ -9,20 +9,20 @@ import torch
 import maze_dla as dla
 from maze_dla.adapters.mazes.lattice import MazeText
 from maze_dla.adapters.mazes.library import legacy_tokenizer
-from maze_dla.adapters.mazes.training.batches import Vocabulary, make_batch
-from maze_dla.adapters.mazes.training.corridors import (
+from maze_dla.cli import main
+from maze_dla.training.mazes.batches import Vocabulary, make_batch
+from maze_dla.training.mazes.corridors import (
     CorridorPool,
     corridor_cells,
     generate_corridors,
     is_held_out,
     symmetries,
 )
-from maze_dla.adapters.mazes.training.decoder import Decoder, DecoderConfig
-from maze_dla.adapters.mazes.training.held_out import held_out_mazes
-from maze_dla.adapters.mazes.training.loop import TrainingPlan, TrainingState, batch_loss, train
-from maze_dla.adapters.mazes.training.run import train_bundled
-from maze_dla.adapters.mazes.training.save import save_checkpoint
-from maze_dla.cli import main
+from maze_dla.training.mazes.decoder import Decoder, DecoderConfig
+from maze_dla.training.mazes.held_out import held_out_mazes
+from maze_dla.training.mazes.loop import TrainingPlan, TrainingState, batch_loss, train
+from maze_dla.training.mazes.run import train_bundled
+from maze_dla.training.mazes.save import save_checkpoint
 
 GRID_N = 5
 PLAN = TrainingPlan(steps=4, mazes=4, whole_paths=1, first_steps=2, measure_every=2, warm_up=2)

@@ -8,14 +8,14 @@ from pathlib import Path
 import torch
 
 from maze_dla.adapters.mazes.library import legacy_tokenizer
-from maze_dla.adapters.mazes.training.batches import Vocabulary
-from maze_dla.adapters.mazes.training.corridors import CorridorPool, generate_corridors, is_held_out, symmetries
-from maze_dla.adapters.mazes.training.decoder import Decoder, DecoderConfig
-from maze_dla.adapters.mazes.training.loop import TrainingPlan, TrainingState, train
-from maze_dla.adapters.mazes.training.save import save_checkpoint
 from maze_dla.adapters.transformer_lens.build import check_placement
 from maze_dla.errors import InputError
 from maze_dla.files import locked
+from maze_dla.training.mazes.batches import Vocabulary
+from maze_dla.training.mazes.corridors import CorridorPool, generate_corridors, is_held_out, symmetries
+from maze_dla.training.mazes.decoder import Decoder, DecoderConfig
+from maze_dla.training.mazes.loop import TrainingPlan, TrainingState, train
+from maze_dla.training.mazes.save import save_checkpoint
 
 GRID_N, N_CTX, N_CORRIDORS = 5, 256, 60_000
 LAYERS, D_MODEL, D_HEAD = 6, 64, 16

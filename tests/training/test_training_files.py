@@ -11,12 +11,12 @@ import pytest
 import torch
 
 import maze_dla as dla
-from maze_dla.adapters.gpt2.training import run as ioi_run
-from maze_dla.adapters.mazes.training import loop
-from maze_dla.adapters.mazes.training import run as maze_run
-from maze_dla.adapters.mazes.training.loop import TrainingPlan
 from maze_dla.errors import CheckpointError, InputError
 from maze_dla.files import locked
+from maze_dla.training.gpt2 import run as ioi_run
+from maze_dla.training.mazes import loop
+from maze_dla.training.mazes import run as maze_run
+from maze_dla.training.mazes.loop import TrainingPlan
 
 PLAN = TrainingPlan(steps=2, mazes=2, first_steps=1, measure_every=1, warm_up=1, keep_at=())
 IOI_PLAN = ioi_run.TrainingPlan(steps=1, sentences=2)

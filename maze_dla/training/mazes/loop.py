@@ -14,11 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from maze_dla.adapters.mazes.training.batches import TrainingBatch, Vocabulary, make_batch
-from maze_dla.adapters.mazes.training.corridors import CorridorPool, symmetries
-from maze_dla.adapters.mazes.training.decoder import Decoder
 from maze_dla.errors import CheckpointError
 from maze_dla.files import write_file
+from maze_dla.training.mazes.batches import TrainingBatch, Vocabulary, make_batch
+from maze_dla.training.mazes.corridors import CorridorPool, symmetries
+from maze_dla.training.mazes.decoder import Decoder
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,11 @@ from typing import Any
 from maze_dla.adapters.mazes.library import generate, tokens_of
 from maze_dla.adapters.mazes.model import MazeModel, load_maze_model
 from maze_dla.adapters.mazes.tasks import TASKS
-from maze_dla.adapters.mazes.training.corridors import corridor_cells, is_held_out, symmetries
-from maze_dla.adapters.transformer_lens.view import view
-from maze_dla.engine.direct.lens import logit_lens
+from maze_dla.analysis import logit_lens
 from maze_dla.engine.metrics import logit
 from maze_dla.engine.prompts import PromptBatch
 from maze_dla.results.statistics import Proportion
+from maze_dla.training.mazes.corridors import corridor_cells, is_held_out, symmetries
 
 
 def held_out_mazes(maze: MazeModel, n_mazes: int, seed: int) -> list[list[str]]:
@@ -26,7 +25,7 @@ def held_out_mazes(maze: MazeModel, n_mazes: int, seed: int) -> list[list[str]]:
 
 def accuracy(model: Any, batch: PromptBatch) -> Proportion:
     """The share of prompts whose most likely next token is right."""
-    found = logit_lens(view(model), batch, logit(batch)).accuracy
+    found = logit_lens(model, batch, logit(batch)).accuracy
     assert found is not None
     return found
 

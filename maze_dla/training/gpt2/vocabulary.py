@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from maze_dla.adapters.gpt2.training.corpus import OPENINGS, PLAIN
 from maze_dla.adapters.text.words import NAMES, OBJECTS, PLACES, STANDARD_PROMPTS, TEMPLATES
+from maze_dla.training.gpt2.corpus import OPENINGS, PLAIN
 
 END_OF_TEXT = "<|endoftext|>"
 

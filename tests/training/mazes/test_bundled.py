@@ -12,7 +12,7 @@ import torch
 
 import maze_dla as dla
 from maze_dla.adapters.mazes.model import BUNDLED
-from maze_dla.adapters.mazes.training.held_out import held_out_accuracy
+from maze_dla.training.mazes.held_out import held_out_accuracy
 
 sys.path.insert(0, str(Path(__file__).parent))
 from figures import FILE, figures, prompts

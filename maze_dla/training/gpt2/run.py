@@ -15,11 +15,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from maze_dla.adapters.gpt2.training.corpus import ioi_sentence, training_sentence
-from maze_dla.adapters.gpt2.training.vocabulary import write_tokenizer
 from maze_dla.adapters.text.words import HELD_OUT_NAMES, HELD_OUT_TEMPLATES
 from maze_dla.adapters.transformer_lens.build import check_placement
 from maze_dla.files import draft_folder, put_in_place, write_file, writing
+from maze_dla.training.gpt2.corpus import ioi_sentence, training_sentence
+from maze_dla.training.gpt2.vocabulary import write_tokenizer
 
 LAYERS, HEADS, D_MODEL, D_MLP, N_CTX = 3, 4, 128, 64, 64
 

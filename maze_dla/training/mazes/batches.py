@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from maze_dla.adapters.mazes.training.corridors import Cells
+from maze_dla.training.mazes.corridors import Cells
 
 
 @dataclass(frozen=True)

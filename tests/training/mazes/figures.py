@@ -1,6 +1,6 @@
 """The figures of the bundled checkpoint on fifty recorded prompts.
 
-`python tests/bundled/figures.py` records them anew, after training the checkpoint again.
+`python tests/training/mazes/figures.py` records them anew, after training the checkpoint again.
 """
 
 from __future__ import annotations
