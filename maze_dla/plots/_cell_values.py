@@ -9,8 +9,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from maze_dla.errors import InputError
+from maze_dla.geometry import MazeGeometry, Passage
 from maze_dla.results.attribution import AttributionResult
-from maze_dla.results.geometry import MazeGeometry, Passage
 
 
 @dataclass(frozen=True)

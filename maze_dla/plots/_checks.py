@@ -11,10 +11,10 @@ from jaxtyping import Int
 from torch import Tensor
 
 from maze_dla.errors import InputError, check_kind, check_whole
+from maze_dla.geometry import MazeGeometry, Mazes
 from maze_dla.results.arrays import as_array
 from maze_dla.results.attribution import AttributionResult
 from maze_dla.results.base import PromptResult
-from maze_dla.results.geometry import MazeGeometry, Mazes
 from maze_dla.results.parts import Head, place_of_head
 from maze_dla.results.streamed import StreamedResult
 from maze_dla.results.summaries import ContributionSummaries

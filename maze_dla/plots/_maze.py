@@ -11,9 +11,9 @@ from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import Normal, withStroke
 
+from maze_dla.geometry import Cell, MazeGeometry, Passage
 from maze_dla.plots._axes import cell_size
 from maze_dla.plots._colours import INK
-from maze_dla.results.geometry import Cell, MazeGeometry, Passage
 
 Segment = tuple[tuple[float, float], tuple[float, float]]
 OUTSIDE, GOLD, LIME, BAR_EDGE = "#A6A6A6", "#FFD92F", "#00E0A4", "#8C8C8C"

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.image import AxesImage
 from matplotlib.transforms import ScaledTranslation
 
+from maze_dla.geometry import MazeGeometry, Mazes
 from maze_dla.plots._axes import (
     POINTS_PER_INCH,
     SMALL,
@@ -25,7 +26,6 @@ from maze_dla.plots._maze import draw_maze
 from maze_dla.plots._words import metric_name, signed
 from maze_dla.results.attribution import AttributionResult
 from maze_dla.results.components import Component
-from maze_dla.results.geometry import MazeGeometry, Mazes
 from maze_dla.results.parts import Head
 
 FAINTEST = 0.01  # logits, or share of attention, below which all looks alike

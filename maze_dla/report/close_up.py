@@ -14,8 +14,8 @@ from maze_dla.analysis import attribute, token_lens
 from maze_dla.engine.metrics import LinearMetric
 from maze_dla.engine.prompts import PromptBatch
 from maze_dla.errors import check_kind, check_path, check_whole
+from maze_dla.geometry import MazeGeometry
 from maze_dla.results.attribution import AttributionResult
-from maze_dla.results.geometry import MazeGeometry
 from maze_dla.results.lens import TokenLensResult
 
 

@@ -27,7 +27,7 @@ from maze_dla.adapters.mazes.tasks import Task
 from maze_dla.adapters.mazes.vocabulary import MazeVocabulary
 from maze_dla.engine.prompts import PromptBatch, chosen_prompts
 from maze_dla.errors import InputError, check_whole
-from maze_dla.results.geometry import MazeGeometry
+from maze_dla.geometry import MazeGeometry
 from maze_dla.torch_defaults import torch_defaults
 
 Padding = int | Literal["longest"] | None
