@@ -57,6 +57,6 @@ class Mazes(Protocol):
         """The tokens of each prompt as strings."""
         ...
 
-    def geometry(self, prompt: int) -> MazeGeometry:
-        """A prompt's maze as a picture needs it."""
+    def geometry(self, prompt: int) -> MazeGeometry | None:
+        """A prompt's maze as a picture needs it; None where it is about none."""
         ...

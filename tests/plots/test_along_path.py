@@ -114,6 +114,7 @@ def test_a_long_path(depths):
     [
         ([1, 2], r"steps has shape \(2,\), expected one for each of 30 prompts"),
         (torch.zeros(30, 1, dtype=torch.long), r"steps has shape \(30, 1\)"),
+        (Batch((("x",),) * 30, None), "steps are a whole number for each prompt, or the batch of paths"),
         (torch.zeros(30), "steps are whole numbers, got torch.float32"),
         ([True] * 30, "steps are whole numbers, got torch.bool"),
     ],

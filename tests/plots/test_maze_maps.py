@@ -134,6 +134,19 @@ def test_the_batch_itself_is_taken(attribution, maze, ax):
         plots.maze_sources(result, other, 3)
 
 
+class NoMazes(Batch):
+    """Prompts about something else."""
+
+    def geometry(self, prompt):
+        return None
+
+
+@pytest.mark.parametrize("draw", DRAW)
+def test_prompts_about_no_maze(attribution, maze, draw):
+    with pytest.raises(InputError, match=r"maze is a MazeGeometry, or the batch of mazes .* about no maze"):
+        draw(attribution(), NoMazes(*[maze] * 8))
+
+
 def test_a_head_as_it_is_ranked(attribution, maze, ax):
     result = attribution()
     first = result.top_heads()[0]
