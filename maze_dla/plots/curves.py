@@ -1,4 +1,4 @@
-"""The metric over depth."""
+"""Curves: the metric over depth."""
 
 from __future__ import annotations
 

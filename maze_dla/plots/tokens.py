@@ -1,4 +1,4 @@
-"""The tokens that each depth would answer."""
+"""Tokens in a grid: those that each depth would answer."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from matplotlib.colors import PowerNorm
 from matplotlib.image import AxesImage
 
 from maze_dla.errors import InputError, check_kind, check_whole
-from maze_dla.plots._axes import axes_or_new, cell_size, colour_bar, name_columns, name_rows, titled
+from maze_dla.plots._axes import axes_or_new, cell_size, name_columns, name_rows, titled
 from maze_dla.plots._checks import check_prompt
-from maze_dla.plots._colours import DIVERGENCE, text_colour
+from maze_dla.plots._colours import DIVERGENCE
 from maze_dla.plots._words import share, shown_token
+from maze_dla.plots.heat_map import heat_map, write_in_cell
 from maze_dla.results.lens import TokenLensResult
 from maze_dla.results.words import depth_names
 
@@ -62,11 +63,9 @@ def token_lens(
     ax = axes_or_new(ax, (min(max(6.4, 2 + wide * columns), 11.5), max(4.2, 1.2 + high * depths)))
     # square roots, so that one far-away depth does not make all others look alike
     norm = PowerNorm(0.5, vmin=0, vmax=max(float(grid.divergence.max()), LEAST_DIVERGENCE))
-    image = ax.imshow(grid.divergence, cmap=DIVERGENCE, norm=norm, aspect="auto", origin="lower")
+    image = heat_map(ax, grid.divergence, "KL divergence from the final distribution (nats)", norm, cmap=DIVERGENCE)
     name_rows(ax, depth_names(result.labels))
     ax.set_ylabel("residual stream read after")
-    ax.tick_params(length=0)
-    colour_bar(ax, image, "KL divergence from the final distribution (nats)")
     _describe_columns(ax, result, prompt, grid)
     _write(ax, image, grid)
     return ax
@@ -113,22 +112,13 @@ def _over_positions(result: TokenLensResult, prompt: int, positions: list[int]) 
 def _write(ax: Axes, image: AxesImage, grid: _Grid) -> None:
     """Each cell's token, as large as the cell allows and cut where even the smallest letters are too wide."""
     width, height = cell_size(ax, *grid.divergence.shape)
-    colours = image.to_rgba(grid.divergence)
-    for (row, column), _ in np.ndenumerate(grid.divergence):
+    for row, column in np.ndindex(grid.divergence.shape):
         token, note = grid.tokens[row][column], grid.notes[row][column]
         room = int(0.94 * width / (CHARACTER * SMALLEST)) - (len(note) + 1 if note else 0)
         words = f"{shown_token(token, max(room, 2))} {note}".strip()
         fit = 0.94 * width / (CHARACTER * len(words))
-        ax.text(
-            column,
-            row,
-            words,
-            ha="center",
-            va="center",
-            fontsize=max(SMALLEST, min(LARGEST, fit, 0.72 * height)),
-            fontweight="bold" if token == grid.expected[column] else "normal",
-            color=text_colour(colours[row, column]),
-        )
+        weight = "bold" if token == grid.expected[column] else "normal"
+        write_in_cell(image, row, column, words, max(SMALLEST, min(LARGEST, fit, 0.72 * height)), weight)
 
 
 def _describe_columns(ax: Axes, result: TokenLensResult, prompt: int, grid: _Grid) -> None:
