@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from maze_dla import plots
-    from maze_dla.adapters.ioi.load import load_gpt2
-    from maze_dla.adapters.ioi.prompts import IOIPromptBatch, ioi_prompts
-    from maze_dla.adapters.ioi.texts import text_prompts
+    from maze_dla.adapters.gpt2.load import load_gpt2
     from maze_dla.adapters.mazes.model import MazeModel, load_maze_model
     from maze_dla.adapters.mazes.tasks import TASKS
+    from maze_dla.adapters.text.ioi import IOIPromptBatch, ioi_prompts
+    from maze_dla.adapters.text.texts import text_prompts
     from maze_dla.analysis import attribute, logit_lens, token_lens
     from maze_dla.engine.metrics import LinearMetric, correct_vs_other, linear_metric, logit, logit_diff
     from maze_dla.engine.prompts import PromptBatch
@@ -29,7 +29,7 @@ _HOME = {
     "AttributionResult": "results.attribution",
     "Comparison": "results.comparison",
     "CompletenessError": "errors",
-    "IOIPromptBatch": "adapters.ioi.prompts",
+    "IOIPromptBatch": "adapters.text.ioi",
     "LensResult": "results.lens",
     "LinearMetric": "engine.metrics",
     "MazeDlaError": "errors",
@@ -40,9 +40,9 @@ _HOME = {
     "attribute": "analysis",
     "compare": "results.comparison",
     "correct_vs_other": "engine.metrics",
-    "ioi_prompts": "adapters.ioi.prompts",
+    "ioi_prompts": "adapters.text.ioi",
     "linear_metric": "engine.metrics",
-    "load_gpt2": "adapters.ioi.load",
+    "load_gpt2": "adapters.gpt2.load",
     "load_maze_model": "adapters.mazes.model",
     "load_result": "results.loading",
     "logit": "engine.metrics",
@@ -50,7 +50,7 @@ _HOME = {
     "logit_lens": "analysis",
     "plots": "",
     "stream": "streaming",
-    "text_prompts": "adapters.ioi.texts",
+    "text_prompts": "adapters.text.texts",
     "token_lens": "analysis",
     "write_report": "report",
 }

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from jaxtyping import install_import_hook
 
-install_import_hook(["maze_dla.engine", "maze_dla.results"], "beartype.beartype")
+install_import_hook(["maze_dla.engine", "maze_dla.results", "maze_dla.geometry"], "beartype.beartype")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -6,37 +6,41 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import permutations
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
+SMALL = {"errors", "geometry", "files", "torch_defaults", "visible", "zanj_file"}  # shared by all above
 BELOW_ENGINE = {"errors", "results", "torch_defaults"}
-FOR_ADAPTERS = {*BELOW_ENGINE, "container", "engine", "files"}
-ADAPTERS = {"adapters", "adapters.transformer_lens", "adapters.mazes", "adapters.ioi"}
-FOR_ANALYSIS = {*FOR_ADAPTERS, *ADAPTERS, "plots", "baselines"}
-EVERYTHING = {*FOR_ANALYSIS, "analysis", "streaming", "report", "sweep", "bench", "cli", "visible"}
+FOR_ADAPTERS = {*SMALL, "results", "engine"}
+ADAPTERS = {"adapters", "adapters.transformer_lens", "adapters.mazes", "adapters.gpt2", "adapters.text"}
+FOR_FAMILIES = {*FOR_ADAPTERS, "adapters.transformer_lens"}
+FOR_ANALYSIS = {*FOR_ADAPTERS, *ADAPTERS, "plots"}
+FOR_BASELINES = {*FOR_ANALYSIS, "analysis"}
+FOR_RUNS = {*FOR_BASELINES, "baselines", "streaming"}
+RUNS = {"report", "explorer", "sweep", "bench", "training"}  # they do not know each other
+EVERYTHING = {*FOR_RUNS, *RUNS, "cli"}
 
 # from bottom to top: each part of the house, and what it may import beside itself
 MAY_IMPORT: dict[str, set[str]] = {
     "visible": set(),
     "torch_defaults": set(),
     "errors": {"visible"},
-    "container": {"errors"},
+    "geometry": {"errors"},
+    "zanj_file": {"errors"},
     "files": {"errors"},
-    "results": {"errors", "container", "files", "torch_defaults", "visible"},
+    "results": SMALL - {"geometry"},
     "engine": BELOW_ENGINE,
     "adapters": set(),
     "adapters.transformer_lens": FOR_ADAPTERS,
-    "adapters.mazes": {*FOR_ADAPTERS, "adapters.transformer_lens"},
-    "adapters.ioi": {*FOR_ADAPTERS, "adapters.transformer_lens"},
-    "plots": BELOW_ENGINE,
-    "baselines": FOR_ADAPTERS,
+    **dict.fromkeys(("adapters.mazes", "adapters.gpt2", "adapters.text"), FOR_FAMILIES),
+    "plots": {*BELOW_ENGINE, "geometry"},
     "analysis": FOR_ANALYSIS,
     "streaming": FOR_ADAPTERS,
-    "report": {*FOR_ANALYSIS, "analysis", "streaming", "sweep"},
-    "sweep": {*FOR_ANALYSIS, "analysis", "streaming", "report"},
-    "bench": {*FOR_ANALYSIS, "analysis"},
+    "baselines": FOR_BASELINES,
+    **dict.fromkeys(RUNS, FOR_RUNS),
     "cli": EVERYTHING - {"cli"},
     "": EVERYTHING,  # maze_dla/__init__.py, the public names
     "__main__": {"cli"},
@@ -107,57 +111,83 @@ PLANTED = {
         "def f():\n    if True:\n        from maze_dla.adapters import transformer_lens",
         "engine imports adapters.transformer_lens",
     ),
-    "relative": ("maze_dla/engine/lens.py", "from ..plots import head_grid", "engine imports plots"),
+    "relative": ("maze_dla/engine/lens.py", "from ..plots import bars", "engine imports plots"),
     "relative from a package": ("maze_dla/engine/__init__.py", "from .. import report", "engine imports report"),
     "by name": ("maze_dla/engine/lens.py", "import_module('maze_dla.cli')", "engine imports cli"),
     "public names": ("maze_dla/engine/lens.py", "from maze_dla import attribute", "engine imports maze_dla"),
-    "file format": ("maze_dla/engine/lens.py", "from maze_dla import container", "engine imports container"),
+    "file format": ("maze_dla/engine/lens.py", "from maze_dla import zanj_file", "engine imports zanj_file"),
     "files": ("maze_dla/engine/lens.py", "from maze_dla import files", "engine imports files"),
+    "geometry": ("maze_dla/engine/lens.py", "from maze_dla.geometry import Cell", "engine imports geometry"),
     "foreign": ("maze_dla/engine/lens.py", "def f():\n    import pandas as pd", "engine imports pandas"),
     "results, engine": ("maze_dla/results/base.py", "from maze_dla.engine import lens", "results imports engine"),
-    "mazes, ioi": (
+    "results, geometry": ("maze_dla/results/base.py", "from maze_dla import geometry", "results imports geometry"),
+    "mazes, text": (
         "maze_dla/adapters/mazes/tasks.py",
-        "from maze_dla.adapters.ioi.names import NAMES",
-        "adapters.mazes imports adapters.ioi",
+        "from maze_dla.adapters.text.words import NAMES",
+        "adapters.mazes imports adapters.text",
     ),
-    "ioi, mazes": (
-        "maze_dla/adapters/ioi/names.py",
+    "text, mazes": (
+        "maze_dla/adapters/text/words.py",
         "from ..mazes import tasks",
-        "adapters.ioi imports adapters.mazes",
+        "adapters.text imports adapters.mazes",
+    ),
+    "text, gpt2": (
+        "maze_dla/adapters/text/words.py",
+        "from maze_dla.adapters.gpt2 import load",
+        "adapters.text imports adapters.gpt2",
+    ),
+    "gpt2, text": (
+        "maze_dla/adapters/gpt2/load.py",
+        "from maze_dla.adapters import text",
+        "adapters.gpt2 imports adapters.text",
     ),
     "transformer_lens, mazes": (
         "maze_dla/adapters/transformer_lens/view.py",
         "from maze_dla.adapters.mazes import tasks",
         "adapters.transformer_lens imports adapters.mazes",
     ),
+    "mazes, training": (
+        "maze_dla/adapters/mazes/tasks.py",
+        "from maze_dla.training import run",
+        "adapters.mazes imports training",
+    ),
+    "mazes, analysis": (
+        "maze_dla/adapters/mazes/tasks.py",
+        "from maze_dla import analysis",
+        "adapters.mazes imports analysis",
+    ),
     "plots, adapters": (
-        "maze_dla/plots/head_grid.py",
+        "maze_dla/plots/bars.py",
         "from maze_dla.adapters.mazes import tasks",
         "plots imports adapters.mazes",
     ),
-    "plots, baselines": ("maze_dla/plots/head_grid.py", "import maze_dla.baselines", "plots imports baselines"),
-    "baselines, plots": ("maze_dla/baselines.py", "from maze_dla import plots", "baselines imports plots"),
-    "baselines, adapters": (
-        "maze_dla/baselines.py",
-        "from maze_dla.adapters.ioi.names import NAMES",
-        "baselines imports adapters.ioi",
-    ),
+    "plots, baselines": ("maze_dla/plots/bars.py", "import maze_dla.baselines", "plots imports baselines"),
+    "analysis, baselines": ("maze_dla/analysis.py", "from maze_dla import baselines", "analysis imports baselines"),
     "analysis, report": ("maze_dla/analysis.py", "from maze_dla.report import page", "analysis imports report"),
-    "bench, report": ("maze_dla/bench/run.py", "from maze_dla.report import page", "bench imports report"),
-    "report, bench": ("maze_dla/report/page.py", "from maze_dla.bench import run", "report imports bench"),
-    "report, cli": ("maze_dla/report/page.py", "from maze_dla import cli", "report imports cli"),
+    "baselines, report": ("maze_dla/baselines.py", "from maze_dla import report", "baselines imports report"),
+    **{
+        f"{run}, {other}": (f"maze_dla/{run}/run.py", f"from maze_dla.{other} import run", f"{run} imports {other}")
+        for run, other in permutations(sorted(RUNS), 2)
+    },
+    "report, cli": ("maze_dla/report/run.py", "from maze_dla import cli", "report imports cli"),
     "errors, anything": ("maze_dla/errors.py", "from maze_dla.results import base", "errors imports results"),
+    "geometry, results": ("maze_dla/geometry.py", "from maze_dla.results import base", "geometry imports results"),
 }
-SKELETON = (
-    "__init__ errors container files analysis baselines results/__init__ results/base engine/__init__ "
-    "engine/lens plots/__init__ plots/head_grid adapters/__init__ adapters/mazes/__init__ "
-    "adapters/mazes/tasks adapters/ioi/__init__ adapters/ioi/names adapters/transformer_lens/__init__ "
-    "adapters/transformer_lens/view report/__init__ report/page bench/__init__ bench/run cli/__init__"
-)
+SKELETON = [
+    *("__init__", "errors", "zanj_file", "files", "geometry", "analysis", "baselines", "results/__init__"),
+    *("results/base", "engine/__init__", "engine/lens", "plots/__init__", "plots/bars", "adapters/__init__"),
+    *("adapters/mazes/__init__", "adapters/mazes/tasks", "adapters/text/__init__", "adapters/text/words"),
+    *("adapters/gpt2/__init__", "adapters/gpt2/load", "adapters/transformer_lens/__init__"),
+    *(
+        "adapters/transformer_lens/view",
+        "cli/__init__",
+        *(f"{run}/{name}" for run in RUNS for name in ("__init__", "run")),
+    ),
+]
 
 
 def skeleton() -> dict[str, str]:
-    return {f"maze_dla/{name}.py": "import torch" for name in SKELETON.split()}
+    return {f"maze_dla/{name}.py": "import torch" for name in SKELETON}
 
 
 @pytest.mark.parametrize("name", PLANTED)

@@ -34,9 +34,9 @@ def _ioi(chosen: argparse.Namespace) -> int:
 
 
 def _write_report(chosen: argparse.Namespace) -> int:
-    from maze_dla.adapters.ioi.load import load_gpt2
-    from maze_dla.adapters.ioi.prompts import ioi_prompts
-    from maze_dla.adapters.ioi.sources import BUNDLED_NAME
+    from maze_dla.adapters.gpt2.load import load_gpt2
+    from maze_dla.adapters.gpt2.sources import BUNDLED_NAME
+    from maze_dla.adapters.text.ioi import ioi_prompts
     from maze_dla.engine.metrics import logit_diff
     from maze_dla.report.write import write_report
 

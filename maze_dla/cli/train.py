@@ -37,9 +37,9 @@ def _train(chosen: argparse.Namespace) -> int:
 
 
 def _train_maze(out: Path, steps: int | None, device: str | None) -> None:
-    from maze_dla.adapters.mazes.training.held_out import held_out_accuracy
-    from maze_dla.adapters.mazes.training.loop import TrainingPlan
-    from maze_dla.adapters.mazes.training.run import checkpoint_file, train_bundled
+    from maze_dla.training.mazes.held_out import held_out_accuracy
+    from maze_dla.training.mazes.loop import TrainingPlan
+    from maze_dla.training.mazes.run import checkpoint_file, train_bundled
 
     plan = TrainingPlan(steps=steps or TrainingPlan.steps)
     _print_measured(train_bundled(out, plan, device=device))
@@ -50,8 +50,8 @@ def _train_maze(out: Path, steps: int | None, device: str | None) -> None:
 
 
 def _train_ioi(out: Path, steps: int | None, device: str | None) -> None:
-    from maze_dla.adapters.ioi.training.held_out import held_out_logit_diff
-    from maze_dla.adapters.ioi.training.run import TrainingPlan, train_bundled
+    from maze_dla.training.gpt2.held_out import held_out_logit_diff
+    from maze_dla.training.gpt2.run import TrainingPlan, train_bundled
 
     _print_measured(train_bundled(out, TrainingPlan(steps=steps or TrainingPlan.steps), device))
     positive, mean = held_out_logit_diff(out)

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from maze_dla.engine.fields import check_named, kind_names, sets_of_tokens, token_labels, token_names
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 else:
     AnswersOrTargets = Answers | None  # None stands for the targets, and is never kept
 AXES = {"sequences": 2, "sequence_lengths": 1, "sequence_of": 1, "read_positions": 1, "targets": 1}
-OPTIONAL_AXES = {"incorrect": 1, "sequence_kinds": 2, "answers": 2, "foils": 2}
+OPTIONAL_AXES = {"incorrect": 1, "sequence_kinds": 2, "answers": 2, "foils": 2, "steps": 1}
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +56,7 @@ class PromptBatch:
     `incorrect` are the first of these. `token_sets` names sets of tokens that a metric can compare the answers with:
     a mask for all prompts ([vocab]), or one for each ([prompt, vocab]), or the ids of each ([prompt, k], filled up
     with -1). `sequence_kinds` sorts the tokens of every sequence: the number stands for an entry of `kinds`.
+    `steps`, where prompts are steps of a path, says which step each is.
     """
 
     sequences: Int[Tensor, "sequence position"]
@@ -74,6 +75,7 @@ class PromptBatch:
     answers: AnswersOrTargets = None  # pyright: ignore[reportAssignmentType]
     foils: Int[Tensor, "prompt foil"] | None = None
     d_vocab_in: int | None = None
+    steps: Int[Tensor, " prompt"] | None = None
 
     @torch_defaults()
     def __post_init__(self) -> None:
@@ -92,7 +94,7 @@ class PromptBatch:
         n = len(self.targets)
         if n == 0:
             raise InputError("a batch needs at least one prompt, got none")
-        for name in ("sequence_of", "read_positions", "incorrect"):
+        for name in ("sequence_of", "read_positions", "incorrect", "steps"):
             if (given := getattr(self, name)) is not None and len(given) != n:
                 raise InputError(f"{name} has {len(given)} entries, targets has {n}")
         self._check_sequences()
@@ -292,7 +294,14 @@ class PromptBatch:
             incorrect=None if self.incorrect is None else self.incorrect[chosen],
             foils=None if self.foils is None else self.foils[chosen],
             sequence_kinds=None if self.sequence_kinds is None else self.sequence_kinds[used],
+            steps=None if self.steps is None else self.steps[chosen],
         )
+
+    def geometry(self, prompt: int) -> Any:
+        """Where a prompt's tokens lie, as a picture needs it; None where they have no place."""
+
+    def example_scores(self) -> Float[Tensor, " prompt"] | None:
+        """How well each prompt serves as an example; None where none serves better than another."""
 
     @torch_defaults()
     def having(self: Batch, token_set: str) -> Batch:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from maze_dla.plots.along_path import layers_along_path, lens_along_path
-from maze_dla.plots.head_grid import heads
-from maze_dla.plots.layer_bars import layers
-from maze_dla.plots.lens_curves import lens
-from maze_dla.plots.maze_maps import maze_attention, maze_sources, maze_sources_and_attention
-from maze_dla.plots.neuron_ranking import neurons
+from maze_dla.plots.bars import layers, neurons, source_kinds
+from maze_dla.plots.curves import lens
+from maze_dla.plots.heat_map import heads, layers_along_path, lens_along_path, token_sources
+from maze_dla.plots.maze import maze_attention, maze_sources, maze_sources_and_attention
 from maze_dla.plots.side_by_side import comparison
-from maze_dla.plots.source_kinds import source_kinds
-from maze_dla.plots.token_grid import token_lens
-from maze_dla.plots.token_sources import token_sources
+from maze_dla.plots.tokens import token_lens
 
 __all__ = [
     "comparison",

@@ -11,10 +11,10 @@ from jaxtyping import Int
 from torch import Tensor
 
 from maze_dla.errors import InputError, check_kind, check_whole
+from maze_dla.geometry import MazeGeometry, Mazes
 from maze_dla.results.arrays import as_array
 from maze_dla.results.attribution import AttributionResult
 from maze_dla.results.base import PromptResult
-from maze_dla.results.geometry import MazeGeometry, Mazes
 from maze_dla.results.parts import Head, place_of_head
 from maze_dla.results.streamed import StreamedResult
 from maze_dla.results.summaries import ContributionSummaries
@@ -33,8 +33,8 @@ class Walks(Protocol):
         ...
 
     @property
-    def steps(self) -> Int[Tensor, " prompt"]:
-        """The step of each prompt."""
+    def steps(self) -> Int[Tensor, " prompt"] | None:
+        """The step of each prompt; None where they are no steps of a path."""
         ...
 
 
@@ -84,9 +84,12 @@ def maze_of(result: AttributionResult, maze: MazeGeometry | Mazes, prompt: int) 
         if maze.tokens != result.prompt_tokens[prompt]:
             raise _differs("the maze belongs to another prompt", maze.tokens, result.prompt_tokens[prompt], prompt)
         return maze
-    check_kind(maze, Mazes, "maze is a MazeGeometry, or the batch of mazes that the result was made of")
+    takes = "maze is a MazeGeometry, or the batch of mazes that the result was made of"
+    check_kind(maze, Mazes, takes)
     check_same_prompts(result, maze.labels)
-    return maze.geometry(prompt)
+    if (geometry := maze.geometry(prompt)) is None:
+        raise InputError(f"{takes}, got prompts that are about no maze")
+    return geometry
 
 
 def steps_of(result: PromptResult, steps: Steps) -> Int[Tensor, " prompt"]:
@@ -96,7 +99,7 @@ def steps_of(result: PromptResult, steps: Steps) -> Int[Tensor, " prompt"]:
         InputError: neither of them, a tensor on the meta device, more or fewer than prompts, or other prompts than the
             result's.
     """
-    if isinstance(steps, Walks):
+    if isinstance(steps, Walks) and steps.steps is not None:
         check_same_prompts(result, steps.labels)
         return steps.steps.cpu()
     takes = "steps are a whole number for each prompt, or the batch of paths that the result was made of"

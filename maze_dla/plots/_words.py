@@ -31,6 +31,11 @@ def metric_name(result: PromptResult | StreamedResult) -> str:
     return one_line(str(result.info.get("metric", "metric")))
 
 
+def of_prompts(result: PromptResult | StreamedResult) -> str:
+    """The metric, and over how many prompts."""
+    return f"{metric_name(result)}, {counted(len(result), 'prompt')}"
+
+
 def one_line(text: str) -> str:
     """A name from outside on one line; "$" starts no formula."""
     return plain(" ".join(text.split()))

@@ -9,10 +9,9 @@ from matplotlib.axes import Axes
 from maze_dla.errors import check_kind
 from maze_dla.plots._axes import new_grid
 from maze_dla.plots._words import in_lines, one_line
-from maze_dla.plots.head_grid import heads
-from maze_dla.plots.layer_bars import layers
-from maze_dla.plots.lens_curves import lens
-from maze_dla.plots.source_kinds import source_kinds
+from maze_dla.plots.bars import layers, source_kinds
+from maze_dla.plots.curves import lens
+from maze_dla.plots.heat_map import heads
 from maze_dla.results.comparison import Comparison
 
 COLUMN_WIDTH, ROW_HEIGHT, WIDEST = 6.6, 4.0, 15.0  # inches

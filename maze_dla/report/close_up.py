@@ -6,16 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
-from maze_dla.adapters.mazes.prompts import MazePromptBatch
 from maze_dla.analysis import attribute, token_lens
 from maze_dla.engine.metrics import LinearMetric
 from maze_dla.engine.prompts import PromptBatch
 from maze_dla.errors import check_kind, check_path, check_whole
+from maze_dla.geometry import MazeGeometry
 from maze_dla.results.attribution import AttributionResult
-from maze_dla.results.geometry import MazeGeometry
 from maze_dla.results.lens import TokenLensResult
 
 
@@ -52,26 +49,12 @@ def look_closely(
     number = _worth_a_look(batch, result) if prompt is None else int(prompt)
     alone = batch.select([number])
     closely = attribute(model, alone, metric.select([number]), sources=True)
-    maze = alone.geometry(0) if isinstance(alone, MazePromptBatch) else None
-    return CloseUp(closely, token_lens(model, alone, k=5), maze, number)
+    return CloseUp(closely, token_lens(model, alone, k=5), alone.geometry(0), number)
 
 
 def _worth_a_look(batch: PromptBatch, result: AttributionResult) -> int:
-    if isinstance(batch, MazePromptBatch):
-        worth = _length_of_path(batch)
-    else:
+    worth = batch.example_scores()
+    if worth is None:
         worth = -(result.metric - result.metric.mean()).abs().double()
     answered = torch.ones(len(result), dtype=torch.bool) if result.answered is None else result.answered
     return int(torch.where(answered, worth, worth - worth.max() + worth.min() - 1).argmax())
-
-
-def _length_of_path(batch: MazePromptBatch) -> Float[Tensor, " prompt"]:
-    """The number of cells of each prompt's path, less a little for a step far from its middle.
-
-    Where each maze is read once the number alone counts.
-    """
-    length = torch.tensor([float(len(batch.text(i).path)) for i in range(len(batch))])
-    if len(batch.sequences) == len(batch):
-        return length
-    off_middle = (batch.steps - length / 2).abs()
-    return length - off_middle / (1 + off_middle.max())

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from maze_dla import plots
-from maze_dla.adapters.ioi.load import load_gpt2
-from maze_dla.adapters.ioi.prompts import ioi_prompts
+from maze_dla.adapters.gpt2.load import load_gpt2
 from maze_dla.adapters.mazes.model import load_maze_model
+from maze_dla.adapters.text.ioi import ioi_prompts
 from maze_dla.analysis import attribute
 from maze_dla.engine.metrics import correct_vs_other, logit_diff
 from maze_dla.errors import InputError

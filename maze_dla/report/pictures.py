@@ -10,9 +10,9 @@ from jaxtyping import Int
 from torch import Tensor
 
 from maze_dla import plots
+from maze_dla.geometry import MazeGeometry
 from maze_dla.report.close_up import CloseUp
 from maze_dla.results.attribution import AttributionResult
-from maze_dla.results.geometry import MazeGeometry
 from maze_dla.results.lens import LensResult
 
 PICTURES = (  # of any report; those that a new one does not have are removed with the old one

@@ -6,10 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jaxtyping import Int
-from torch import Tensor
-
-from maze_dla.adapters.mazes.prompts import MazePromptBatch
 from maze_dla.analysis import attribute, logit_lens
 from maze_dla.engine.metrics import LinearMetric
 from maze_dla.engine.prompts import PromptBatch
@@ -63,16 +59,12 @@ def _write(model: Any, batch: PromptBatch, metric: LinearMetric, folder: Path, p
     result = attribute(model, batch, metric, neurons="mean", sources=False if batch.sequence_kinds is None else "kinds")
     own = logit_lens(model, batch, metric, scale="own")
     close_up = look_closely(model, batch, metric, result, prompt)
+    steps = batch.steps if len(batch) > len(batch.sequences) else None  # where mazes are read at several
     with writing(folder), draft_folder(folder) as name:
         draft = Path(name)
-        pictures = draw_pictures(result, own, close_up, _steps(batch), draft)
+        pictures = draw_pictures(result, own, close_up, steps, draft)
         (draft / PAGE).write_text(render_page(result, pictures), encoding="utf-8")
         result.save(draft / RESULT)
         put_in_place(draft, folder, owned=PICTURES)
     drawn = tuple(folder / p.file.name for p in pictures)
     return Report(result, folder / PAGE, folder / RESULT, drawn, tuple(fact_table(result)))
-
-
-def _steps(batch: PromptBatch) -> Int[Tensor, " prompt"] | None:
-    """The step of each prompt where mazes are read at several."""
-    return batch.steps if isinstance(batch, MazePromptBatch) and len(batch) > len(batch.sequences) else None

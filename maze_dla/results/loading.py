@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from maze_dla.container import read_container
 from maze_dla.errors import ResultFileError, check_path
 from maze_dla.results.attribution import AttributionResult
 from maze_dla.results.checking import check_result
@@ -18,6 +17,7 @@ from maze_dla.results.lens import LensResult, TokenLensResult
 from maze_dla.results.storage import FORMAT_VERSION
 from maze_dla.results.streamed import StreamedResult
 from maze_dla.torch_defaults import torch_defaults
+from maze_dla.zanj_file import read_container
 
 Loaded = AttributionResult | LensResult | TokenLensResult | StreamedResult
 KINDS: dict[str, type[Loaded]] = {

@@ -6,9 +6,11 @@ import os
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from maze_dla.adapters.gpt2.load import load_gpt2
 from maze_dla.adapters.mazes.model import MazeModel, load_maze_model
 
 from .mazes.small_files import small_checkpoint
@@ -39,3 +41,9 @@ def small_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def small_model(small_file: Path) -> MazeModel:
     """The model in `small_file`."""
     return load_maze_model(small_file)
+
+
+@pytest.fixture(scope="session")
+def bundled() -> Any:
+    """The tiny GPT-2 model that comes with the library."""
+    return load_gpt2("bundled")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from maze_dla.adapters.ioi.sources import BUNDLED
+from maze_dla.adapters.gpt2.sources import BUNDLED
 from maze_dla.cli import main
 from maze_dla.report import write as writing
 

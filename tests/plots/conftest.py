@@ -7,8 +7,8 @@ import itertools
 import pytest
 import torch
 
+from maze_dla.geometry import MazeGeometry
 from maze_dla.results.attribution import AttributionResult
-from maze_dla.results.geometry import MazeGeometry
 from maze_dla.results.lens import LensResult, TokenLensResult
 
 PATH = ((0, 0), (0, 1), (1, 1), (2, 1), (2, 2), (2, 3), (3, 3), (4, 3))

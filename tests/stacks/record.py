@@ -17,7 +17,7 @@ import numpy as np
 from zanj import ZANJ
 
 import maze_dla as dla
-from maze_dla.adapters.ioi.sources import BUNDLED
+from maze_dla.adapters.gpt2.sources import BUNDLED
 from maze_dla.adapters.mazes.library import import_maze_dataset
 
 DATA = Path(__file__).parent / "data"

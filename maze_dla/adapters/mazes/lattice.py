@@ -9,7 +9,7 @@ from functools import cached_property, lru_cache
 from itertools import pairwise
 
 from maze_dla.errors import PromptError
-from maze_dla.results.geometry import Cell, MazeGeometry, Passage
+from maze_dla.geometry import Cell, MazeGeometry, Passage
 
 ADJLIST_START, ADJLIST_END = "<ADJLIST_START>", "<ADJLIST_END>"
 ORIGIN_START, ORIGIN_END = "<ORIGIN_START>", "<ORIGIN_END>"

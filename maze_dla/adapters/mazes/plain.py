@@ -29,7 +29,7 @@ from maze_dla.adapters.mazes.lattice import (
     cell_token,
 )
 from maze_dla.adapters.mazes.randomness import Generators, own_generator
-from maze_dla.results.geometry import Cell
+from maze_dla.geometry import Cell
 
 Wall = tuple[int, int, int]  # an entry of maze-dataset's connection list: 0 (down) or 1 (right), row, column
 Ways = dict[Cell, list[tuple[Cell, Wall]]]

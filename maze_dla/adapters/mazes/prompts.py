@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 from typing_extensions import Self
 
@@ -27,7 +27,7 @@ from maze_dla.adapters.mazes.tasks import Task
 from maze_dla.adapters.mazes.vocabulary import MazeVocabulary
 from maze_dla.engine.prompts import PromptBatch, chosen_prompts
 from maze_dla.errors import InputError, check_whole
-from maze_dla.results.geometry import MazeGeometry
+from maze_dla.geometry import MazeGeometry
 from maze_dla.torch_defaults import torch_defaults
 
 Padding = int | Literal["longest"] | None
@@ -53,7 +53,7 @@ class MazePromptBatch(PromptBatch):
     grid_n: int
     tasks: tuple[str, ...]
     task_of: Int[Tensor, " prompt"]
-    steps: Int[Tensor, " prompt"]
+    steps: Int[Tensor, " prompt"] = field()
 
     def n_extra(self, prompt: int) -> int:
         """How many tokens stand in front of a prompt's maze: padding, and 1 with the extra BOS."""
@@ -76,10 +76,22 @@ class MazePromptBatch(PromptBatch):
         return self.text(prompt).geometry(int(self.lengths[prompt]), self.grid_n, before)
 
     @torch_defaults()
+    def example_scores(self) -> Float[Tensor, " prompt"]:
+        """The number of cells of each prompt's path, less a little for a step far from its middle.
+
+        Where each maze is read once the number alone counts.
+        """
+        length = torch.tensor([float(len(self.text(i).path)) for i in range(len(self))])
+        if len(self.sequences) == len(self):
+            return length
+        off_middle = (self.steps - length / 2).abs()
+        return length - off_middle / (1 + off_middle.max())
+
+    @torch_defaults()
     def select(self, prompts: Sequence[int] | Tensor) -> Self:
         """The batch with just these prompts, in this order, or those where a mask holds."""
         chosen = chosen_prompts(prompts, len(self))
-        return replace(super().select(chosen), task_of=self.task_of[chosen], steps=self.steps[chosen])
+        return replace(super().select(chosen), task_of=self.task_of[chosen])
 
     @torch_defaults()
     def of_task(self, task: str) -> Self:

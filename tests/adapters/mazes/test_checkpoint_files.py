@@ -13,9 +13,9 @@ import torch
 from maze_dla.adapters.mazes.library import import_maze_dataset
 from maze_dla.adapters.mazes.model import MazeModel, load_maze_model
 from maze_dla.analysis import attribute
-from maze_dla.container import read_container
 from maze_dla.engine.metrics import correct_vs_other, logit
 from maze_dla.errors import CheckpointError, InputError
+from maze_dla.zanj_file import read_container
 
 from .plain_maze import read_file, run
 from .small_files import (

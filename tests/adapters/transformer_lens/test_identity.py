@@ -16,11 +16,11 @@ import torch
 from maze_dla.adapters.mazes.model import BUNDLED, MazeModel, load_maze_model
 from maze_dla.adapters.transformer_lens.identity import _fingerprint, weights_hash
 from maze_dla.analysis import attribute, logit_lens, token_lens
-from maze_dla.container import read_container
 from maze_dla.engine.metrics import logit
 from maze_dla.errors import CheckpointError, InputError
+from maze_dla.zanj_file import read_container
 
-EARLIER = Path(__file__).parents[2] / "bundled" / "data" / "step_01000.zanj"
+EARLIER = Path(__file__).parents[2] / "training" / "mazes" / "data" / "step_01000.zanj"
 
 
 @pytest.fixture

@@ -1,0 +1,152 @@
+"""GPT-2's architecture: from a config.json, or from the shapes of a checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from maze_dla.adapters.gpt2.weights import EMBEDDING, HEAD, State, check_weights, read_json
+from maze_dla.errors import CheckpointError
+
+HEADS = {768: 12, 1024: 16, 1280: 20, 1600: 25}  # of each of GPT-2's widths
+SIZES = ("n_layer", "n_head", "n_embd", "n_positions", "vocab_size")
+MOST_LAYERS = 1000
+OPTIONS = (
+    *("n_inner", "activation_function", "layer_norm_epsilon", "tie_word_embeddings", "bos_token_id", "eos_token_id"),
+    *("scale_attn_weights", "scale_attn_by_inverse_layer_idx", "reorder_and_upcast_attn"),
+)
+ALIASES = {  # of other training code
+    "block_size": "n_positions", "n_ctx": "n_positions", "n_heads": "n_head", "n_layers": "n_layer",
+    "d_model": "n_embd", "d_vocab": "vocab_size",
+}  # fmt: skip
+POSITIONS = "transformer.wpe.weight"
+
+
+def read_config(file: Path) -> dict[str, Any]:
+    """What a config.json says of an architecture of GPT-2; all else in it is left unread.
+
+    Raises:
+        CheckpointError: missing, no JSON object, or of another kind of model.
+    """
+    content = read_json(file)
+    if content.get("model_type") != "gpt2":
+        raise CheckpointError(f"{file}: model_type {content.get('model_type')!r}, expected 'gpt2'")
+    return {name: content[name] for name in (*SIZES, *OPTIONS) if name in content}
+
+
+def config_of(state: State, file: Path, inside: dict[str, Any], config_file: Path | None) -> Any:
+    """The architecture of a checkpoint: what config.json and the config saved inside say, else what its shapes say.
+
+    Args:
+        state: the weights.
+        file: where they come from.
+        inside: the training's config beside the weights in the same file, under the names of GPT-2's config or those
+            that other training code has for them; of no use where it does not say how many heads there are.
+        config_file: the config.json, where there is one.
+
+    Raises:
+        CheckpointError: two of them that contradict each other, naming both; a size that is missing or no size; no
+            GPT-2, or a width whose number of heads is not known.
+    """
+    said = {ALIASES.get(name, name): value for name, value in inside.items()}
+    said = {name: said[name] for name in (*SIZES, *OPTIONS) if name in said and said[name] is not None}
+    if config_file is not None:
+        sizes, source, described = read_config(config_file), config_file, f"{config_file}"
+    elif "n_head" in said:
+        shapes = _sizes_of_shapes(state, file)
+        sizes, source, described = shapes, file, "the shapes of the weights"
+    else:
+        return config_of_shapes(state, file)
+    if apart := [name for name in said if "n_head" in said and name in sizes and sizes[name] != said[name]]:
+        differ = ", ".join(f"{name} is {said[name]!r} and {sizes[name]!r}" for name in apart)
+        raise CheckpointError(f"{file}: the config inside contradicts {described}: {differ}")
+    return _checked_config({**(said if "n_head" in said else {}), **sizes}, source)
+
+
+def _checked_config(content: dict[str, Any], file: Path) -> Any:
+    sizes: dict[str, Any] = {name: content.get(name) for name in SIZES}
+    if wrong := {k: v for k, v in sizes.items() if isinstance(v, bool) or not isinstance(v, int) or v < 1}:
+        said = ", ".join(f"{k} is {v!r}" if k in content else f"{k} is missing" for k, v in wrong.items())
+        raise CheckpointError(f"{file}: {said}; expected whole numbers of at least 1")
+    if sizes["n_embd"] % sizes["n_head"] or sizes["n_layer"] > MOST_LAYERS:
+        raise CheckpointError(
+            f"{file}: {sizes['n_layer']} layers of {sizes['n_head']} heads in width {sizes['n_embd']}, expected at "
+            f"most {MOST_LAYERS} layers and a width that the number of heads divides"
+        )
+    epsilon = content.get("layer_norm_epsilon", 1e-5)
+    if isinstance(epsilon, bool) or not isinstance(epsilon, int | float) or not epsilon > 0:
+        raise CheckpointError(f"{file}: layer_norm_epsilon is {epsilon!r}, expected a number above 0")
+    return _config(content, file)
+
+
+def config_of_shapes(state: State, file: Path) -> Any:
+    """The architecture of a checkpoint of one of GPT-2's widths.
+
+    Raises:
+        CheckpointError: no GPT-2, or a width whose number of heads is not known.
+    """
+    sizes = _sizes_of_shapes(state, file)
+    width = sizes["n_embd"]
+    if width not in HEADS:
+        raise CheckpointError(
+            f"{file}: width {width} is none of GPT-2's ({', '.join(map(str, HEADS))}), so its number of heads is not "
+            "known: put config.json beside it, or name a folder that has one with architecture="
+        )
+    return _config({**sizes, "n_head": HEADS[width]}, file)
+
+
+def _sizes_of_shapes(state: State, file: Path) -> dict[str, Any]:
+    """All sizes but the number of heads, which is in no shape."""
+    for key in (EMBEDDING, POSITIONS):
+        if key not in state or state[key].ndim != 2:
+            raise CheckpointError(
+                f"{file}: no GPT-2 checkpoint, {key} is missing or no matrix; it holds {', '.join(list(state)[:4])}"
+            )
+    d_vocab, width = state[EMBEDDING].shape
+    n_layers = len({key.split(".")[2] for key in state if key.startswith("transformer.h.")})
+    return {"n_layer": n_layers, "n_embd": width, "n_positions": len(state[POSITIONS]), "vocab_size": d_vocab}
+
+
+def build_gpt2(config: Any, state: State, file: Path) -> Any:
+    """Hugging Face's model with these weights, on the CPU in float32.
+
+    Raises:
+        CheckpointError: weights that are not those of the architecture, every key at fault named.
+    """
+    from transformers import GPT2LMHeadModel
+
+    embedding, head = state.get(EMBEDDING), state.get(HEAD)
+    if head is not None and embedding is not None:
+        config.tie_word_embeddings = torch.equal(head, embedding)
+    elif config.tie_word_embeddings and embedding is not None:
+        state = {**state, HEAD: embedding}
+    with torch.device("meta"):  # names and shapes alone, whatever the sizes
+        expected = _made(GPT2LMHeadModel, config, file).state_dict()
+    check_weights(state, expected, file)
+    model = _made(GPT2LMHeadModel, config, file).float()
+    model.set_attn_implementation("eager")  # the only one that shows patterns and heeds every setting of the config
+    model.load_state_dict(state, strict=True)
+    return model.eval()
+
+
+def _config(content: dict[str, Any], file: Path) -> Any:
+    from transformers import GPT2Config
+
+    try:
+        return GPT2Config(**content)
+    except Exception as problem:  # its checks raise errors of their own
+        raise CheckpointError(f"{file}: no architecture of GPT-2 ({one_line(problem)})") from problem
+
+
+def _made(kind: Any, config: Any, file: Path) -> Any:
+    try:
+        return kind(config)
+    except Exception as problem:  # whatever an odd option leads to
+        raise CheckpointError(f"{file}: no GPT-2 can be built from its config ({one_line(problem)})") from problem
+
+
+def one_line(problem: Exception) -> str:
+    """An error of another library, kind and message."""
+    return f"{type(problem).__name__}: {' '.join(str(problem).split())}"

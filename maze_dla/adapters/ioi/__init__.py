@@ -1,1 +1,0 @@
-"""Indirect Object Identification: GPT-2 models, the prompts, and a tiny model that comes with maze_dla."""

@@ -1,0 +1,1 @@
+"""Prompts from any text, and those of Indirect Object Identification."""

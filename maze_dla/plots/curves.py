@@ -1,0 +1,130 @@
+"""Curves: the metric over depth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from matplotlib.axes import Axes
+
+from maze_dla.errors import InputError, check_kind
+from maze_dla.plots._axes import axes_or_new, name_columns, quiet_frame, titled_with_legend
+from maze_dla.plots._colours import INK, LINES
+from maze_dla.plots._words import counted, in_lines, metric_name, one_line
+from maze_dla.results.attribution import AttributionResult
+from maze_dla.results.lens import LensResult, LensSummary
+from maze_dla.results.streamed import StreamedResult
+from maze_dla.results.words import depth_names
+
+SCALES = {"final": "the final norm's recorded scale", "own": "each depth's own scale"}
+HALF = "half of the final value reached"
+DASH = 4.0  # in line widths
+Read = LensResult | AttributionResult | StreamedResult
+
+
+@dataclass(frozen=True)
+class _Curve:
+    """A result and what is drawn of it."""
+
+    result: Read
+    lens: LensSummary
+
+
+def lens(result: Read, *more: Read, ax: Axes | None = None, labels: Sequence[str] | None = None) -> Axes:
+    """The mean metric at every depth with its 95% interval, and where it first reaches half of its final value.
+
+    Args:
+        result: of `logit_lens`, or of `attribute` (its `lens()` is drawn), or a stream of either.
+        *more: results to draw beside it, read at the same depths.
+        ax: where to draw; a new figure by default.
+        labels: a name for each result; by default what tells them apart.
+
+    Raises:
+        InputError: results of another kind or with different depths, or another number of labels than of results.
+    """
+    curves = [_curve_of(one) for one in (result, *more)]
+    _check_same_depths(curves)
+    names = _names(curves) if labels is None else _given(labels, len(curves))
+    ax = axes_or_new(ax)
+    depths = depth_names(curves[0].lens.labels)
+    ax.axhline(0, color=INK, linewidth=0.8, zorder=1)
+    for i, (curve, name) in enumerate(zip(curves, names, strict=True)):
+        _draw(ax, curve.lens, name, depths, i, alone=len(curves) == 1)
+    name_columns(ax, depths)
+    ax.set_xlabel("residual stream read after")
+    ax.set_ylabel(in_lines(f"{_shared_metric(curves)} (logits)", 36))
+    ax.margins(x=0.02)
+    quiet_frame(ax)
+    return titled_with_legend(ax, _title(curves))
+
+
+def _curve_of(result: Read) -> _Curve:
+    check_kind(result, Read, "this picture takes results of logit_lens or attribute, or streams of them")
+    return _Curve(result, result.lens_summary())
+
+
+def _given(labels: Sequence[str], n: int) -> list[str]:
+    if isinstance(labels, str) or not isinstance(labels, Sequence) or not all(isinstance(name, str) for name in labels):
+        raise InputError(f"labels is a list of names, one for each result, got {labels!r:.80}")
+    if len(labels) != n:
+        raise InputError(f"labels has {len(labels)} names, expected one for each of {counted(n, 'result')}")
+    return [one_line(name) for name in labels]
+
+
+def _draw(ax: Axes, lens: LensSummary, name: str, depths: list[str], number: int, *, alone: bool) -> None:
+    summary, colour = lens.summary, LINES[number % len(LINES)]
+    x = range(len(depths))
+    half = lens.first_depth_with(0.5)
+    at = None if half is None else lens.labels.index(half)
+    where = "final value not positive" if at is None else f"{HALF} after {depths[at]}"
+    label = name if alone else f"{name}: {where}"
+    ax.plot(x, summary.mean.numpy(), color=colour, marker="o", markersize=3.5, linewidth=1.8, label=label, zorder=3)
+    ax.fill_between(
+        x,
+        summary.low.numpy(),
+        summary.high.numpy(),
+        color=colour,
+        alpha=0.2,
+        linewidth=0,
+        label="95% interval of the mean" if alone else None,
+    )
+    if at is not None:
+        dashes = (DASH * number, (DASH, DASH))  # shifted, so that lines at one depth are all seen
+        ax.axvline(at, color=colour, linestyle=dashes, linewidth=1.3, zorder=2, label=where if alone else None)
+
+
+def _check_same_depths(curves: Sequence[_Curve]) -> None:
+    first = curves[0].lens.labels
+    for i, curve in enumerate(curves[1:], 1):
+        other = curve.lens.labels
+        if other != first:
+            raise InputError(
+                f"results are drawn over the same depths: the first has {len(first)} ({first[0]} to {first[-1]}), "
+                f"number {i} has {len(other)} ({other[0]} to {other[-1]})"
+            )
+
+
+def _names(curves: Sequence[_Curve]) -> list[str]:
+    """Names that tell the results apart: model, task, metric or scale."""
+    if len(curves) == 1:
+        return [f"mean of {counted(curves[0].lens.summary.n, 'prompt')}"]
+    facts = [
+        (*(one_line(str(c.result.info.get(key, "?"))) for key in ("model", "task", "metric")), f"{c.lens.scale} scale")
+        for c in curves
+    ]
+    differing = [column for column in zip(*facts, strict=True) if len(set(column)) > 1]
+    if not differing:
+        return [f"result {i}" for i in range(1, len(curves) + 1)]
+    return [", ".join(parts) for parts in zip(*differing, strict=True)]
+
+
+def _shared_metric(curves: Sequence[_Curve]) -> str:
+    names = {metric_name(curve.result) for curve in curves}
+    return names.pop() if len(names) == 1 else "metric"
+
+
+def _title(curves: Sequence[_Curve]) -> str:
+    scales = {curve.lens.scale for curve in curves}
+    scale = scales.pop() if len(scales) == 1 else None
+    read = f", read at {SCALES[scale]}" if scale else ""
+    return f"Mean and 95% interval{read}" if len(curves) > 1 else f"The metric over depth{read}"

@@ -1,0 +1,1 @@
+"""The run that makes the bundled maze model: `maze-dla train --out DIR`."""
