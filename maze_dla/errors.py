@@ -7,7 +7,13 @@ import os
 from collections.abc import Mapping
 from typing import Any, SupportsIndex, cast
 
-from maze_dla.visible import visible
+
+def visible(text: object) -> str:
+    r"""The text on one line; whatever controls a terminal or a line is an escape: `\n`, `\x1b`, `\u202e`."""
+    shown = str(text)
+    if shown.isprintable():
+        return shown
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown)
 
 
 class MazeDlaError(Exception):

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-SMALL = {"errors", "geometry", "files", "torch_defaults", "visible", "zanj_file"}  # shared by all above
+SMALL = {"errors", "geometry", "files", "torch_defaults", "zanj_file"}  # shared by all above
 BELOW_ENGINE = {"errors", "results", "torch_defaults"}
 FOR_ADAPTERS = {*SMALL, "results", "engine"}
 ADAPTERS = {"adapters", "adapters.transformer_lens", "adapters.mazes", "adapters.gpt2", "adapters.text"}
@@ -25,9 +25,8 @@ EVERYTHING = {*FOR_RUNS, *RUNS, "cli"}
 
 # from bottom to top: each part of the house, and what it may import beside itself
 MAY_IMPORT: dict[str, set[str]] = {
-    "visible": set(),
     "torch_defaults": set(),
-    "errors": {"visible"},
+    "errors": set(),
     "geometry": {"errors"},
     "zanj_file": {"errors"},
     "files": {"errors"},

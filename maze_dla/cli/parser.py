@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from maze_dla.cli.printing import complain, say
-from maze_dla.visible import visible
+from maze_dla.errors import visible
 
 if TYPE_CHECKING:
     from maze_dla.report import Report

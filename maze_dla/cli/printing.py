@@ -9,8 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TextIO
 
-from maze_dla.errors import InputError
-from maze_dla.visible import visible
+from maze_dla.errors import InputError, visible
 
 
 def say(*lines: object) -> None:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from maze_dla.errors import visible
 from maze_dla.results.statistics import Proportion, Summary, summarize
-from maze_dla.visible import visible
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -10,12 +10,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from maze_dla.errors import InputError, check_kind, check_whole
+from maze_dla.errors import InputError, check_kind, check_whole, visible
 from maze_dla.results.attribution import AttributionResult
 from maze_dla.results.measures import COUNTS, drawn_weights, measures_of, quantities
 from maze_dla.results.streamed import StreamedResult
 from maze_dla.torch_defaults import torch_defaults
-from maze_dla.visible import visible
 
 if TYPE_CHECKING:
     import pandas as pd

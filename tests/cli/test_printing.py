@@ -15,8 +15,7 @@ from results.test_storage import attribution
 
 from maze_dla.cli import main
 from maze_dla.cli.printing import complain, say
-from maze_dla.errors import CheckpointError, InputError
-from maze_dla.visible import visible
+from maze_dla.errors import CheckpointError, InputError, visible
 
 ROOT = Path(__file__).parents[2]
 HOSTILE = "evil\x1b[2J\naccuracy  1.000 [1.000, 1.000]\r\x07\u202e\x9b31m\u2028\x00end"
