@@ -150,7 +150,7 @@ def _is_whole(value: Any) -> bool:
 
 
 def _as_list(what: str, one: Any) -> list[Any]:
-    """What was given for one prompt as a list."""
+    """The ids that were given for one prompt, as a list."""
     check_values(what, one)
     if hasattr(one, "tolist"):
         one = one.tolist()

@@ -327,7 +327,7 @@ class PromptBatch:
 
     @torch_defaults()
     def token_set(self, token_set: str | Tensor) -> Bool[Tensor, " vocab"] | Bool[Tensor, "prompt vocab"]:
-        """The mask behind a name, or the mask itself after a look at its shape."""
+        """The mask of a name, or the mask itself after a look at its shape."""
         held = self._held(token_set)
         return held if held.dtype == torch.bool else SparseRows.listed(held, self.d_vocab).dense() > 0
 
@@ -340,7 +340,7 @@ class PromptBatch:
         return SparseRows.of(held) if held.dtype == torch.bool else SparseRows.listed(held, self.d_vocab)
 
     def _held(self, token_set: str | Tensor) -> Tensor:
-        """What is held of a set: a mask, or the ids of each prompt."""
+        """A set of tokens: a mask, or the ids of each prompt."""
         if isinstance(token_set, str):
             if token_set == "all":
                 return torch.ones(self.d_vocab, dtype=torch.bool)

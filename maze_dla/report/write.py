@@ -26,7 +26,7 @@ PAGE, RESULT = "report.html", "result.zanj"
 
 @dataclass(frozen=True)
 class Report:
-    """What was written: the page, the result and the pictures; `facts` is the short table."""
+    """The files that were written: page, result and pictures; `facts` is the short table."""
 
     result: AttributionResult
     page: Path

@@ -35,7 +35,7 @@ def save_result(result: Any, path: str | Path) -> Path:
         "kind": type(result).__name__,
         "format_version": FORMAT_VERSION,
         "versions": installed_versions(),
-        "fields": {f.name: _plain(f.name, getattr(result, f.name), file) for f in fields(result)},
+        "fields": {f.name: _storable(f.name, getattr(result, f.name), file) for f in fields(result)},
     }
     with drafted(file, ResultFileError) as written:
         ZANJ().save(content, str(written))
@@ -53,7 +53,7 @@ def installed_versions() -> dict[str, str]:
     return found
 
 
-def _plain(name: str, value: Any, file: Path) -> Any:
+def _storable(name: str, value: Any, file: Path) -> Any:
     """Arrays for tensors; text for what nests, since zanj would split it into thousands of items."""
     if isinstance(value, Tensor):
         return value.cpu().numpy()
@@ -67,7 +67,7 @@ def _plain(name: str, value: Any, file: Path) -> Any:
 
 
 def _of_info(key: Any, value: Any, file: Path) -> Any:
-    """What JSON gives back as it is; single numbers of numpy or torch as plain ones, dtypes and the like as text."""
+    """A value that JSON gives back as it is: Python's numbers for numpy's and torch's, text for dtypes and the like."""
     if not isinstance(key, str):
         raise ResultFileError(f"{file}: info has the key {key!r:.60}, expected text")
     if isinstance(value, Mapping):

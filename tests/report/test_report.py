@@ -35,7 +35,7 @@ ALONG_THE_PATH = {"lens_along_path", "layers_along_path"}
 
 
 class Page(HTMLParser):
-    """What a page refers to, its tags and its text."""
+    """A page's references, its tags and its text."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -95,7 +95,7 @@ def test_the_page_says_what_the_table_says(report: Report) -> None:
         assert value in words
     assert "small <b>model</b> & co" in words  # escaped, so that it comes back as text
     assert str(report.result.info["sha256"]) in words
-    assert str(report.result.caution) in words
+    assert str(report.result.warning) in words
     assert "does not change when a constant is added" in words
 
 

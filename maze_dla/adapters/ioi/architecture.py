@@ -25,7 +25,7 @@ POSITIONS = "transformer.wpe.weight"
 
 
 def read_config(file: Path) -> dict[str, Any]:
-    """What a config.json says of an architecture of GPT-2; all else in it is left unread.
+    """The sizes and settings of GPT-2 in a config.json; all else in it is left unread.
 
     Raises:
         CheckpointError: missing, no JSON object, or of another kind of model.

@@ -186,7 +186,7 @@ class TextEncoder:
         return self.tokenizer.decode([token])
 
     def described(self, tokens: Sequence[Sequence[int]]) -> dict[str, Any]:
-        """What a batch says of its vocabulary and of these tokens."""
+        """A batch's fields about its vocabulary and these tokens."""
         outputs_are_tokens = self.d_vocab == self.d_vocab_in
         return {
             "d_vocab": self.d_vocab,

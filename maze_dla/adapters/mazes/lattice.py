@@ -140,7 +140,7 @@ def _listed(tokens: Sequence[str]) -> set[Passage] | None:
 
 
 def _passage_of_each(tokens: Sequence[str]) -> list[Passage | None]:
-    """For each `<-->` between two cells, and for the `;` behind them, the passage that it belongs to."""
+    """For each `<-->` between two cells, and for the `;` after them, the passage that it belongs to."""
     found: list[Passage | None] = [None] * len(tokens)
     for i, token in enumerate(tokens[1:-1], start=1):
         a, b = cell_of(tokens[i - 1]), cell_of(tokens[i + 1])

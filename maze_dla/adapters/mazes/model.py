@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from maze_dla.adapters.mazes.checkpoint import MazeCheckpoint, read_checkpoint
-from maze_dla.adapters.mazes.datasets import MazeSource, maze_source
+from maze_dla.adapters.mazes.datasets import MazeSupply, maze_supply
 from maze_dla.adapters.mazes.prompts import MazePromptBatch, Padding
 from maze_dla.adapters.mazes.tasks import Task, Tasks, find_tasks
 from maze_dla.adapters.mazes.vocabulary import MazeVocabulary
@@ -87,8 +87,8 @@ class MazeModel:
         tasks = find_tasks(task)
         seed = _whole("seed", seed, 0, LARGEST_SEED)
         n_mazes = None if n_mazes is None else _whole("n_mazes", n_mazes, 1)
-        source = maze_source(mazes, self.vocabulary, self.dataset_config, n_mazes)
-        return self._batch(source, 0, source.n_mazes, tasks, seed, prepend_bos, padding)
+        supply = maze_supply(mazes, self.vocabulary, self.dataset_config, n_mazes)
+        return self._batch(supply, 0, supply.n_mazes, tasks, seed, prepend_bos, padding)
 
     def prompt_batches(
         self,
@@ -120,35 +120,35 @@ class MazeModel:
         seed = _whole("seed", seed, 0, LARGEST_SEED)
         n_mazes = None if n_mazes is None else _whole("n_mazes", n_mazes, 1)
         at_once = _whole("at_once", at_once, 1)
-        source = maze_source(mazes, self.vocabulary, self.dataset_config, n_mazes)
+        supply = maze_supply(mazes, self.vocabulary, self.dataset_config, n_mazes)
 
         def make(first: int, batch_seed: int) -> MazePromptBatch:
-            behind = min(first + at_once, source.n_mazes)
-            return self._batch(source, first, behind, tasks, batch_seed, prepend_bos, None)
+            stop = min(first + at_once, supply.n_mazes)
+            return self._batch(supply, first, stop, tasks, batch_seed, prepend_bos, None)
 
-        return PromptBatches(make, source.n_mazes, at_once, seed)
+        return PromptBatches(make, supply.n_mazes, at_once, seed)
 
     @torch_defaults()
     def _batch(
         self,
-        source: MazeSource,
+        supply: MazeSupply,
         first: int,
-        behind: int,
+        stop: int,
         tasks: Mapping[str, Task],
         seed: int,
         prepend_bos: bool | None,
         padding: Padding,
     ) -> MazePromptBatch:
-        """The prompts about some of the source's mazes."""
+        """The prompts about some of a supply's mazes."""
         return MazePromptBatch.build(
-            source.tokens(first, behind, seed),
+            supply.tokens(first, stop, seed),
             self.vocabulary,
             tasks,
             grid_n=self.grid_n,
             prepend_bos=self.prepend_bos if prepend_bos is None else prepend_bos,
             padding=padding,
             seed=seed,
-            info={"task": ", ".join(tasks), "seed": seed, "mazes": source.origin(seed)},
+            info={"task": ", ".join(tasks), "seed": seed, "mazes": supply.origin(seed)},
         )
 
     def __repr__(self) -> str:
@@ -237,15 +237,15 @@ def _from_checkpoint(
     return MazeModel(model, checkpoint.vocabulary, checkpoint.dataset_config, prepend_bos)
 
 
-def _from_memory(source: Any, prepend_bos: bool) -> MazeModel:
-    config = source.zanj_model_config
+def _from_memory(model: Any, prepend_bos: bool) -> MazeModel:
+    config = model.zanj_model_config
     tokenizer = getattr(config, "maze_tokenizer", None)
     if tokenizer is None:
-        raise CheckpointError(f"{type(source).__name__} {config.name!r} has no maze_tokenizer, so no vocabulary")
+        raise CheckpointError(f"{type(model).__name__} {config.name!r} has no maze_tokenizer, so no vocabulary")
     vocabulary = MazeVocabulary(tuple(tokenizer.token_arr), tokenizer)
-    if source.W_E.shape[0] != len(vocabulary.tokens):
+    if model.W_E.shape[0] != len(vocabulary.tokens):
         raise CheckpointError(
-            f"{config.name}: the vocabulary has {len(vocabulary.tokens)} tokens, W_E has {source.W_E.shape[0]} rows"
+            f"{config.name}: the vocabulary has {len(vocabulary.tokens)} tokens, W_E has {model.W_E.shape[0]} rows"
         )
-    set_provenance(source, config.name, "in memory", vocabulary.tokens)
-    return MazeModel(source, vocabulary, config.dataset_cfg.serialize(), prepend_bos)
+    set_provenance(model, config.name, "in memory", vocabulary.tokens)
+    return MazeModel(model, vocabulary, config.dataset_cfg.serialize(), prepend_bos)

@@ -32,9 +32,9 @@ def _before_path_end(offset: int) -> Task:
 
 
 def _random_on_path(first: int, last: int) -> Task:
-    """From `first` behind `<PATH_START>` to `last` in front of `<PATH_END>`.
+    """From `first` after `<PATH_START>` to `last` in front of `<PATH_END>`.
 
-    Where the path is too short for that it is the token `first` behind `<PATH_START>`, as in maze-transformer, and
+    Where the path is too short for that it is the token `first` after `<PATH_START>`, as in maze-transformer, and
     `<PATH_END>` at the latest.
     """
 

@@ -93,7 +93,7 @@ def run(
     what: str,
     sequences_at_once: int | None = None,
 ) -> Parts:
-    """What `measure` makes of the activations of every micro-batch, in the order of the batch, on the CPU.
+    """The values of `measure` on the activations of every micro-batch, in the order of the batch, on the CPU.
 
     Half precision comes to `measure` as float32: what is computed from it then has no further rounding. A micro-batch
     has at most `sequences_at_once` sequences; None leaves that to the device. Where its memory is not enough, they are
