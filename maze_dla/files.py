@@ -56,6 +56,18 @@ def output_folder(out: str | Path) -> Iterator[Path]:
         yield folder
 
 
+@contextmanager
+def drafted_folder(folder: Path, owned: Iterable[str] = ()) -> Iterator[Path]:
+    """A fresh folder inside another one, whose files move there, as by `put_in_place`, when its block ends.
+
+    Raises:
+        InputError: the folder cannot be written; nothing was replaced.
+    """
+    with writing(folder), draft_folder(folder) as name:
+        yield Path(name)
+        put_in_place(Path(name), folder, owned)
+
+
 def draft_folder(folder: Path) -> TemporaryDirectory[str]:
     """A fresh folder inside another one, removed when its block ends."""
     return TemporaryDirectory(dir=folder, prefix=PREFIX, ignore_cleanup_errors=True)

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from maze_dla.adapters.mazes.checkpoint import expected_shapes
+from maze_dla.adapters.mazes.tasks import ONE_PER_MAZE
 from maze_dla.adapters.transformer_lens.build import DecoderSpec, build_decoder
 from maze_dla.engine.prompts import PromptBatch
 
-N_TASKS = 7
+N_TASKS = len(ONE_PER_MAZE)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ import os
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,8 @@ from maze_dla.bench.methods import check_agreement, ours, tutorial, tutorial_wit
 from maze_dla.bench.models import GPT2, MAZE, BenchModel, random_model, random_prompts
 from maze_dla.bench.startup import startup_seconds
 from maze_dla.bench.timing import Measured, measure, threads
-from maze_dla.errors import InputError
+from maze_dla.errors import InputError, check_whole
+from maze_dla.results.storage import installed_versions
 
 MODELS: Mapping[str, BenchModel] = {"maze": MAZE, "gpt2": GPT2}
 DEFAULT_SIZES: Mapping[str, tuple[int, ...]] = {"maze": (32,), "gpt2": (8,)}
@@ -110,8 +110,8 @@ def _check(
         raise InputError(f"unknown shape {unknown[0]!r}, expected one of {', '.join((*known, 'all'))}")
     if sizes is not None and min(sizes, default=0) < 1:
         raise InputError(f"a number of prompts is at least 1, got {min(sizes, default='none')}")
-    if rounds is not None and rounds < 1:
-        raise InputError(f"rounds is at least 1, got {rounds}")
+    if rounds is not None:
+        check_whole("rounds", rounds, 1)
     cores = os.cpu_count() or 1
     if n_threads is not None and not 1 <= n_threads <= cores:
         raise InputError(f"threads is between 1 and this computer's {cores}, got {n_threads}")
@@ -135,7 +135,7 @@ def _measure_all(cases: Sequence[Case], device: torch.device, rounds: int, patie
 
 
 def _facts(device: torch.device, n_threads: int) -> dict[str, str]:
-    versions = [f"{name} {_version(name)}" for name in PACKAGES]
+    versions = [f"{name} {version}" for name, version in installed_versions(PACKAGES).items()]
     return {
         "versions": ", ".join([*versions, f"Python {platform.python_version()}"]),
         "ran on": f"{_device_name(device)}, torch with {n_threads} of {os.cpu_count()} threads, float32",
@@ -144,13 +144,6 @@ def _facts(device: torch.device, n_threads: int) -> dict[str, str]:
 
 def _described(shape: BenchModel, model: Any) -> str:
     return f"{shape}; random weights in a {type(model).__name__}"
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "not installed"
 
 
 def _device_name(device: torch.device) -> str:

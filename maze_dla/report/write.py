@@ -13,7 +13,7 @@ from maze_dla.adapters.mazes.prompts import MazePromptBatch
 from maze_dla.analysis import attribute, logit_lens
 from maze_dla.engine.metrics import LinearMetric
 from maze_dla.engine.prompts import PromptBatch
-from maze_dla.files import draft_folder, output_folder, put_in_place, writing
+from maze_dla.files import drafted_folder, output_folder
 from maze_dla.report.close_up import check_asked, look_closely
 from maze_dla.report.facts import fact_table
 from maze_dla.report.page import render_page
@@ -63,12 +63,10 @@ def _write(model: Any, batch: PromptBatch, metric: LinearMetric, folder: Path, p
     result = attribute(model, batch, metric, neurons="mean", sources=False if batch.sequence_kinds is None else "kinds")
     own = logit_lens(model, batch, metric, scale="own")
     close_up = look_closely(model, batch, metric, result, prompt)
-    with writing(folder), draft_folder(folder) as name:
-        draft = Path(name)
+    with drafted_folder(folder, owned=PICTURES) as draft:
         pictures = draw_pictures(result, own, close_up, _steps(batch), draft)
         (draft / PAGE).write_text(render_page(result, pictures), encoding="utf-8")
         result.save(draft / RESULT)
-        put_in_place(draft, folder, owned=PICTURES)
     drawn = tuple(folder / p.file.name for p in pictures)
     return Report(result, folder / PAGE, folder / RESULT, drawn, tuple(fact_table(result)))
 

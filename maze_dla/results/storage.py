@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -42,10 +42,10 @@ def save_result(result: Any, path: str | Path) -> Path:
     return file
 
 
-def installed_versions() -> dict[str, str]:
-    """The versions of the packages that a result depends on."""
+def installed_versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
+    """The version of each package, by default of those that a result depends on."""
     found = {}
-    for package in PACKAGES:
+    for package in packages:
         try:
             found[package] = version(package)
         except PackageNotFoundError:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from maze_dla.adapters.ioi.weights import EMBEDDING, HEAD, State, check_weights, read_json
-from maze_dla.errors import CheckpointError
+from maze_dla.errors import CheckpointError, whole_number
 
 HEADS = {768: 12, 1024: 16, 1280: 20, 1600: 25}  # of each of GPT-2's widths
 SIZES = ("n_layer", "n_head", "n_embd", "n_positions", "vocab_size")
@@ -67,7 +67,7 @@ def config_of(state: State, file: Path, inside: dict[str, Any], config_file: Pat
 
 def _checked_config(content: dict[str, Any], file: Path) -> Any:
     sizes: dict[str, Any] = {name: content.get(name) for name in SIZES}
-    if wrong := {k: v for k, v in sizes.items() if isinstance(v, bool) or not isinstance(v, int) or v < 1}:
+    if wrong := {k: v for k, v in sizes.items() if (whole_number(v) or 0) < 1}:
         said = ", ".join(f"{k} is {v!r}" if k in content else f"{k} is missing" for k, v in wrong.items())
         raise CheckpointError(f"{file}: {said}; expected whole numbers of at least 1")
     if sizes["n_embd"] % sizes["n_head"] or sizes["n_layer"] > MOST_LAYERS:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import operator
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from maze_dla.adapters.mazes.tasks import Task, Tasks, find_tasks
 from maze_dla.adapters.mazes.vocabulary import MazeVocabulary
 from maze_dla.adapters.transformer_lens.build import build_decoder
 from maze_dla.adapters.transformer_lens.identity import identity, set_provenance
-from maze_dla.errors import CheckpointError, InputError
+from maze_dla.errors import CheckpointError, InputError, check_whole
 from maze_dla.torch_defaults import torch_defaults
 
 LARGEST_SEED = 2**32 - 1
@@ -85,8 +84,8 @@ class MazeModel:
             PromptError: naming the prompt, and the token or the step of the path that is at fault.
         """
         tasks = find_tasks(task)
-        seed = _whole("seed", seed, 0, LARGEST_SEED)
-        n_mazes = None if n_mazes is None else _whole("n_mazes", n_mazes, 1)
+        seed = check_whole("seed", seed, 0, LARGEST_SEED)
+        n_mazes = None if n_mazes is None else check_whole("n_mazes", n_mazes, 1)
         supply = maze_supply(mazes, self.vocabulary, self.dataset_config, n_mazes)
         return self._batch(supply, 0, supply.n_mazes, tasks, seed, prepend_bos, padding)
 
@@ -117,9 +116,9 @@ class MazeModel:
             PromptError: as `prompts`, when the batch is due; it counts mazes from the first of that batch.
         """
         tasks = find_tasks(task)
-        seed = _whole("seed", seed, 0, LARGEST_SEED)
-        n_mazes = None if n_mazes is None else _whole("n_mazes", n_mazes, 1)
-        at_once = _whole("at_once", at_once, 1)
+        seed = check_whole("seed", seed, 0, LARGEST_SEED)
+        n_mazes = None if n_mazes is None else check_whole("n_mazes", n_mazes, 1)
+        at_once = check_whole("at_once", at_once, 1)
         supply = maze_supply(mazes, self.vocabulary, self.dataset_config, n_mazes)
 
         def make(first: int, batch_seed: int) -> MazePromptBatch:
@@ -181,21 +180,6 @@ def _seeds(seed: int) -> Iterator[int]:
     yield seed
     for number in itertools.count(1):
         yield int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
-
-
-def _whole(name: str, value: Any, least: int, largest: float = float("inf")) -> int:
-    """A whole number from outside, numpy's as well.
-
-    Raises:
-        InputError: it is none, or too small or large.
-    """
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise InputError(f"{name} is a whole number, got {value!r}") from None
-    if not least <= number <= largest:
-        raise InputError(f"{name} is {f'at least {least}' if number < least else f'at most {largest}'}, got {number}")
-    return number
 
 
 @torch_defaults()

@@ -26,7 +26,7 @@ from maze_dla.adapters.mazes.questions import TargetPositions, find_targets
 from maze_dla.adapters.mazes.tasks import Task
 from maze_dla.adapters.mazes.vocabulary import MazeVocabulary
 from maze_dla.engine.prompts import PromptBatch, chosen_prompts
-from maze_dla.errors import InputError, check_whole
+from maze_dla.errors import InputError, check_whole, whole_number
 from maze_dla.results.geometry import MazeGeometry
 from maze_dla.torch_defaults import torch_defaults
 
@@ -165,7 +165,7 @@ def _padding_in_front(lengths: list[int], padding: int | str, vocabulary: MazeVo
     Raises:
         InputError: neither "longest" nor a length that all prompts fit in, or a vocabulary without the token.
     """
-    if padding != "longest" and (isinstance(padding, bool) or not isinstance(padding, int)):
+    if padding != "longest" and whole_number(padding) is None:
         raise InputError(f"padding is None, 'longest' or a number of tokens, got {padding!r}")
     if PADDING not in vocabulary.ids:
         raise InputError(f"the vocabulary has no {PADDING}, so no prompt can be padded with it")

@@ -11,7 +11,7 @@ import numpy as np
 from maze_dla.adapters.mazes.lattice import ADJLIST_START, PATH_START, MazeText
 from maze_dla.adapters.mazes.tasks import Task
 from maze_dla.adapters.mazes.vocabulary import MazeVocabulary
-from maze_dla.errors import InputError, PromptError
+from maze_dla.errors import InputError, PromptError, whole_number
 
 
 @dataclass
@@ -70,7 +70,7 @@ def _positions_of(what: str, tokens: list[str], task: Task, rng: np.random.Gener
     except (ValueError, LookupError, TypeError) as problem:  # a task of the user's own
         raise PromptError(f"{what}: the task failed ({type(problem).__name__}: {problem})") from problem
     for position in (positions := _as_list(returned)):
-        if not isinstance(position, int | np.integer) or isinstance(position, bool):
+        if whole_number(position) is None:
             raise InputError(
                 f"a task returns the position of the token to predict, got {position!r}; several come as a list"
             )

@@ -169,13 +169,13 @@ def test_another_maze_s_picture_is_refused_even_where_lengths_agree(bundled: Maz
     position, (seen, expected) = next((i, pair) for i, pair in pairs if pair[0] != pair[1])
     message = f"at position {position} it has {seen!r}, where prompt {first} of the result has {expected!r}"
     with pytest.raises(InputError, match=re.escape(message)):
-        plots.maze_supplys(result, batch.geometry(second), prompt=first)
-    drawn = [plots.maze_supplys(result, given, prompt=first) for given in (batch, batch.geometry(first))]
+        plots.maze_sources(result, batch.geometry(second), prompt=first)
+    drawn = [plots.maze_sources(result, given, prompt=first) for given in (batch, batch.geometry(first))]
     assert [ax.images[0].get_array().tolist() for ax in drawn[:1]] == [drawn[1].images[0].get_array().tolist()]
     with pytest.raises(InputError, match="the batch has 39 prompts, the result 40"):
-        plots.maze_supplys(result, batch.select(range(39)), prompt=first)
+        plots.maze_sources(result, batch.select(range(39)), prompt=first)
     with pytest.raises(InputError, match="the batch has other prompts: at position"):
-        plots.maze_supplys(result, bundled.prompts(n_mazes=40, seed=1), prompt=first)
+        plots.maze_sources(result, bundled.prompts(n_mazes=40, seed=1), prompt=first)
     plt.close("all")
 
 
