@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # the same names as in _HOME, for type checkers
     from maze_dla.engine.prompts import PromptBatch as PromptBatch
     from maze_dla.errors import CompletenessError as CompletenessError
     from maze_dla.errors import MazeDlaError as MazeDlaError
-    from maze_dla.report import write_report as write_report
+    from maze_dla.report.write import write_report as write_report
     from maze_dla.results.attribution import AttributionResult as AttributionResult
     from maze_dla.results.comparison import Comparison as Comparison
     from maze_dla.results.comparison import compare as compare
@@ -63,7 +63,7 @@ _HOME = {
     "stream": "streaming",
     "text_prompts": "adapters.ioi.texts",
     "token_lens": "analysis",
-    "write_report": "report",
+    "write_report": "report.write",
 }
 
 if not TYPE_CHECKING:

@@ -93,9 +93,9 @@ def drafted(path: str | Path, error: type[MazeDlaError] = InputError, *, is_new:
         (_take_free_name if is_new else Path.replace)(written, file)
 
 
-def write_file(path: str | Path, content: bytes | str, error: type[MazeDlaError] = InputError) -> None:
+def write_file(path: str | Path, content: bytes | str) -> None:
     """Write a file, as `drafted`; text as UTF-8."""
-    with drafted(path, error) as written:
+    with drafted(path) as written:
         written.write_bytes(content.encode() if isinstance(content, str) else content)
 
 

@@ -10,7 +10,7 @@ from maze_dla.cli.printing import complain, say
 from maze_dla.visible import visible
 
 if TYPE_CHECKING:
-    from maze_dla.report import Report
+    from maze_dla.report.write import Report
 
 DONE, BAD_INPUT, INTERRUPTED = 0, 2, 130
 Commands = argparse._SubParsersAction

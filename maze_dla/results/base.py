@@ -133,7 +133,7 @@ def shown_accuracy(accuracy: Proportion | None) -> str:
     return "none: the metric has no notion of right" if accuracy is None else str(accuracy)
 
 
-def format_mean(summary: Summary, index: tuple[int, ...] = ()) -> str:
+def format_mean(summary: Summary) -> str:
     """A mean with its interval, "3.55 [3.12, 3.98]"."""
-    mean, low, high = (float(t[index]) for t in (summary.mean, summary.low, summary.high))
+    mean, low, high = map(float, (summary.mean, summary.low, summary.high))
     return f"{mean:.3f} [{low:.3f}, {high:.3f}]" if summary.n > 1 else f"{mean:.3f} (one prompt, no interval)"

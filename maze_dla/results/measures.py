@@ -20,6 +20,7 @@ from maze_dla.results.streamed import StreamedResult
 Values = Float[Tensor, " sample"]
 MOST = 0.9  # of the positive part
 N_HALVES = 32
+SAMPLES_PER_BATCH = 100
 ROUNDING = 1e-6  # of float32 sums
 
 
@@ -201,10 +202,10 @@ def measures_of(result: AttributionResult | StreamedResult) -> dict[str, Callabl
     return {**MEASURES, **{f"{MOVED}{kind}": partial(moved_from, kind=i) for i, kind in enumerate(kinds)}}
 
 
-def drawn_weights(n: int, n_samples: int, seed: int, batch_size: int = 100) -> Iterator[Float[Tensor, "drawn prompt"]]:
+def drawn_weights(n: int, n_samples: int, seed: int) -> Iterator[Float[Tensor, "drawn prompt"]]:
     """The weights of `n` prompts in samples drawn with replacement, some samples at a time."""
     generator = torch.Generator().manual_seed(seed)
-    for start in range(0, n_samples, batch_size):
-        drawn = torch.randint(n, (min(batch_size, n_samples - start), n), generator=generator)
+    for start in range(0, n_samples, SAMPLES_PER_BATCH):
+        drawn = torch.randint(n, (min(SAMPLES_PER_BATCH, n_samples - start), n), generator=generator)
         weights = torch.zeros(len(drawn), n, dtype=torch.float64)
         yield weights.scatter_add_(1, drawn, torch.full_like(drawn, 1, dtype=torch.float64)) / n

@@ -78,8 +78,9 @@ def test_every_shape_has_a_default_size() -> None:
 
 
 def test_start_up_is_that_of_a_fresh_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    started = startup_seconds(runs=1)
+    monkeypatch.setattr("maze_dla.bench.startup.RUNS", 1)
+    started = startup_seconds()
     assert started is not None
     assert started[1] > 0
     monkeypatch.setattr("maze_dla.bench.startup.HELP", ("-c", "raise SystemExit(3)"))
-    assert startup_seconds(runs=1) is None
+    assert startup_seconds() is None

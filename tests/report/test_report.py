@@ -19,10 +19,10 @@ from maze_dla.analysis import attribute
 from maze_dla.engine.metrics import correct_vs_other, logit
 from maze_dla.errors import InputError, MazeDlaError
 from maze_dla.files import output_folder
-from maze_dla.report import Report, write_report
 from maze_dla.report import write as writing
 from maze_dla.report.close_up import look_closely
 from maze_dla.report.page import render_page
+from maze_dla.report.write import Report, write_report
 from maze_dla.results.attribution import AttributionResult
 from maze_dla.results.loading import load_result
 from maze_dla.results.words import depth_name

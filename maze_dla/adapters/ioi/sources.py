@@ -76,11 +76,6 @@ def locate_gpt2(origin: str | Path | None) -> GPT2Location:
     return GPT2Location(_on_this_machine(name) or _download(name), name)
 
 
-def is_here(name: str = GPT2_SMALL) -> bool:
-    """Whether a model's real weights are on this machine: in the folder that MAZE_DLA_GPT2 names, or the hub cache."""
-    return _on_this_machine(ALIASES.get(name, name)) is not None
-
-
 def _refuse_what_is_no_name(origin: str | Path, name: str) -> None:
     """Names of files that are not there, and names that no model has."""
     looks_like_path = isinstance(origin, Path) or name.endswith(CHECKPOINT_SUFFIXES) or name.startswith((".", "/", "~"))
