@@ -53,25 +53,25 @@ def stream(
     if shards is not None:
         check_path(shards, "shards")
     with nullcontext() if shards is None else ShardWriter.open(shards) as writer:
-        return _kept(ask, batches, writer)
+        return _accumulate(ask, batches, writer)
 
 
-def _kept(
+def _accumulate(
     ask: Callable[[PromptBatch], PromptResult], batches: Iterable[PromptBatch], writer: ShardWriter | None
 ) -> StreamedResult:
-    kept = Accumulator()
+    accumulator = Accumulator()
     total = len(batches) if isinstance(batches, Sized) else None
     with tqdm(total=total, desc="streaming", unit="batch", disable=None, delay=2, leave=False) as bar:
         for batch in batches:
             result = ask(batch)
             if not isinstance(result, PromptResult):
                 raise InputError(f"ask returns the result of a batch, got {type(result).__name__}")
-            kept.add(result)
+            accumulator.add(result)
             if writer is not None:
                 writer.write(result)
             bar.update()
             del batch, result  # before the next batch is made
-    return kept.finished()
+    return accumulator.finished()
 
 
 class Accumulator:
