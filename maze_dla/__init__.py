@@ -3,24 +3,35 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from maze_dla import plots
-    from maze_dla.adapters.gpt2.load import load_gpt2
-    from maze_dla.adapters.mazes.model import MazeModel, load_maze_model
-    from maze_dla.adapters.mazes.tasks import TASKS
-    from maze_dla.adapters.text.ioi import IOIPromptBatch, ioi_prompts
-    from maze_dla.adapters.text.texts import text_prompts
-    from maze_dla.analysis import attribute, logit_lens, token_lens
-    from maze_dla.engine.metrics import LinearMetric, correct_vs_other, linear_metric, logit, logit_diff
-    from maze_dla.engine.prompts import PromptBatch
-    from maze_dla.errors import CompletenessError, MazeDlaError
-    from maze_dla.report import write_report
-    from maze_dla.results.attribution import AttributionResult
-    from maze_dla.results.comparison import Comparison, compare
-    from maze_dla.results.lens import LensResult, TokenLensResult
-    from maze_dla.results.loading import load_result
-    from maze_dla.results.streamed import StreamedResult
-    from maze_dla.streaming import stream
+if TYPE_CHECKING:  # the same names as in _HOME, for type checkers
+    from maze_dla import plots as plots
+    from maze_dla.adapters.gpt2.load import load_gpt2 as load_gpt2
+    from maze_dla.adapters.text.ioi import IOIPromptBatch as IOIPromptBatch
+    from maze_dla.adapters.text.ioi import ioi_prompts as ioi_prompts
+    from maze_dla.adapters.text.texts import text_prompts as text_prompts
+    from maze_dla.adapters.mazes.model import MazeModel as MazeModel
+    from maze_dla.adapters.mazes.model import load_maze_model as load_maze_model
+    from maze_dla.adapters.mazes.tasks import TASKS as TASKS
+    from maze_dla.analysis import attribute as attribute
+    from maze_dla.analysis import logit_lens as logit_lens
+    from maze_dla.analysis import token_lens as token_lens
+    from maze_dla.engine.metrics import LinearMetric as LinearMetric
+    from maze_dla.engine.metrics import correct_vs_other as correct_vs_other
+    from maze_dla.engine.metrics import linear_metric as linear_metric
+    from maze_dla.engine.metrics import logit as logit
+    from maze_dla.engine.metrics import logit_diff as logit_diff
+    from maze_dla.engine.prompts import PromptBatch as PromptBatch
+    from maze_dla.errors import CompletenessError as CompletenessError
+    from maze_dla.errors import MazeDlaError as MazeDlaError
+    from maze_dla.report.write import write_report as write_report
+    from maze_dla.results.attribution import AttributionResult as AttributionResult
+    from maze_dla.results.comparison import Comparison as Comparison
+    from maze_dla.results.comparison import compare as compare
+    from maze_dla.results.lens import LensResult as LensResult
+    from maze_dla.results.lens import TokenLensResult as TokenLensResult
+    from maze_dla.results.loading import load_result as load_result
+    from maze_dla.results.streamed import StreamedResult as StreamedResult
+    from maze_dla.streaming import stream as stream
 
 __version__ = "0.1.0"
 
@@ -52,39 +63,11 @@ _HOME = {
     "stream": "streaming",
     "text_prompts": "adapters.text.texts",
     "token_lens": "analysis",
-    "write_report": "report",
+    "write_report": "report.write",
 }
 
-__all__ = [
-    "TASKS",
-    "AttributionResult",
-    "Comparison",
-    "CompletenessError",
-    "IOIPromptBatch",
-    "LensResult",
-    "LinearMetric",
-    "MazeDlaError",
-    "MazeModel",
-    "PromptBatch",
-    "StreamedResult",
-    "TokenLensResult",
-    "attribute",
-    "compare",
-    "correct_vs_other",
-    "ioi_prompts",
-    "linear_metric",
-    "load_gpt2",
-    "load_maze_model",
-    "load_result",
-    "logit",
-    "logit_diff",
-    "logit_lens",
-    "plots",
-    "stream",
-    "text_prompts",
-    "token_lens",
-    "write_report",
-]
+if not TYPE_CHECKING:
+    __all__ = [*_HOME]
 
 
 def __getattr__(name: str) -> Any:

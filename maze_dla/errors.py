@@ -87,17 +87,21 @@ def check_list(value: Any, what: str, each: str = "prompt") -> None:
         raise InputError(f"{what} are a list with an entry for each {each}, got {value!r:.60}")
 
 
+def whole_number(value: object) -> int | None:
+    """A whole number from outside, numpy's as well, as Python's; None for anything else, true and false among it."""
+    try:
+        return None if isinstance(value, bool) else operator.index(cast("SupportsIndex", value))
+    except TypeError:
+        return None
+
+
 def check_whole(name: str, value: object, least: int, largest: float = float("inf")) -> int:
     """A whole number from outside, numpy's as well, within its bounds.
 
     Raises:
         InputError: it is none, or too small or large.
     """
-    try:
-        number = None if isinstance(value, bool) else operator.index(cast("SupportsIndex", value))
-    except TypeError:
-        number = None
-    if number is None:
+    if (number := whole_number(value)) is None:
         raise InputError(f"{name} is a whole number, got {value!r:.80}")
     if not least <= number <= largest:
         raise InputError(f"{name} is {f'at least {least}' if number < least else f'at most {largest}'}, got {number}")

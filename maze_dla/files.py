@@ -56,6 +56,18 @@ def output_folder(out: str | Path) -> Iterator[Path]:
         yield folder
 
 
+@contextmanager
+def drafted_folder(folder: Path, owned: Iterable[str] = ()) -> Iterator[Path]:
+    """A fresh folder inside another one, whose files move there, as by `put_in_place`, when its block ends.
+
+    Raises:
+        InputError: the folder cannot be written; nothing was replaced.
+    """
+    with writing(folder), draft_folder(folder) as name:
+        yield Path(name)
+        put_in_place(Path(name), folder, owned)
+
+
 def draft_folder(folder: Path) -> TemporaryDirectory[str]:
     """A fresh folder inside another one, removed when its block ends."""
     return TemporaryDirectory(dir=folder, prefix=PREFIX, ignore_cleanup_errors=True)
@@ -81,9 +93,9 @@ def drafted(path: str | Path, error: type[MazeDlaError] = InputError, *, is_new:
         (_take_free_name if is_new else Path.replace)(written, file)
 
 
-def write_file(path: str | Path, content: bytes | str, error: type[MazeDlaError] = InputError) -> None:
+def write_file(path: str | Path, content: bytes | str) -> None:
     """Write a file, as `drafted`; text as UTF-8."""
-    with drafted(path, error) as written:
+    with drafted(path) as written:
         written.write_bytes(content.encode() if isinstance(content, str) else content)
 
 

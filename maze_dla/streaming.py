@@ -53,29 +53,29 @@ def stream(
     if shards is not None:
         check_path(shards, "shards")
     with nullcontext() if shards is None else ShardWriter.open(shards) as writer:
-        return _kept(ask, batches, writer)
+        return _accumulate(ask, batches, writer)
 
 
-def _kept(
+def _accumulate(
     ask: Callable[[PromptBatch], PromptResult], batches: Iterable[PromptBatch], writer: ShardWriter | None
 ) -> StreamedResult:
-    kept = _Kept()
+    accumulator = Accumulator()
     total = len(batches) if isinstance(batches, Sized) else None
     with tqdm(total=total, desc="streaming", unit="batch", disable=None, delay=2, leave=False) as bar:
         for batch in batches:
             result = ask(batch)
             if not isinstance(result, PromptResult):
                 raise InputError(f"ask returns the result of a batch, got {type(result).__name__}")
-            kept.add(result)
+            accumulator.add(result)
             if writer is not None:
                 writer.write(result)
             bar.update()
             del batch, result  # before the next batch is made
-    return kept.finished()
+    return accumulator.finished()
 
 
-class _Kept:
-    """What is kept of the results so far."""
+class Accumulator:
+    """Means, variances and counts of the results so far."""
 
     def __init__(self) -> None:
         self.moments: dict[str, Moments] = defaultdict(Moments)
@@ -108,7 +108,7 @@ class _Kept:
         alike = {
             "kind": type(result).__name__,
             "numbers": shapes,
-            "labels": result.labels_of(),
+            "labels": result.axis_labels,
             "scale": getattr(result, "scale", None),
             "neurons": getattr(result, "neuron_mean", None) is not None,
             "notion of right": result.correct is not None,
@@ -116,7 +116,7 @@ class _Kept:
             **own,
         }
         if not self.alike:
-            self.alike, self.info, self.labels = alike, dict(result.info), result.labels_of()
+            self.alike, self.info, self.labels = alike, dict(result.info), result.axis_labels
             return
         both = (alike, self.alike)
         if differs := [name for name in {**self.alike, **alike} if both[0].get(name) != both[1].get(name)]:
@@ -127,7 +127,7 @@ class _Kept:
             )
 
     def finished(self) -> StreamedResult:
-        """What came of all of them."""
+        """The result over all prompts."""
         if not self.alike:
             raise InputError("a stream needs at least one batch, got none")
         kept = {name: (m.mean, m.variance) for name, m in self.moments.items()}

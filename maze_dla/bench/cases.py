@@ -1,4 +1,4 @@
-"""What is compared with what: the ways for each shape and number of prompts."""
+"""Cases: the methods that are compared for each shape and number of prompts."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from typing import Any
 import torch
 
 from maze_dla.bench.memory import free_memory
-from maze_dla.bench.shapes import N_TASKS, Shape, random_prompts, task_prompts
-from maze_dla.bench.timing import Way
-from maze_dla.bench.ways import (
+from maze_dla.bench.methods import (
     can_project_neurons,
     neurons_projected,
     ours,
-    plain,
+    plain_forward,
     tutorial,
     tutorial_for_each_task,
     tutorial_with_pos_slice,
 )
+from maze_dla.bench.models import N_TASKS, BenchModel, random_prompts, task_prompts
+from maze_dla.bench.timing import Method
 
-AT_ONCE, FEW_AT_ONCE = 100, 16
-ALL_WAYS_UP_TO = 1000
+BATCH_SIZE, SMALL_BATCH_SIZE = 100, 16
+ALL_METHODS_UP_TO = 1000
 SHARE_OF_FREE = 0.8
 PLAIN, TUTORIAL, OURS = "plain forward", "tutorial way", "maze_dla"
 SLICED = f"{TUTORIAL}, with pos_slice"
@@ -32,29 +32,29 @@ HOOKED, SOURCES = f'{OURS}, forward="hooked"', f"{OURS}, with sources"
 
 @dataclass(frozen=True)
 class Case:
-    """Ways to be timed in turns: the first is the plain forward pass, and one may be the tutorial's."""
+    """Methods to be timed in turns: the first is the plain forward pass, and one may be the tutorial's."""
 
     title: str
     shape: str
     n: int
-    ways: tuple[Way, ...]
+    methods: tuple[Method, ...]
     notes: tuple[str, ...] = ()
 
 
-def cases_of(model: Any, shape: Shape, sizes: Sequence[int], with_tasks: bool) -> list[Case]:
+def cases_of(model: Any, shape: BenchModel, sizes: Sequence[int], with_tasks: bool) -> list[Case]:
     """One case for each number of prompts and, on request, one of all seven tasks for the smallest.
 
     Where the tutorial's way fits into memory for none of the sizes, a case of as many as fit, up to 100, comes first.
     """
     fitting = prompts_that_fit(model, shape)
     first = min(sizes)
-    part = min(fitting, AT_ONCE)
+    part = min(fitting, BATCH_SIZE)
     chosen = [part, *sizes] if 0 < fitting < first else sizes
     cases = [_case(model, shape, n, fitting) for n in chosen]
     return [*cases, _tasks_case(model, shape, first, fitting)] if with_tasks else cases
 
 
-def prompts_that_fit(model: Any, shape: Shape) -> int:
+def prompts_that_fit(model: Any, shape: BenchModel) -> int:
     """For about how many prompts of a shape the tutorial's way has the memory, with something to spare.
 
     Counted are the activations that it caches, the results of all heads at all positions that it adds to them, and the
@@ -71,7 +71,7 @@ def prompts_that_fit(model: Any, shape: Shape) -> int:
 
 
 def _cached_bytes(model: Any, n_tokens: int) -> int:
-    """What `run_with_cache` keeps of one prompt; entries that share their memory count once."""
+    """The bytes that `run_with_cache` keeps of one prompt; entries that share their memory count once."""
     tokens = torch.zeros(1, n_tokens, dtype=torch.long, device=model.W_U.device)
     with torch.no_grad():
         _, cache = model.run_with_cache(tokens)
@@ -79,43 +79,43 @@ def _cached_bytes(model: Any, n_tokens: int) -> int:
     return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
 
 
-def _case(model: Any, shape: Shape, n: int, fitting: int) -> Case:
+def _case(model: Any, shape: BenchModel, n: int, fitting: int) -> Case:
     batch = random_prompts(shape, n)
-    ways = _plain_ways(model, batch.tokens)
+    methods = _forward_methods(model, batch.tokens)
     notes: tuple[str, ...] = ()
     if n <= fitting:
-        ways.append(Way(TUTORIAL, partial(tutorial, model, batch)))
-        ways.append(Way(SLICED, partial(tutorial_with_pos_slice, model, batch)))
+        methods.append(Method(TUTORIAL, partial(tutorial, model, batch)))
+        methods.append(Method(SLICED, partial(tutorial_with_pos_slice, model, batch)))
         if shape.shortest == shape.longest and can_project_neurons():
             faster = partial(tutorial_with_pos_slice, model, batch, neurons_projected)
-            ways.append(Way(f"{SLICED} and project_output_onto", faster))
+            methods.append(Method(f"{SLICED} and project_output_onto", faster))
     else:
         notes += (_does_not_fit(n, fitting),)
-    ways.append(Way(OURS, partial(ours, model, batch)))
-    if n <= ALL_WAYS_UP_TO:
-        ways.append(Way(HOOKED, partial(ours, model, batch, forward="hooked")))
-        ways.append(Way(SOURCES, partial(ours, model, batch, sources=True)))
+    methods.append(Method(OURS, partial(ours, model, batch)))
+    if n <= ALL_METHODS_UP_TO:
+        methods.append(Method(HOOKED, partial(ours, model, batch, forward="hooked")))
+        methods.append(Method(SOURCES, partial(ours, model, batch, sources=True)))
     lengths = str(shape.longest) if shape.shortest == shape.longest else f"{shape.shortest} to {shape.longest}"
-    return Case(f"{shape.spec.name}: {n:,} prompts of {lengths} tokens", shape.spec.name, n, tuple(ways), notes)
+    return Case(f"{shape.spec.name}: {n:,} prompts of {lengths} tokens", shape.spec.name, n, tuple(methods), notes)
 
 
-def _tasks_case(model: Any, shape: Shape, n: int, fitting: int) -> Case:
+def _tasks_case(model: Any, shape: BenchModel, n: int, fitting: int) -> Case:
     batch = task_prompts(shape, n)
-    ways = _plain_ways(model, batch.sequences)[:1]
+    methods = _forward_methods(model, batch.sequences)[:1]
     notes: tuple[str, ...] = ("The plain forward pass is one of the longest prompt of each maze alone.",)
     if n <= fitting:
-        ways.append(Way(f"{SLICED}, once for each task", partial(tutorial_for_each_task, model, batch)))
+        methods.append(Method(f"{SLICED}, once for each task", partial(tutorial_for_each_task, model, batch)))
     else:
         notes += (_does_not_fit(n, fitting),)
-    ways.append(Way(f"{OURS}, all tasks in one pass", partial(ours, model, batch)))
+    methods.append(Method(f"{OURS}, all tasks in one pass", partial(ours, model, batch)))
     title = f"{shape.spec.name}: all seven tasks on the same {n:,} mazes ({N_TASKS * n:,} prompts)"
-    return Case(title, shape.spec.name, n, tuple(ways), notes)
+    return Case(title, shape.spec.name, n, tuple(methods), notes)
 
 
-def _plain_ways(model: Any, tokens: torch.Tensor) -> list[Way]:
+def _forward_methods(model: Any, tokens: torch.Tensor) -> list[Method]:
     n = len(tokens)
-    chosen = [size for size in (AT_ONCE, FEW_AT_ONCE) if size == AT_ONCE or FEW_AT_ONCE < n <= ALL_WAYS_UP_TO]
-    return [Way(f"{PLAIN}, {min(size, n)} at once", partial(plain, model, tokens, size)) for size in chosen]
+    chosen = [BATCH_SIZE, *([SMALL_BATCH_SIZE] if SMALL_BATCH_SIZE < n <= ALL_METHODS_UP_TO else [])]
+    return [Method(f"{PLAIN}, {min(size, n)} at once", partial(plain_forward, model, tokens, size)) for size in chosen]
 
 
 def _does_not_fit(n: int, fitting: int) -> str:

@@ -6,7 +6,6 @@ import os
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -16,13 +15,14 @@ from tqdm.auto import tqdm
 
 from maze_dla.adapters.transformer_lens.build import check_placement
 from maze_dla.bench.cases import Case, cases_of
-from maze_dla.bench.shapes import GPT2, MAZE, Shape, random_model, random_prompts
+from maze_dla.bench.methods import check_agreement, ours, tutorial, tutorial_with_pos_slice
+from maze_dla.bench.models import GPT2, MAZE, BenchModel, random_model, random_prompts
 from maze_dla.bench.startup import startup_seconds
 from maze_dla.bench.timing import Measured, measure, threads
-from maze_dla.bench.ways import check_agreement, ours, tutorial, tutorial_with_pos_slice
-from maze_dla.errors import InputError
+from maze_dla.errors import InputError, check_whole
+from maze_dla.results.storage import installed_versions
 
-SHAPES: Mapping[str, Shape] = {"maze": MAZE, "gpt2": GPT2}
+MODELS: Mapping[str, BenchModel] = {"maze": MAZE, "gpt2": GPT2}
 DEFAULT_SIZES: Mapping[str, tuple[int, ...]] = {"maze": (32,), "gpt2": (8,)}
 ROUNDS, PATIENCE = 3, 3.0
 PACKAGES = ("maze_dla", "torch", "transformer_lens")
@@ -30,15 +30,10 @@ PACKAGES = ("maze_dla", "torch", "transformer_lens")
 
 @dataclass(frozen=True)
 class Table:
-    """What was measured of one case; the first row is the plain forward pass."""
+    """The measurements of one case; the first row is the plain forward pass."""
 
     case: Case
     rows: tuple[Measured, ...]
-
-    @property
-    def plain(self) -> Measured:
-        """The row that times are ratios to."""
-        return self.rows[0]
 
     def named(self, start: str) -> Measured | None:
         """The first row whose name begins so."""
@@ -46,8 +41,8 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Report:
-    """What was run on what, how often, the tables, and the seconds that a fresh process takes to import and to help."""
+class BenchReport:
+    """Facts, the number of rounds, tables, and the seconds that a fresh process takes to import and to help."""
 
     facts: Mapping[str, str]
     rounds: int
@@ -56,15 +51,15 @@ class Report:
 
 
 def run_bench(
-    shapes: Sequence[str] = tuple(SHAPES),
+    shapes: Sequence[str] = tuple(MODELS),
     sizes: Sequence[int] | None = None,
     *,
     rounds: int | None = None,
     n_threads: int | None = None,
     device: str | None = None,
-    known: Mapping[str, Shape] = SHAPES,
+    known: Mapping[str, BenchModel] = MODELS,
     startup: bool = True,
-) -> Report:
+) -> BenchReport:
     """Time a plain forward pass, the tutorial's way and maze_dla in turns, on random models and prompts.
 
     A bar shows on a terminal.
@@ -72,7 +67,7 @@ def run_bench(
     Args:
         shapes: names among `known`.
         sizes: numbers of prompts, for every shape; default: what fits in about a minute.
-        rounds: how many timed runs each way has; default: 3, and 1 of a way that takes more than 3 seconds.
+        rounds: how many timed runs each method has; default: 3, and 1 of a method that takes more than 3 seconds.
         n_threads: threads for torch, put back afterwards; default: as many as torch takes.
         device: what the models are on; default: the CPU.
         known: the shapes by name.
@@ -93,7 +88,7 @@ def run_bench(
         for name, model in models.items():
             cases += cases_of(model, known[name], sorted(set(sizes or DEFAULT_SIZES[name])), with_tasks=name == "maze")
         tables = _measure_all(cases, place, *timing)
-    return Report(
+    return BenchReport(
         {
             **_facts(place, n),
             **{known[name].spec.name: _described(known[name], model) for name, model in models.items()},
@@ -109,53 +104,46 @@ def _check(
     sizes: Sequence[int] | None,
     rounds: int | None,
     n_threads: int | None,
-    known: Mapping[str, Shape],
+    known: Mapping[str, BenchModel],
 ) -> None:
     if unknown := [name for name in shapes if name not in known]:
         raise InputError(f"unknown shape {unknown[0]!r}, expected one of {', '.join((*known, 'all'))}")
     if sizes is not None and min(sizes, default=0) < 1:
         raise InputError(f"a number of prompts is at least 1, got {min(sizes, default='none')}")
-    if rounds is not None and rounds < 1:
-        raise InputError(f"rounds is at least 1, got {rounds}")
+    if rounds is not None:
+        check_whole("rounds", rounds, 1)
     cores = os.cpu_count() or 1
     if n_threads is not None and not 1 <= n_threads <= cores:
         raise InputError(f"threads is between 1 and this computer's {cores}, got {n_threads}")
 
 
-def _checked_model(shape: Shape, device: str | None) -> Any:
-    """A random model for which all ways find the same."""
+def _checked_model(shape: BenchModel, device: str | None) -> Any:
+    """A random model for which all methods find the same."""
     model = random_model(shape, device=device)
     batch = random_prompts(shape, 3)
     own = ours(model, batch)
-    for way in (tutorial, tutorial_with_pos_slice):
-        check_agreement(way(model, batch), own)
+    for method in (tutorial, tutorial_with_pos_slice):
+        check_agreement(method(model, batch), own)
     return model
 
 
 def _measure_all(cases: Sequence[Case], device: torch.device, rounds: int, patience: float) -> tuple[Table, ...]:
-    total = sum(len(case.ways) for case in cases) * (rounds + 1)
+    total = sum(len(case.methods) for case in cases) * (rounds + 1)
     with tqdm(total=total, desc="timing", unit="run", disable=None, leave=False) as bar:
-        measured = [measure(case.ways, rounds, device, patience, bar.update) for case in cases]
+        measured = [measure(case.methods, rounds, device, patience, bar.update) for case in cases]
     return tuple(Table(case, tuple(rows)) for case, rows in zip(cases, measured, strict=True))
 
 
 def _facts(device: torch.device, n_threads: int) -> dict[str, str]:
-    versions = [f"{name} {_version(name)}" for name in PACKAGES]
+    versions = [f"{name} {version}" for name, version in installed_versions(PACKAGES).items()]
     return {
         "versions": ", ".join([*versions, f"Python {platform.python_version()}"]),
         "ran on": f"{_device_name(device)}, torch with {n_threads} of {os.cpu_count()} threads, float32",
     }
 
 
-def _described(shape: Shape, model: Any) -> str:
+def _described(shape: BenchModel, model: Any) -> str:
     return f"{shape}; random weights in a {type(model).__name__}"
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "not installed"
 
 
 def _device_name(device: torch.device) -> str:

@@ -13,19 +13,19 @@ RUNS = 5
 BARE, IMPORT, HELP = ("-c", "pass"), ("-c", "import maze_dla"), ("-m", "maze_dla", "--help")
 
 
-def startup_seconds(runs: int = RUNS) -> tuple[float, float] | None:
+def startup_seconds() -> tuple[float, float] | None:
     """Medians in seconds of `import maze_dla`, above what Python itself takes, and of `maze-dla --help`.
 
     The first run of each is left out: it may have to compile the files. None where no process can be started.
     """
     try:
-        return _medians(runs)
+        return _medians()
     except (OSError, subprocess.SubprocessError):
         return None
 
 
-def _medians(runs: int) -> tuple[float, float]:
-    rounds = [[_fresh_process(arguments) for arguments in (BARE, IMPORT, HELP)] for _ in range(runs + 1)]
+def _medians() -> tuple[float, float]:
+    rounds = [[_fresh_process(arguments) for arguments in (BARE, IMPORT, HELP)] for _ in range(RUNS + 1)]
     bare, importing, helping = (median(seconds) for seconds in zip(*rounds[1:], strict=True))
     return importing - bare, helping
 

@@ -1,4 +1,4 @@
-"""What was measured as text to read, and as JSON."""
+"""The measurements as text to read, and as JSON."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from maze_dla.bench.cases import OURS, SOURCES, TUTORIAL
-from maze_dla.bench.run import Report, Table
+from maze_dla.bench.run import BenchReport, Table
 from maze_dla.bench.timing import Measured
 
 HEAD = ("", "seconds", "/ plain", "faster by", "peak MiB", "leaner by")
@@ -19,7 +19,7 @@ aside); with pos_slice it stacks only the positions that are read, and all tasks
 the plain one finds lens, layers, heads and neurons; that their numbers are the same was checked before timing."""
 
 
-def as_text(report: Report) -> str:
+def as_text(report: BenchReport) -> str:
     """The report for a terminal: what was run on what, a table for each case, and how to read them."""
     width = max(len(name) for name in report.facts)
     blocks = ["\n".join(f"{name:<{width}}  {value}" for name, value in report.facts.items())]
@@ -28,7 +28,7 @@ def as_text(report: Report) -> str:
     return "\n\n".join([*blocks, HOW_TO_READ])
 
 
-def as_json(report: Report) -> dict[str, Any]:
+def as_json(report: BenchReport) -> dict[str, Any]:
     """The report as plain data: every run's seconds, and peaks in bytes (null: not measured)."""
     return {
         "facts": dict(report.facts),
@@ -99,7 +99,7 @@ def _own_row(table: Table) -> Measured | None:
     return next((row for row in table.rows if row.name == OURS), None)
 
 
-def _startup(report: Report) -> list[str]:
+def _startup(report: BenchReport) -> list[str]:
     if report.startup is None:
         return []
     importing, helping = report.startup

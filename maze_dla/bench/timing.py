@@ -1,4 +1,4 @@
-"""Times of several ways to do the same, taken in turns."""
+"""Times of several methods that do the same, taken in turns."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from maze_dla.bench.memory import peak_of
 
 
 @dataclass(frozen=True)
-class Way:
+class Method:
     """A name for the table, and what is timed."""
 
     name: str
@@ -39,48 +39,48 @@ class Measured:
 
 
 def measure(
-    ways: Sequence[Way],
+    methods: Sequence[Method],
     rounds: int,
     device: torch.device,
     patience: float = inf,
     done: Callable[[], Any] = lambda: None,
 ) -> list[Measured]:
-    """Run every way once for its memory, and then all of them in turns for their times.
+    """Run every method once for its memory, and then all of them in turns for their times.
 
-    In every round another way comes first. The runs for memory also warm up, and are not timed, save that a way which
-    takes longer than `patience` seconds is not repeated: that single run is its time.
+    In every round another method comes first. The runs for memory also warm up, and are not timed, save that a method
+    which takes longer than `patience` seconds is not repeated: that single run is its time.
 
     Args:
-        ways: what is compared.
+        methods: what is compared.
         rounds: how many timed runs each has.
         device: what the model is on.
         patience: in seconds.
-        done: called after each run, as many times as `rounds + 1` for each way.
+        done: called after each run, as many times as `rounds + 1` for each method.
     """
     peaks: dict[str, int | None] = {}
-    seconds: dict[str, list[float]] = {way.name: [] for way in ways}
-    repeated: list[Way] = []
-    for way in ways:
+    seconds: dict[str, list[float]] = {method.name: [] for method in methods}
+    repeated: list[Method] = []
+    for method in methods:
         took: list[float] = []
-        peaks[way.name] = peak_of(lambda: took.append(seconds_of(way.run, device)), device)  # noqa: B023 (called here)
+        peaks[method.name] = peak_of(lambda: took.append(seconds_of(method.run, device)), device)  # noqa: B023 (called here)
         if took[0] > patience:
-            seconds[way.name] = took
+            seconds[method.name] = took
         else:
-            repeated.append(way)
+            repeated.append(method)
         for _ in range(1 if took[0] <= patience else rounds + 1):
             done()
     for number in range(rounds):
         gc.collect()
-        for way in in_turn(repeated, number):
-            seconds[way.name].append(seconds_of(way.run, device))
+        for method in in_turn(repeated, number):
+            seconds[method.name].append(seconds_of(method.run, device))
             done()
-    return [Measured(way.name, tuple(seconds[way.name]), peaks[way.name]) for way in ways]
+    return [Measured(method.name, tuple(seconds[method.name]), peaks[method.name]) for method in methods]
 
 
-def in_turn(ways: Sequence[Way], number: int) -> list[Way]:
-    """The order of a round: each begins with another way."""
-    first = number % len(ways) if ways else 0
-    return [*ways[first:], *ways[:first]]
+def in_turn(methods: Sequence[Method], number: int) -> list[Method]:
+    """The order of a round: each begins with another method."""
+    first = number % len(methods) if methods else 0
+    return [*methods[first:], *methods[:first]]
 
 
 def seconds_of(run: Callable[[], Any], device: torch.device) -> float:

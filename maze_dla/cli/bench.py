@@ -31,11 +31,11 @@ def add_bench(commands: Commands) -> None:
 
 
 def _bench(chosen: argparse.Namespace) -> int:
-    from maze_dla.bench.run import SHAPES, run_bench
+    from maze_dla.bench.run import MODELS, run_bench
     from maze_dla.bench.table import as_json, as_text
     from maze_dla.files import drafted
 
-    shapes = tuple(SHAPES) if chosen.shape == "all" else (chosen.shape,)
+    shapes = tuple(MODELS) if chosen.shape == "all" else (chosen.shape,)
     with nullcontext() if chosen.out is None else drafted(chosen.out) as draft:  # refused before anything is timed
         report = run_bench(shapes, chosen.prompts, rounds=chosen.rounds, n_threads=chosen.threads, device=chosen.device)
         if draft is not None:

@@ -1,4 +1,4 @@
-"""What the commands share: a parser whose errors are one line, and words for the terminal."""
+"""The base of all commands: a parser whose errors are one line, and words for the terminal."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from maze_dla.cli.printing import complain, say
 from maze_dla.errors import visible
 
 if TYPE_CHECKING:
-    from maze_dla.report import Report
+    from maze_dla.report.write import Report
 
 DONE, BAD_INPUT, INTERRUPTED = 0, 2, 130
 Commands = argparse._SubParsersAction
@@ -60,7 +60,7 @@ def print_report(report: Report, *notes: str) -> None:
     width = max(len(name) for name, _ in report.facts)
     for name, value in report.facts:
         say(f"{name:<{width}}  {value}")
-    for note in (*notes, report.result.caution):
+    for note in (*notes, report.result.warning):
         if note:
             say(note)
     say(f"written: {report.page}, {report.result_file} and {len(report.pictures)} pictures beside them")

@@ -1,4 +1,4 @@
-"""What a command does when it is told to stop."""
+"""Signals to stop a command."""
 
 from __future__ import annotations
 

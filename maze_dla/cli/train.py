@@ -23,14 +23,14 @@ def add_train(commands: Commands) -> None:
 
 
 def _train(chosen: argparse.Namespace) -> int:
-    from maze_dla.errors import InputError
+    from maze_dla.errors import InputError, check_whole
     from maze_dla.files import output_folder
 
     runs = {"maze": _train_maze, "ioi": _train_ioi}
     if chosen.model not in runs:
         raise InputError(f"unknown model {chosen.model!r}, expected one of {', '.join(runs)}")
-    if chosen.steps is not None and chosen.steps < 1:
-        raise InputError(f"steps is at least 1, got {chosen.steps}")
+    if chosen.steps is not None:
+        check_whole("steps", chosen.steps, 1)
     with output_folder(chosen.out) as folder:
         runs[chosen.model](folder, chosen.steps, chosen.device)
     return DONE

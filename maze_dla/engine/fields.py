@@ -1,4 +1,4 @@
-"""What a batch of prompts holds beside arrays of token ids: names, labels and sets of tokens, as callers give them."""
+"""The fields of a batch of prompts that are no token ids: names, labels and sets of tokens, as callers give them."""
 
 from __future__ import annotations
 

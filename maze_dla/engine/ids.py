@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from numbers import Integral
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from maze_dla.errors import InputError, PromptError
-from maze_dla.results.arrays import INTEGERS, as_array, check_values
+from maze_dla.errors import InputError, PromptError, whole_number
+from maze_dla.results.arrays import as_array, check_values
 
 NONE = -1  # fills up rows of sets, whose sizes differ
 
@@ -28,7 +27,7 @@ def whole_numbers(what: str, given: Any) -> Tensor:
     if not isinstance(given, Tensor) and isinstance(given, Sequence):
         if not set(map(type, given)) <= {int}:
             check_values(what, given)
-            if bad := [x for x in given if not _is_whole(x)]:
+            if bad := [x for x in given if whole_number(x) is None]:
                 raise PromptError(f"{takes}, got {bad[0]!r:.80}")
         try:
             return torch.tensor([int(x) for x in given], dtype=torch.long)
@@ -143,17 +142,11 @@ def first_where(mask: Bool[Tensor, " prompt"]) -> int:
     return int(torch.nonzero(mask)[0, 0])
 
 
-def _is_whole(value: Any) -> bool:
-    if isinstance(value, Tensor):
-        return value.ndim == 0 and value.dtype in INTEGERS
-    return isinstance(value, Integral) and not isinstance(value, bool)
-
-
 def _as_list(what: str, one: Any) -> list[Any]:
-    """What was given for one prompt as a list."""
+    """The ids that were given for one prompt, as a list."""
     check_values(what, one)
     if hasattr(one, "tolist"):
         one = one.tolist()
     if isinstance(one, set | frozenset):
-        return sorted(one, key=lambda x: int(x) if _is_whole(x) else NONE)
+        return sorted(one, key=lambda x: int(x) if whole_number(x) is not None else NONE)
     return list(one) if isinstance(one, Collection) and not isinstance(one, str) else [one]

@@ -22,6 +22,7 @@ from maze_dla.results.arrays import check_values
 from maze_dla.torch_defaults import torch_defaults
 
 SUMMED = 1e-9  # the rounding of a sum of up to a million coefficients in double precision
+NUMBERS = ("weights", "shared_coefficients", "shared_weight")
 LARGE = 8  # times the vocabulary: where the unembedding of each prompt's own tokens is larger, all of it is less
 
 
@@ -29,30 +30,34 @@ LARGE = 8  # times the vocabulary: where the unembedding of each prompt's own to
 class LinearMetric:
     """m = sum over v of c[v] * logit[v], in logits, with its own coefficients c for every prompt.
 
-    The coefficients of prompt p are `shares[p] * background` plus `weights[p, k]` at token `ids[p, k]`: one pattern
-    over the vocabulary that all prompts share, and a few tokens of each prompt's own. No [prompt, vocab] array is
-    held.
-
-    `made_for` are the fingerprints of the prompts that the metric was made for, so that it is not used with others.
-    `answers` are the tokens that count as right, filled up with -1, None where the metric has no notion of right;
-    `foils` those that count as wrong, where the prompts name some. `others` tells apart metrics of one name that
-    compare every prompt with one mask of tokens, but not with the same. `rounding` is the relative error of each
-    coefficient as it was given.
+    The coefficients of prompt p are `shared_weight[p] * shared_coefficients` plus `weights[p, k]` at token
+    `ids[p, k]`: one pattern over the vocabulary that all prompts share, and a few tokens of each prompt's own. No
+    [prompt, vocab] array is held.
     """
 
     name: str
+    """Its name, for tables and pictures."""
     ids: Int[Tensor, "prompt k"]
+    """Tokens with coefficients of each prompt's own."""
     weights: Float[Tensor, "prompt k"]
-    background: Float[Tensor, " vocab"]
-    shares: Float[Tensor, " prompt"]
+    """The coefficients of these tokens."""
+    shared_coefficients: Float[Tensor, " vocab"]
+    """The pattern over the vocabulary that all prompts share."""
+    shared_weight: Float[Tensor, " prompt"]
+    """The factor of the shared pattern for each prompt."""
     made_for: Int[Tensor, " prompt"] | None = None
+    """Fingerprints of the prompts that the metric was made for, so that it is not used with others."""
     answers: Int[Tensor, "prompt answer"] | None = None
+    """Tokens that count as right, filled up with -1; None where the metric has no notion of right."""
     foils: Int[Tensor, "prompt foil"] | None = None
+    """Tokens that count as wrong, where the prompts name some."""
     others: str | None = None
+    """A hash of the mask of tokens that every prompt is compared with: metrics of one name may have different masks."""
     rounding: float = 0.0
+    """The relative error of each coefficient as it was given."""
 
     def __len__(self) -> int:
-        return len(self.shares)
+        return len(self.shared_weight)
 
     def __repr__(self) -> str:
         prompts = "1 prompt" if len(self) == 1 else f"{len(self):,} prompts"
@@ -61,7 +66,7 @@ class LinearMetric:
     @property
     def d_vocab(self) -> int:
         """Size of the vocabulary that the metric was made for."""
-        return len(self.background)
+        return len(self.shared_coefficients)
 
     @property
     @torch_defaults()
@@ -71,64 +76,64 @@ class LinearMetric:
         Coefficients that were rounded when they were given, as 1/41 is in float32, sum to zero up to that rounding:
         up to one unit in the last place of each, half for the number itself and half for what it was computed from.
         """
-        weights, background, shares = (t.double() for t in (self.weights, self.background, self.shares))
-        total = weights.sum(1) + shares * background.sum()
-        size = weights.abs().sum(1) + shares.abs() * background.abs().sum()
+        weights, shared, factor = (getattr(self, name).double() for name in NUMBERS)
+        total = weights.sum(1) + factor * shared.sum()
+        size = weights.abs().sum(1) + factor.abs() * shared.abs().sum()
         return bool((total.abs() <= max(self.rounding, SUMMED) * size).all())
 
     def __call__(self, logits: Float[Tensor, "prompt vocab"]) -> Float[Tensor, " prompt"]:
         """The metric of each prompt, in logits."""
         here = self.to(logits)
         chosen = (logits.gather(1, here.ids) * here.weights).sum(1)
-        return chosen + here.shares * (logits @ here.background) if self.has_background else chosen
+        return chosen + here.shared_weight * (logits @ here.shared_coefficients) if self.has_shared else chosen
 
     def size(self, logits: Float[Tensor, "prompt vocab"]) -> Float[Tensor, " prompt"]:
         """How large the logits are that the metric adds and subtracts, in logits: sum over v of |c[v] * logit[v]|."""
         here, size = self.to(logits), logits.abs()
         chosen = (size.gather(1, here.ids) * here.weights.abs()).sum(1)
-        return chosen + here.shares.abs() * (size @ here.background.abs()) if self.has_background else chosen
+        if not self.has_shared:
+            return chosen
+        return chosen + here.shared_weight.abs() * (size @ here.shared_coefficients.abs())
 
     def direction(self, unembedding: Float[Tensor, "d_model vocab"]) -> Float[Tensor, "prompt d_model"]:
-        """W_U c: the direction in the residual stream, behind the final norm, that the metric reads."""
+        """W_U c: the direction that the metric reads after the final norm."""
         here = self.to(at_least_single(unembedding[:, :0]))
         if self.ids.shape[1] * len(unembedding) > LARGE * self.d_vocab:
             return here.coefficients() @ at_least_single(unembedding).T
         own = torch.einsum("pk,pkd->pd", here.weights, at_least_single(unembedding.T[here.ids]))
-        if not self.has_background:
+        if not self.has_shared:
             return own
-        return own + here.shares[:, None] * (at_least_single(unembedding) @ here.background)
+        return own + here.shared_weight[:, None] * (at_least_single(unembedding) @ here.shared_coefficients)
 
     def constant(self, bias: Float[Tensor, " vocab"]) -> Float[Tensor, " prompt"]:
         """b_U . c: what the unembedding's bias adds to the metric, in logits."""
         bias = at_least_single(bias)
         here = self.to(bias)
         own = (here.weights * bias[here.ids]).sum(1)
-        return own + here.shares * (bias @ here.background) if self.has_background else own
+        return own + here.shared_weight * (bias @ here.shared_coefficients) if self.has_shared else own
 
     @cached_property
-    def has_background(self) -> bool:
+    def has_shared(self) -> bool:
         """Whether any prompt has coefficients beside those at its own tokens."""
-        return bool((self.background != 0).any() and (self.shares != 0).any())
+        return bool((self.shared_coefficients != 0).any() and (self.shared_weight != 0).any())
 
     def to(self, like: Tensor) -> LinearMetric:
         """The metric where a tensor is, its coefficients in that tensor's precision."""
-        numbers = (self.weights, self.background, self.shares)
-        weights, background, shares = (to_device(t.to(like.dtype), like.device) for t in numbers)
-        rounding = max(self.rounding, torch.finfo(like.dtype).eps)
-        ids = to_device(self.ids, like.device)
-        return replace(self, ids=ids, weights=weights, background=background, shares=shares, rounding=rounding)
+        numbers = {name: getattr(self, name).to(like.dtype) for name in NUMBERS}
+        moved = {name: to_device(values, like.device) for name, values in {"ids": self.ids, **numbers}.items()}
+        return replace(self, **moved, rounding=max(self.rounding, torch.finfo(like.dtype).eps))
 
     @torch_defaults()
     def coefficients(self) -> Float[Tensor, "prompt vocab"]:
         """The coefficients c themselves, as an array: for small batches and for tests."""
-        dense = self.shares[:, None] * self.background
+        dense = self.shared_weight[:, None] * self.shared_coefficients
         return dense.scatter_add(1, self.ids, self.weights)
 
     @torch_defaults()
     def select(self, prompts: Sequence[int] | Tensor) -> LinearMetric:
         """The metric of just these prompts, in this order."""
         i = chosen_prompts(prompts, len(self))
-        own = ("ids", "weights", "shares", "made_for", "answers", "foils")
+        own = ("ids", "weights", "shared_weight", "made_for", "answers", "foils")
         held = {name: getattr(self, name) for name in own}
         return replace(self, **{name: None if values is None else values[i] for name, values in held.items()})
 
@@ -189,13 +194,13 @@ def correct_vs_other(batch: PromptBatch, others: str | Tensor = "all", reduce: s
     held = rows.at(batch.answers)
     counts = rows.sums() - held.sum(1)
     _check_not_empty(counts, others)
-    shares = -1.0 / counts if reduce == "mean" else -torch.ones_like(counts)
+    factor = -1.0 / counts if reduce == "mean" else -torch.ones_like(counts)
     ids, weights = _weighted(batch.answers, 1.0)
-    weights = weights - shares[:, None] * held  # takes right tokens out of the others again
-    ids, weights = torch.cat([ids, rows.ids], 1), torch.cat([weights, shares[:, None] * rows.values], 1)
+    weights = weights - factor[:, None] * held  # takes right tokens out of the others again
+    ids, weights = torch.cat([ids, rows.ids], 1), torch.cat([weights, factor[:, None] * rows.values], 1)
     name = f"correct minus {reduce} of {others if isinstance(others, str) else 'masked'}"
     one_mask = hashlib.sha256(rows.pattern.numpy().tobytes()).hexdigest()[:16] if rows.by_rule else None
-    return _made(name, batch, ids, weights, background=rows.pattern, shares=shares, others=one_mask)
+    return _made(name, batch, ids, weights, rows.pattern, factor, others=one_mask)
 
 
 @torch_defaults()
@@ -235,7 +240,7 @@ def linear_metric(
         raise InputError(f"prompt {first_where(nothing)}: all coefficients are zero, so there is nothing to explain")
     rounding = torch.finfo(c.dtype).eps if c.is_floating_point() else 0.0
     ones = torch.ones(len(batch), dtype=torch.float64)
-    metric = _made(name, batch, rows.ids, rows.values, background=rows.pattern, shares=ones, rounding=rounding)
+    metric = _made(name, batch, rows.ids, rows.values, rows.pattern, ones, rounding=rounding)
     if isinstance(answers, str) and answers == "batch":
         return metric
     return replace(metric, answers=None if answers is None else _answers(batch, answers), foils=None)
@@ -296,17 +301,20 @@ def _weighted(sets: Int[Tensor, "prompt k"], total: float) -> tuple[Int[Tensor, 
     return sets.clamp_min(0), total * held / held.sum(1, keepdim=True)
 
 
-def _made(name: str, batch: PromptBatch, ids: Tensor, weights: Tensor, **more: Any) -> LinearMetric:
+def _made(
+    name: str,
+    batch: PromptBatch,
+    ids: Tensor,
+    weights: Tensor,
+    shared: Tensor | None = None,
+    factor: Tensor | None = None,
+    **more: Any,
+) -> LinearMetric:
     """A metric for these prompts, with their notion of right and wrong."""
-    n = len(batch)
-    fields = {
-        "background": torch.zeros(batch.d_vocab, dtype=torch.float64),
-        "shares": torch.zeros(n, dtype=torch.float64),
-        "made_for": batch.fingerprints,
-        "answers": batch.answers,
-        "foils": batch.foils,
-    }
-    return LinearMetric(name, ids, weights, **{**fields, **more})
+    shared = torch.zeros(batch.d_vocab, dtype=torch.float64) if shared is None else shared
+    factor = torch.zeros(len(batch), dtype=torch.float64) if factor is None else factor
+    known = {"made_for": batch.fingerprints, "answers": batch.answers, "foils": batch.foils}
+    return LinearMetric(name, ids, weights, shared, factor, **known, **more)
 
 
 def _check_not_empty(counts: Float[Tensor, " prompt"], others: str | Tensor) -> None:

@@ -1,4 +1,4 @@
-"""What the engine needs of a model: its weights, its sites and a forward pass."""
+"""A model as the engine needs it: weights, sites and a forward pass."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ class Norm:
     eps: float = 1e-5
 
     def pull_back(self, direction: Float[Tensor, "prompt d_model"]) -> Float[Tensor, "prompt d_model"]:
-        """The direction in front of the norm, up to the scale, that the given direction behind it reads."""
+        """The direction in front of the norm, up to the scale, that the given direction after it reads."""
         if self.weight is not None:
             direction = direction * self.weight
         return direction - direction.mean(-1, keepdim=True) if self.kind == "layer" else direction
 
     def constant(self, direction: Float[Tensor, "prompt d_model"]) -> Float[Tensor, " prompt"]:
-        """What the norm's bias adds along a direction behind it."""
+        """The norm's bias along a direction after it."""
         return direction.new_zeros(len(direction)) if self.bias is None else direction @ at_least_single(self.bias)
 
     def scale(self, residual: Float[Tensor, "... d_model"]) -> Float[Tensor, "..."]:
@@ -88,7 +88,7 @@ class Norm:
 
 @dataclass(frozen=True)
 class BlockWeights:
-    """What one block writes with: heads through W_O and b_O, neurons through W_out and b_out."""
+    """The weights that one block writes with: heads through W_O and b_O, neurons through W_out and b_out."""
 
     W_O: Float[Tensor, "head d_head d_model"]
     b_O: Float[Tensor, " d_model"] | None
@@ -103,7 +103,7 @@ def soft_capped(logits: Float[Tensor, "... vocab"], cap: float | None) -> Float[
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ModelWeights:
-    """What a model writes and reads out with, as it is stored.
+    """The weights that a model writes and reads out with, as they are stored.
 
     `precision` is the coarsest dtype that logits are computed in, which sums are held to. Where `logit_cap` is a
     number, the model caps its logits softly at it.
@@ -120,7 +120,7 @@ class ModelWeights:
     def logits(
         self, residual: Float[Tensor, "prompt d_model"], scale: Float[Tensor, " prompt"]
     ) -> Float[Tensor, "prompt vocab"]:
-        """What residuals are read out as at a frozen scale, in front of a soft cap."""
+        """The logits of residuals at a frozen scale, before a soft cap."""
         logits = at_least_single(self.final_norm.apply(residual, scale).to(self.W_U.dtype) @ self.W_U)
         return logits if self.b_U is None else logits + self.b_U
 

@@ -43,39 +43,46 @@ OPTIONAL_AXES = {"incorrect": 1, "sequence_kinds": 2, "answers": 2, "foils": 2, 
 class PromptBatch:
     """Prompts of different lengths, what should follow each, and names for what they are compared with.
 
-    Token ids stand in `sequences`, padded on the right; prompt `i` is the sequence `sequence_of[i]` up to and
-    including the position `read_positions[i]`, so that prompts which are prefixes of one sequence share it. A causal
-    model never looks behind the read position: a prompt's numbers do not depend on the padding or on its neighbours.
-
-    `d_vocab` is the number of the model's outputs, from which targets and all sets of tokens are taken; `d_vocab_in`,
-    where it is known, that of the tokens that it reads, which most models share. What the model reads is checked
-    against it, or else when the batch is run.
-
-    `answers` holds the right tokens of each prompt, filled up with -1; by default `targets` alone, which are the first
-    of them. `foils` holds, where the batch names them, the wrong tokens that a logit difference sets against them;
-    `incorrect` are the first of these. `token_sets` names sets of tokens that a metric can compare the answers with:
-    a mask for all prompts ([vocab]), or one for each ([prompt, vocab]), or the ids of each ([prompt, k], filled up
-    with -1). `sequence_kinds` sorts the tokens of every sequence: the number stands for an entry of `kinds`.
-    `steps`, where prompts are steps of a path, says which step each is.
+    Prompt `i` is the sequence `sequence_of[i]` up to and including the position `read_positions[i]`, so that prompts
+    which are prefixes of one sequence share it. A causal model never looks after the read position: a prompt's numbers
+    do not depend on the padding or on its neighbours.
     """
 
     sequences: Int[Tensor, "sequence position"]
+    """Token ids, padded on the right."""
     sequence_lengths: Int[Tensor, " sequence"]
+    """The number of tokens of each sequence."""
     sequence_of: Int[Tensor, " prompt"]
+    """The sequence of each prompt."""
     read_positions: Int[Tensor, " prompt"]
+    """The position of each prompt's last token, where its logits are read."""
     targets: Int[Tensor, " prompt"]
+    """The token that should follow each prompt: the first of its answers."""
     d_vocab: int
+    """The number of the model's outputs, from which targets and all sets of tokens are taken."""
     sequence_labels: tuple[tuple[str, ...], ...]
+    """The tokens of each sequence as strings."""
     vocabulary: Sequence[str] | None = None
+    """The model's outputs as strings."""
     token_sets: Mapping[str, TokenSet] = field(default_factory=dict)
+    """Named sets of tokens that a metric can compare the answers with: a mask for all prompts, [vocab], or for each,
+    [prompt, vocab], or the ids of each, [prompt, k], filled up with -1."""
     info: Mapping[str, Any] = field(default_factory=dict)
+    """Where the prompts come from; results repeat it."""
     incorrect: Int[Tensor, " prompt"] | None = None
+    """The first of each prompt's `foils`."""
     kinds: tuple[str, ...] = ()
+    """Names of the kinds of tokens."""
     sequence_kinds: Int[Tensor, "sequence position"] | None = None
+    """The kind of each token of every sequence, an index into `kinds`."""
     answers: AnswersOrTargets = None  # pyright: ignore[reportAssignmentType]
+    """The right tokens of each prompt, filled up with -1; by default `targets` alone."""
     foils: Int[Tensor, "prompt foil"] | None = None
+    """The wrong tokens that a logit difference sets against the answers, where the batch names some."""
     d_vocab_in: int | None = None
+    """The number of tokens that the model reads, where it is known; else ids are checked when the batch is run."""
     steps: Int[Tensor, " prompt"] | None = None
+    """Where prompts are steps of a path: which step each is."""
 
     @torch_defaults()
     def __post_init__(self) -> None:
@@ -329,7 +336,7 @@ class PromptBatch:
 
     @torch_defaults()
     def token_set(self, token_set: str | Tensor) -> Bool[Tensor, " vocab"] | Bool[Tensor, "prompt vocab"]:
-        """The mask behind a name, or the mask itself after a look at its shape."""
+        """The mask of a name, or the mask itself after a look at its shape."""
         held = self._held(token_set)
         return held if held.dtype == torch.bool else SparseRows.listed(held, self.d_vocab).dense() > 0
 
@@ -342,7 +349,7 @@ class PromptBatch:
         return SparseRows.of(held) if held.dtype == torch.bool else SparseRows.listed(held, self.d_vocab)
 
     def _held(self, token_set: str | Tensor) -> Tensor:
-        """What is held of a set: a mask, or the ids of each prompt."""
+        """A set of tokens: a mask, or the ids of each prompt."""
         if isinstance(token_set, str):
             if token_set == "all":
                 return torch.ones(self.d_vocab, dtype=torch.bool)

@@ -29,8 +29,8 @@ class Site:
     | `z` | yes | what each head brings, in front of W_O, [head, d_head] |
     | `v` | yes | values, one for each key-value head, [head, d_head] |
     | `pattern` | yes | attention paid, [head, key position]; at "all" [head, query position, key position] |
-    | `neurons` | yes | the MLP's neurons behind their activation function, [d_mlp] |
-    | `final_residual` | None | the stream behind the last block, [d_model] |
+    | `neurons` | yes | the MLP's neurons after their activation function, [d_mlp] |
+    | `final_residual` | None | the stream after the last block, [d_model] |
     | `final_scale` | None | what the final norm divides by, [] |
     | `logits` | None | linear in the stream: in front of a soft cap where the model has one, [vocab] |
     """

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from maze_dla.engine.ids import NONE
 
-AT_ONCE = 1 << 20  # entries of a dense array looked at together
+BATCH_ENTRIES = 1 << 20  # entries of a dense array looked at together
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +46,7 @@ class SparseRows:
         if array.layout != torch.strided:
             return cls._of_entries(array.to_sparse_coo().coalesce())
         n, d_vocab = array.shape
-        rows = max(AT_ONCE // max(d_vocab, 1), 1)
+        rows = max(BATCH_ENTRIES // max(d_vocab, 1), 1)
         pieces = [array[i : i + rows] for i in range(0, n, rows)]
         not_zero, not_first = torch.zeros(n, dtype=torch.long), torch.zeros(n, dtype=torch.long)
         for i, piece in enumerate(pieces):  # counted into one array: small ones would keep memory from being used again

@@ -13,7 +13,7 @@ from maze_dla.adapters.text.ioi import ioi_prompts
 from maze_dla.analysis import attribute
 from maze_dla.engine.metrics import correct_vs_other, logit_diff
 from maze_dla.errors import InputError
-from maze_dla.files import draft_folder, output_folder, put_in_place, writing
+from maze_dla.files import drafted_folder, output_folder
 from maze_dla.report.pictures import save_figure
 from maze_dla.results.attribution import AttributionResult
 from maze_dla.results.comparison import Comparison, compare
@@ -58,9 +58,7 @@ def write_comparison(results: Sequence[AttributionResult], out: str | Path) -> t
     """
     with output_folder(out) as folder:
         compared = compare(*results)
-        with writing(folder), draft_folder(folder) as name:
-            draft = Path(name)
+        with drafted_folder(folder) as draft:
             compared.to_frame().to_csv(draft / TABLE, index=False)
             save_figure(plots.comparison(compared)[0][0], draft / PICTURE)
-            put_in_place(draft, folder)
     return compared, (folder / TABLE, folder / PICTURE)

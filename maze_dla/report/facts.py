@@ -38,7 +38,7 @@ def _accuracies(result: AttributionResult) -> list[tuple[str, str]]:
 
 
 def accuracy_name(result: AttributionResult) -> str:
-    """What counts as correct: the most likely token, or the likelier of two."""
+    """The name of the accuracy: of the most likely token, or of the likelier of two."""
     return "correct likelier than incorrect" if result.info.get("forced_choice") else "accuracy"
 
 

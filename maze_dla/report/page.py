@@ -19,7 +19,7 @@ table { border-collapse: collapse; margin: 1rem 0; } th, td { text-align: left; 
 tr { border-bottom: 1px solid #d8dee4; } td { font-variant-numeric: tabular-nums; }
 figure { margin: 2rem 0; } img { max-width: 100%; } figcaption { color: #57606a; max-width: 48rem; }
 .promise { background: #eef6ee; border-left: 4px solid #4a7c59; padding: .6rem 1rem; }
-.caution { background: #fdf3e7; border-left: 4px solid #b35900; padding: .6rem 1rem; }
+.warning { background: #fdf3e7; border-left: 4px solid #b35900; padding: .6rem 1rem; }
 footer { color: #57606a; font-size: .85rem; margin-top: 3rem; }
 """
 
@@ -27,7 +27,7 @@ footer { color: #57606a; font-size: .85rem; margin-top: 3rem; }
 def render_page(result: AttributionResult, pictures: list[Picture]) -> str:
     """The page as text, pictures embedded."""
     name, task = (escape(str(result.info.get(k))) for k in ("model", "task"))
-    caution = f'<p class="caution">{escape(result.caution)}</p>' if result.caution else ""
+    warning = f'<p class="warning">{escape(result.warning)}</p>' if result.warning else ""
     largest = float(result.gap.abs().max())
     figures = "".join(_figure(p) for p in pictures)
     neurons = _ranking("Strongest neurons", result.top_neurons(10)) if result.neuron_mean is not None else ""
@@ -36,7 +36,7 @@ def render_page(result: AttributionResult, pictures: list[Picture]) -> str:
 <style>{STYLE}</style></head><body>
 <h1>Who writes the next {"step" if "mazes" in result.info else "token"}?</h1>
 <p class="lead">Direct logit attribution of {name} on {task}</p>
-{caution}
+{warning}
 {_table(fact_table(result))}
 <p class="promise">For each of the {len(result)} prompts the contributions and the constant add up to the metric
 that the model's own logits give; the largest gap is {largest:.1e} logits. All contributions are in logits,

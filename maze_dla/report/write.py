@@ -9,7 +9,7 @@ from typing import Any
 from maze_dla.analysis import attribute, logit_lens
 from maze_dla.engine.metrics import LinearMetric
 from maze_dla.engine.prompts import PromptBatch
-from maze_dla.files import draft_folder, output_folder, put_in_place, writing
+from maze_dla.files import drafted_folder, output_folder
 from maze_dla.report.close_up import check_asked, look_closely
 from maze_dla.report.facts import fact_table
 from maze_dla.report.page import render_page
@@ -22,7 +22,7 @@ PAGE, RESULT = "report.html", "result.zanj"
 
 @dataclass(frozen=True)
 class Report:
-    """What was written: the page, the result and the pictures; `facts` is the short table."""
+    """The files that were written: page, result and pictures; `facts` is the short table."""
 
     result: AttributionResult
     page: Path
@@ -60,11 +60,9 @@ def _write(model: Any, batch: PromptBatch, metric: LinearMetric, folder: Path, p
     own = logit_lens(model, batch, metric, scale="own")
     close_up = look_closely(model, batch, metric, result, prompt)
     steps = batch.steps if len(batch) > len(batch.sequences) else None  # where mazes are read at several
-    with writing(folder), draft_folder(folder) as name:
-        draft = Path(name)
+    with drafted_folder(folder, owned=PICTURES) as draft:
         pictures = draw_pictures(result, own, close_up, steps, draft)
         (draft / PAGE).write_text(render_page(result, pictures), encoding="utf-8")
         result.save(draft / RESULT)
-        put_in_place(draft, folder, owned=PICTURES)
     drawn = tuple(folder / p.file.name for p in pictures)
     return Report(result, folder / PAGE, folder / RESULT, drawn, tuple(fact_table(result)))

@@ -28,7 +28,7 @@ def check_values(what: str, given: Any) -> None:
 
 
 def as_array(what: str, given: Any, takes: str, refusal: type[MazeDlaError] = InputError) -> Tensor:
-    """What a caller gave as a tensor on the CPU, whole numbers of any kind in 64 bits.
+    """A caller's values as a tensor on the CPU, whole numbers of any kind in 64 bits.
 
     Raises:
         InputError: it has no values, since it lies on the meta device.

@@ -79,7 +79,8 @@ class ContributionResult(PromptResult, Contributions, ContributionSummaries):
             found["moved_by_kind"] = self.sources_by_kind.double().sum((1, 2))
         return {name: values for name, values in found.items() if values is not None} | {"lens": self.lens().values}
 
-    def labels_of(self) -> dict[str, tuple[str, ...]]:
+    @property
+    def axis_labels(self) -> dict[str, tuple[str, ...]]:
         """Names for the last axis of some of them."""
         by_kind = () if self.sources_by_kind is None else ("sources_by_kind", "moved_by_kind")
         return {"layers": self.layer_labels, "lens": self.lens().labels, **dict.fromkeys(by_kind, self.kinds)}
@@ -111,10 +112,10 @@ class ContributionResult(PromptResult, Contributions, ContributionSummaries):
         ]
         return pd.concat(frames, ignore_index=True)
 
-    def _facts(self) -> list[tuple[str, str]]:
+    def _summary_rows(self) -> list[tuple[str, str]]:
         heads = ", ".join(f"{h.name} {h.mean:+.2f}" for h in self.top_heads(3))
         gap = f"{float(self.gap.abs().max()):.1e} logits at most"
-        return [*super()._facts(), ("strongest heads", heads), ("completeness gap", gap)]
+        return [*super()._summary_rows(), ("strongest heads", heads), ("completeness gap", gap)]
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)

@@ -1,4 +1,4 @@
-"""What all results share: what was asked of which model, how well it does the task, and files."""
+"""The base of all results: prompts, model, metric, accuracy, and files."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ class Reported:
         raise NotImplementedError
 
     @property
-    def caution(self) -> str | None:
+    def warning(self) -> str | None:
         """A sentence where the model cannot do the task, so that its parts explain no skill; else None."""
         accuracy = self.accuracy
         if accuracy is None or accuracy.value >= CAN_DO_THE_TASK:
             return None
         return f"The model cannot do this task (accuracy {accuracy}): its parts explain no skill."
 
-    def _facts(self) -> list[tuple[str, str]]:
+    def _summary_rows(self) -> list[tuple[str, str]]:
         """The lines of the short representation: name and value."""
         raise NotImplementedError
 
     def __repr__(self) -> str:
-        lines = [f"  {visible(name)}: {visible(value)}" for name, value in self._facts()]
-        if self.caution:
-            lines.append(f"  {self.caution}")
+        lines = [f"  {visible(name)}: {visible(value)}" for name, value in self._summary_rows()]
+        if self.warning:
+            lines.append(f"  {self.warning}")
         return "\n".join([type(self).__name__, *lines])
 
     def _repr_html_(self) -> str:
@@ -50,10 +50,10 @@ class Reported:
 
         rows = "".join(
             f"<tr><th style='text-align:left'>{escape(name)}</th><td style='text-align:left'>{escape(value)}</td></tr>"
-            for name, value in self._facts()
+            for name, value in self._summary_rows()
         )
-        caution = f"<p><b>{escape(self.caution)}</b></p>" if self.caution else ""
-        return f"<b>{type(self).__name__}</b><table>{rows}</table>{caution}"
+        warning = f"<p><b>{escape(self.warning)}</b></p>" if self.warning else ""
+        return f"<b>{type(self).__name__}</b><table>{rows}</table>{warning}"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -112,11 +112,12 @@ class PromptResult(Reported):
         """The numbers of each prompt whose shape does not depend on how long prompts are."""
         return {"metric": self.metric}
 
-    def labels_of(self) -> dict[str, tuple[str, ...]]:
+    @property
+    def axis_labels(self) -> dict[str, tuple[str, ...]]:
         """Names for the last axis of some of them."""
         return {}
 
-    def _facts(self) -> list[tuple[str, str]]:
+    def _summary_rows(self) -> list[tuple[str, str]]:
         summary = self.metric_summary()
         return [
             ("model", str(self.info.get("model", "?"))),
@@ -132,7 +133,7 @@ def shown_accuracy(accuracy: Proportion | None) -> str:
     return "none: the metric has no notion of right" if accuracy is None else str(accuracy)
 
 
-def format_mean(summary: Summary, index: tuple[int, ...] = ()) -> str:
+def format_mean(summary: Summary) -> str:
     """A mean with its interval, "3.55 [3.12, 3.98]"."""
-    mean, low, high = (float(t[index]) for t in (summary.mean, summary.low, summary.high))
+    mean, low, high = map(float, (summary.mean, summary.low, summary.high))
     return f"{mean:.3f} [{low:.3f}, {high:.3f}]" if summary.n > 1 else f"{mean:.3f} (one prompt, no interval)"

@@ -1,4 +1,4 @@
-"""What adds to the residual stream: components, and their names in tables, pictures and files."""
+"""Components, which add to the residual stream, and their names in tables, pictures and files."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Component:
-    """What writes to the residual stream: an embedding, or a layer's attention, MLP, head or bias.
+    """A part that writes to the residual stream: an embedding, or a layer's attention, MLP, head or bias.
 
     `kind` is "embed", "pos_embed", "added" (whatever else stands in the stream before the first block), "attn_out",
     "mlp_out", "head", ...; `layer` is None for what stands before the first block, `head` for what is no head.

@@ -105,6 +105,6 @@ class Contributions:
         return Contributions(layer_labels=self.layer_labels, kinds=kinds, **numbers)  # pyright: ignore
 
     def _numbers(self) -> dict[str, Tensor]:
-        """What is linear in the metric and the residual stream."""
+        """The arrays, all of which are linear in the metric and the residual stream."""
         found = {f.name: getattr(self, f.name) for f in fields(Contributions)}
         return {name: value for name, value in found.items() if isinstance(value, Tensor)}

@@ -66,7 +66,8 @@ class LensResult(PromptResult):
         """The numbers of each prompt whose shape does not depend on how long prompts are."""
         return {**super().per_prompt(), "values": self.values}
 
-    def labels_of(self) -> dict[str, tuple[str, ...]]:
+    @property
+    def axis_labels(self) -> dict[str, tuple[str, ...]]:
         """Names for the last axis of some of them."""
         return {"values": self.labels}
 
@@ -74,10 +75,10 @@ class LensResult(PromptResult):
         """Columns prompt, depth, value."""
         return _long(self.labels, value=self.values)
 
-    def _facts(self) -> list[tuple[str, str]]:
+    def _summary_rows(self) -> list[tuple[str, str]]:
         half = self.first_depth_with(0.5)
         where = f"after {depth_name(self.labels, half)}" if half else "never: the final metric is not positive"
-        return [*super()._facts(), ("scale", self.scale), ("half of the metric", where)]
+        return [*super()._summary_rows(), ("scale", self.scale), ("half of the metric", where)]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -85,7 +86,7 @@ class TokenLensResult(PromptResult):
     """The model's next-token distribution as read at every depth.
 
     Arrays are [prompt, depth] at the read position, or [prompt, position, depth] where all positions were asked for
-    (padded with -1 and NaN behind a prompt's end); `top_ids` and `top_probs` have a last axis of k. `target_rank`
+    (padded with -1 and NaN after a prompt's end); `top_ids` and `top_probs` have a last axis of k. `target_rank`
     counts the tokens that are more likely than the target, or than the best of several right ones (0: it is on top),
     `entropy` is in nats, `kl` is the divergence KL(final || depth) in nats. `token_names` maps the ids that occur to
     strings.
@@ -112,7 +113,8 @@ class TokenLensResult(PromptResult):
         rank = self.target_rank.double()
         return {**super().per_prompt(), "target_rank": rank, "entropy": self.entropy, "kl": self.kl}
 
-    def labels_of(self) -> dict[str, tuple[str, ...]]:
+    @property
+    def axis_labels(self) -> dict[str, tuple[str, ...]]:
         """Names for the last axis of some of them."""
         return dict.fromkeys(() if self.all_positions else ("target_rank", "entropy", "kl"), self.labels)
 
@@ -133,8 +135,8 @@ class TokenLensResult(PromptResult):
         table["top_token"] = [self.token_names[int(t)] for t in table["top_token"]]
         return table
 
-    def _facts(self) -> list[tuple[str, str]]:
-        return [*super()._facts(), ("scale", self.scale), ("depths", str(len(self.labels)))]
+    def _summary_rows(self) -> list[tuple[str, str]]:
+        return [*super()._summary_rows(), ("scale", self.scale), ("depths", str(len(self.labels)))]
 
 
 @torch_defaults()

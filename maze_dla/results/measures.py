@@ -20,12 +20,13 @@ from maze_dla.results.streamed import StreamedResult
 Values = Float[Tensor, " sample"]
 MOST = 0.9  # of the positive part
 N_HALVES = 32
+SAMPLES_PER_BATCH = 100
 ROUNDING = 1e-6  # of float32 sums
 
 
 @dataclass(frozen=True, eq=False)
 class Quantities:
-    """What the measures are made of, in logits: means over prompts, one row for each sample of prompts.
+    """Means over prompts, in logits, that the measures are made of; one row for each sample of prompts.
 
     Sums over heads that add, or over sizes, grow with noise if each mean's sign is taken from the same numbers as its
     size: many heads that do nothing would seem to do much. So a head's sign for a prompt comes from the half of the
@@ -71,7 +72,7 @@ def _of_means(result: StreamedResult) -> Quantities:
 
 
 def _written(layers: Float[Tensor, "sample component"], components: tuple[Component, ...]) -> dict[str, Values]:
-    """What attention layers, MLPs and embeddings write, each together."""
+    """Contributions of attention layers, MLPs and embeddings, each summed."""
     chosen = {
         "attention": [c.kind == "attn_out" for c in components],
         "mlps": [c.kind == "mlp_out" for c in components],
@@ -155,7 +156,7 @@ def heads_for_most_share(m: Quantities) -> Values:
 
 
 def taken_away(m: Quantities) -> Values:
-    """What heads with a negative mean take away, as a share of what heads with a positive mean add."""
+    """The sum of heads with a negative mean, as a share of the sum of heads with a positive mean."""
     added = m.added.sum(1)
     return torch.where(added > 0, m.taken.sum(1) / added, torch.nan)
 
@@ -163,7 +164,7 @@ def taken_away(m: Quantities) -> Values:
 def half_depth(m: Quantities) -> Values:
     """The first depth at which the lens, at the final norm's scale, reaches half of the metric.
 
-    As a share of the way: 0 behind the embeddings, 1 at the end; needs a metric that is positive on average.
+    As a share of the way: 0 after the embeddings, 1 at the end; needs a metric that is positive on average.
     """
     reached = (m.lens >= 0.5 * m.metric[:, None]).int().argmax(1)
     return torch.where(m.metric > 0, reached / max(m.lens.shape[1] - 1, 1), torch.nan)
@@ -201,10 +202,10 @@ def measures_of(result: AttributionResult | StreamedResult) -> dict[str, Callabl
     return {**MEASURES, **{f"{MOVED}{kind}": partial(moved_from, kind=i) for i, kind in enumerate(kinds)}}
 
 
-def drawn_weights(n: int, n_samples: int, seed: int, at_once: int = 100) -> Iterator[Float[Tensor, "drawn prompt"]]:
+def drawn_weights(n: int, n_samples: int, seed: int) -> Iterator[Float[Tensor, "drawn prompt"]]:
     """The weights of `n` prompts in samples drawn with replacement, some samples at a time."""
     generator = torch.Generator().manual_seed(seed)
-    for start in range(0, n_samples, at_once):
-        drawn = torch.randint(n, (min(at_once, n_samples - start), n), generator=generator)
+    for start in range(0, n_samples, SAMPLES_PER_BATCH):
+        drawn = torch.randint(n, (min(SAMPLES_PER_BATCH, n_samples - start), n), generator=generator)
         weights = torch.zeros(len(drawn), n, dtype=torch.float64)
         yield weights.scatter_add_(1, drawn, torch.full_like(drawn, 1, dtype=torch.float64)) / n

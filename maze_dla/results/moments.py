@@ -35,7 +35,7 @@ class Moments:
     def add(self, values: Float[Tensor, "prompt ..."]) -> None:
         """Another piece, of at least one prompt; all of it or, where memory runs out, nothing."""
         so_far = self._so_far
-        for part in values.split(_rows_at_once(values)):
+        for part in values.split(_batch_size(values)):
             part = in_double(part, copy=True)
             mean = part.mean(0)
             here = _Moments(len(part), mean, part.sub_(mean).square_().sum(0))  # var_mean takes several times as long
@@ -70,7 +70,7 @@ def sum_in_double(values: Float[Tensor, "prompt *rest part"]) -> Float[Tensor, "
     """The sum over the last axis in double precision, without a copy of all values in it."""
     values = values.cpu() if values.device.type == "mps" else values
     sums = values.new_empty(values.shape[:-1], dtype=torch.float64)
-    for part, place in zip(values.split(_rows_at_once(values)), sums.split(_rows_at_once(values)), strict=True):
+    for part, place in zip(values.split(_batch_size(values)), sums.split(_batch_size(values)), strict=True):
         torch.sum(part, -1, dtype=torch.float64, out=place)
     return sums
 
@@ -80,5 +80,5 @@ def in_double(values: Tensor, *, copy: bool = False) -> Tensor:
     return (values.cpu() if values.device.type == "mps" else values).to(torch.float64, copy=copy)
 
 
-def _rows_at_once(values: Float[Tensor, "prompt ..."]) -> int:
+def _batch_size(values: Float[Tensor, "prompt ..."]) -> int:
     return max(PART // max(values[0].numel(), 1), 1)

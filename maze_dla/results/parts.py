@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-import operator
 import re
 from typing import NamedTuple
 
-from maze_dla.errors import InputError, check_whole
+from maze_dla.errors import InputError, check_whole, whole_number
 from maze_dla.results.statistics import Summary
 
 
@@ -55,12 +54,10 @@ def _place(head: object) -> tuple[int, int] | None:
     if isinstance(head, str):
         named = re.fullmatch(r"L(\d+)H(\d+)", head, re.ASCII)
         return (int(named[1]), int(named[2])) if named else None
-    if not isinstance(head, tuple | list) or len(head) != 2 or any(isinstance(i, bool) for i in head):
+    if not isinstance(head, tuple | list) or len(head) != 2:
         return None
-    try:
-        return operator.index(head[0]), operator.index(head[1])
-    except TypeError:
-        return None
+    layer, number = map(whole_number, head)
+    return None if layer is None or number is None else (layer, number)
 
 
 def strongest(summary: Summary, k: int, letter: str) -> list[RankedPart]:

@@ -81,7 +81,7 @@ def _table(result: PromptResult, first: int) -> Any:
         columns[name] = one if values.ndim == 1 else pa.FixedSizeListArray.from_arrays(one, flat.shape[1])
     described = {
         "shapes": {name: list(values.shape[1:]) for name, values in numbers.items()},
-        "labels": result.labels_of(),
+        "labels": result.axis_labels,
         "info": {key: str(value) for key, value in result.info.items()},
     }
     return pa.table(columns).replace_schema_metadata({"maze_dla": json.dumps(described)})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -35,17 +35,17 @@ def save_result(result: Any, path: str | Path) -> Path:
         "kind": type(result).__name__,
         "format_version": FORMAT_VERSION,
         "versions": installed_versions(),
-        "fields": {f.name: _plain(f.name, getattr(result, f.name), file) for f in fields(result)},
+        "fields": {f.name: _storable(f.name, getattr(result, f.name), file) for f in fields(result)},
     }
     with drafted(file, ResultFileError) as written:
         ZANJ().save(content, str(written))
     return file
 
 
-def installed_versions() -> dict[str, str]:
-    """The versions of the packages that a result depends on."""
+def installed_versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
+    """The version of each package, by default of those that a result depends on."""
     found = {}
-    for package in PACKAGES:
+    for package in packages:
         try:
             found[package] = version(package)
         except PackageNotFoundError:
@@ -53,7 +53,7 @@ def installed_versions() -> dict[str, str]:
     return found
 
 
-def _plain(name: str, value: Any, file: Path) -> Any:
+def _storable(name: str, value: Any, file: Path) -> Any:
     """Arrays for tensors; text for what nests, since zanj would split it into thousands of items."""
     if isinstance(value, Tensor):
         return value.cpu().numpy()
@@ -67,7 +67,7 @@ def _plain(name: str, value: Any, file: Path) -> Any:
 
 
 def _of_info(key: Any, value: Any, file: Path) -> Any:
-    """What JSON gives back as it is; single numbers of numpy or torch as plain ones, dtypes and the like as text."""
+    """A value that JSON gives back as it is: Python's numbers for numpy's and torch's, text for dtypes and the like."""
     if not isinstance(key, str):
         raise ResultFileError(f"{file}: info has the key {key!r:.60}, expected text")
     if isinstance(value, Mapping):

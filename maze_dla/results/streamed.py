@@ -126,7 +126,7 @@ class StreamedResult(Reported, ContributionSummaries):
 
         return save_result(self, path)
 
-    def _facts(self) -> list[tuple[str, str]]:
+    def _summary_rows(self) -> list[tuple[str, str]]:
         metric = f"{format_mean(self.metric_summary())} logits"
         facts = [
             ("model", str(self.info.get("model", "?"))),

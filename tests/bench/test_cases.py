@@ -1,4 +1,4 @@
-"""Which ways are compared for each number of prompts; nothing is timed here."""
+"""Which methods are compared for each number of prompts; nothing is timed here."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 
 from bench.tiny import TINY
 from maze_dla.bench.cases import Case, cases_of
-from maze_dla.bench.shapes import random_model
-from maze_dla.bench.ways import can_project_neurons
+from maze_dla.bench.methods import can_project_neurons
+from maze_dla.bench.models import random_model
 
 TUTORIAL = ["tutorial way", "tutorial way, with pos_slice"]
 OURS = ["maze_dla", 'maze_dla, forward="hooked"', "maze_dla, with sources"]
@@ -27,10 +27,10 @@ def cases(shape: str, *sizes: int) -> list[Case]:
 
 
 def names(case: Case) -> list[str]:
-    return [way.name for way in case.ways]
+    return [method.name for method in case.methods]
 
 
-def test_all_ways_of_both_shapes() -> None:
+def test_all_methods_of_both_shapes() -> None:
     prompts, tasks = cases("maze", 20)
     (gpt2,) = cases("gpt2", 20)
     assert names(prompts) == ["plain forward, 20 at once", "plain forward, 16 at once", *TUTORIAL, *OURS]
@@ -45,13 +45,13 @@ def test_all_ways_of_both_shapes() -> None:
     assert gpt2.title == "tiny gpt2 shape: 20 prompts of 16 tokens"
 
 
-def test_the_plain_way_runs_few_prompts_at_once_and_never_more_than_100() -> None:
+def test_the_plain_forward_pass_runs_few_prompts_at_once_and_never_more_than_100() -> None:
     assert names(cases("gpt2", 3)[0])[:3] == ["plain forward, 3 at once", *TUTORIAL]
     assert names(cases("gpt2", 101)[0])[0] == "plain forward, 100 at once"
 
 
 def test_large_sizes_run_what_grows_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("maze_dla.bench.cases.ALL_WAYS_UP_TO", 10)
+    monkeypatch.setattr("maze_dla.bench.cases.ALL_METHODS_UP_TO", 10)
     (large,) = cases("gpt2", 20)
     assert names(large) == ["plain forward, 20 at once", *TUTORIAL, *PROJECTED, "maze_dla"]
 

@@ -9,12 +9,12 @@ import torch
 
 from bench.tiny import TINY
 from maze_dla.bench import run as running
-from maze_dla.bench.run import SHAPES, run_bench
+from maze_dla.bench.run import MODELS, run_bench
 from maze_dla.bench.startup import startup_seconds
 from maze_dla.errors import InputError, MazeDlaError
 
 
-def bench(*shapes: str, sizes: Any = (2,), **options: Any) -> running.Report:
+def bench(*shapes: str, sizes: Any = (2,), **options: Any) -> running.BenchReport:
     return run_bench(shapes, sizes, rounds=1, known=TINY, startup=False, **options)
 
 
@@ -28,7 +28,7 @@ def test_every_case_is_measured() -> None:
         ("tiny gpt2 shape", 5),
     ]
     for table in report.tables:
-        assert [row.name for row in table.rows] == [way.name for way in table.case.ways]
+        assert [row.name for row in table.rows] == [method.name for method in table.case.methods]
         assert all(len(row.seconds) == 1 and row.median > 0 for row in table.rows)
     assert list(report.facts) == ["versions", "ran on", "tiny maze shape", "tiny gpt2 shape"]
     assert f"torch {torch.__version__.split('+')[0]}" in report.facts["versions"]
@@ -36,9 +36,9 @@ def test_every_case_is_measured() -> None:
     assert report.startup is None
 
 
-@pytest.mark.parametrize("way", ["tutorial", "tutorial_with_pos_slice"])
-def test_ways_that_differ_are_not_timed(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(running, way, lambda model, batch: running.ours(model, batch.select([2, 1, 0])))
+@pytest.mark.parametrize("method", ["tutorial", "tutorial_with_pos_slice"])
+def test_methods_that_differ_are_not_timed(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(running, method, lambda model, batch: running.ours(model, batch.select([2, 1, 0])))
     with pytest.raises(MazeDlaError, match="the tutorial's layers and maze_dla's differ by"):
         bench("gpt2")
 
@@ -74,12 +74,13 @@ def test_bad_arguments(name: str) -> None:
 
 
 def test_every_shape_has_a_default_size() -> None:
-    assert running.DEFAULT_SIZES.keys() == SHAPES.keys() == TINY.keys()
+    assert running.DEFAULT_SIZES.keys() == MODELS.keys() == TINY.keys()
 
 
 def test_start_up_is_that_of_a_fresh_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    started = startup_seconds(runs=1)
+    monkeypatch.setattr("maze_dla.bench.startup.RUNS", 1)
+    started = startup_seconds()
     assert started is not None
     assert started[1] > 0
     monkeypatch.setattr("maze_dla.bench.startup.HELP", ("-c", "raise SystemExit(3)"))
-    assert startup_seconds(runs=1) is None
+    assert startup_seconds() is None

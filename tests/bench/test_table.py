@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from maze_dla.bench.cases import Case
-from maze_dla.bench.run import Report, Table
+from maze_dla.bench.run import BenchReport, Table
 from maze_dla.bench.table import as_json, as_text
 from maze_dla.bench.timing import Measured
 
@@ -24,8 +24,8 @@ def table(n: int = 100, own: float = 0.5, *, tutorial: bool = True, notes: tuple
     return Table(Case(f"maze shape: {n} prompts", "maze shape", n, (), notes), tuple(rows))
 
 
-def report(*tables: Table, startup: tuple[float, float] | None = (0.021, 0.11)) -> Report:
-    return Report({"versions": "torch 2", "ran on": "an abacus"}, 3, tables, startup)
+def report(*tables: Table, startup: tuple[float, float] | None = (0.021, 0.11)) -> BenchReport:
+    return BenchReport({"versions": "torch 2", "ran on": "an abacus"}, 3, tables, startup)
 
 
 def test_the_table() -> None:

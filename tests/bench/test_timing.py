@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from maze_dla.bench import timing
-from maze_dla.bench.timing import Measured, Way, in_turn, measure, seconds_of, threads
+from maze_dla.bench.timing import Measured, Method, in_turn, measure, seconds_of, threads
 
 CPU = torch.device("cpu")
 
 
-def ways(log: list[str], names: str = "abc") -> list[Way]:
-    return [Way(name, lambda name=name: log.append(name)) for name in names]
+def methods(log: list[str], names: str = "abc") -> list[Method]:
+    return [Method(name, lambda name=name: log.append(name)) for name in names]
 
 
 @pytest.fixture
@@ -33,10 +33,10 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return coming
 
 
-def test_every_round_runs_all_ways_and_begins_with_another() -> None:
+def test_every_round_runs_all_methods_and_begins_with_another() -> None:
     log: list[str] = []
     calls = []
-    measured = measure(ways(log), 4, CPU, done=lambda: calls.append(len(log)))
+    measured = measure(methods(log), 4, CPU, done=lambda: calls.append(len(log)))
     assert "".join(log) == "abc" + "abc" + "bca" + "cab" + "abc"
     assert [m.name for m in measured] == ["a", "b", "c"]
     assert [len(m.seconds) for m in measured] == [4, 4, 4]
@@ -48,7 +48,7 @@ def test_seconds_are_those_of_the_timed_runs(clock: list[float]) -> None:
     clock += [9.0, 8.0]  # for memory
     for taken in ([1.0, 20.0], [30.0, 3.0], [2.0, 10.0]):  # a b, b a, a b
         clock += taken
-    a, b = measure(ways([], "ab"), 3, CPU)
+    a, b = measure(methods([], "ab"), 3, CPU)
     assert a.seconds == (1.0, 3.0, 2.0)
     assert b.seconds == (20.0, 30.0, 10.0)
     assert (a.median, b.median) == (2.0, 20.0)
@@ -58,7 +58,7 @@ def test_what_takes_too_long_is_not_repeated(clock: list[float]) -> None:
     clock += [1.0, 7.0, 1.0, 2.0, 2.0, 4.0, 4.0]
     log: list[str] = []
     calls = []
-    a, b, c = measure(ways(log), 2, CPU, patience=5.0, done=lambda: calls.append(1))
+    a, b, c = measure(methods(log), 2, CPU, patience=5.0, done=lambda: calls.append(1))
     assert "".join(log) == "abc" + "ac" + "ca"
     assert (a.seconds, b.seconds, c.seconds) == ((2.0, 4.0), (7.0,), (2.0, 4.0))
     assert len(calls) == 3 * 3

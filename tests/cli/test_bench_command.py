@@ -32,14 +32,14 @@ def test_the_tables_and_the_file(capsys: pytest.CaptureFixture[str], tmp_path: P
     assert re.match(r"versions +maze_dla \d.*, torch \d.*, transformer_lens \d.*, Python 3", lines[0])
     assert re.match(r"ran on +\S.* \(cpu\), torch with 1 of \d+ threads, float32$", lines[1])
     number = r" +[\d.,<-]+"
-    for way in ("plain forward, 4 at once", "tutorial way", "maze_dla", "maze_dla, all tasks in one pass"):
-        assert re.search(rf"^  {re.escape(way)}{number * 5}$", said, re.MULTILINE), way
+    for method in ("plain forward, 4 at once", "tutorial way", "maze_dla", "maze_dla, all tasks in one pass"):
+        assert re.search(rf"^  {re.escape(method)}{number * 5}$", said, re.MULTILINE), method
     assert re.search(r"^tiny gpt2 shape: 8 prompts take maze_dla \d+\.\d+ times as long as 4\.$", said, re.MULTILINE)
     assert "How to read it: " in said
     assert lines[-1] == f"written: {out}"
     written = json.loads(out.read_text())
     assert [t["prompts"] for t in written["tables"]] == [4, 8, 4, 4, 8]
-    assert all(len(way["seconds"]) == 1 for table in written["tables"] for way in table["ways"])
+    assert all(len(method["seconds"]) == 1 for table in written["tables"] for method in table["ways"])
     assert torch.get_num_threads() == before
 
 

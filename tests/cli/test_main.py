@@ -71,7 +71,7 @@ def test_a_report_of_the_bundled_checkpoint(say, tmp_path: Path) -> None:
         assert re.match(f"^{pattern}", line), line
     out = tmp_path / "out"
     assert lines[-1] == f"written: {out / 'report.html'}, {out / 'result.zanj'} and 8 pictures beside them"
-    assert len(lines) - len(expected) - 1 in (0, 1)  # with a caution where the model cannot do the task
+    assert len(lines) - len(expected) - 1 in (0, 1)  # with a warning where the model cannot do the task
     assert len(list(out.glob("*.png"))) == 8
     assert (out / "report.html").stat().st_size > 100_000
     result = load_result(out / "result.zanj")

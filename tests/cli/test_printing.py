@@ -1,4 +1,4 @@
-"""What is printed controls no terminal, forges no line, and survives whatever stands at its other end."""
+"""Printed text controls no terminal, forges no line, and survives whatever stands at its other end."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ def new_hooked_transformer(settings: dict[str, Any], dtype: torch.dtype) -> Any:
 
 
 def inner(component: Any) -> Any:
-    """What computes inside a component: a bridge wraps it."""
+    """The module that computes inside a component: a bridge wraps it."""
     return getattr(component, "original_component", component)
 
 

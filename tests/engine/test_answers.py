@@ -120,7 +120,7 @@ def test_correct_and_preferred() -> None:
     result = attribute(shared_model(), bare, logit(bare))
     assert result.preferred is None
     assert result.accuracy.successes == sum(correct)
-    assert result.caution is not None
+    assert result.warning is not None
 
 
 def test_the_rank_in_the_token_lens_is_that_of_the_best_right_token() -> None:
@@ -144,13 +144,13 @@ def test_a_metric_of_ones_own_notion_of_right() -> None:
     batch = PromptBatch.from_tokens(random_tokens(LENGTHS), never, d_vocab=D_VOCAB, incorrect=[[t] for t in likeliest])
     by_batch = attribute(shared_model(), batch, linear_metric(batch, c))
     assert by_batch.accuracy.successes == 0
-    assert by_batch.caution is not None
+    assert by_batch.warning is not None
     own = [[(t + 5) % D_VOCAB, t] for t in likeliest]
     by_own = attribute(shared_model(), batch, linear_metric(batch, c, answers=own))
     assert by_own.accuracy.successes == len(LENGTHS)
     assert by_own.preferred is None
     assert "forced_choice" not in by_own.info
-    assert by_own.caution is None
+    assert by_own.warning is None
 
 
 def test_a_metric_without_a_notion_of_right(tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ def test_a_metric_without_a_notion_of_right(tmp_path: Path) -> None:
         attribute(shared_model(), b, linear_metric(b, c[: len(b)], answers=None)) for b in (batch, batch.select([1, 3]))
     ]
     for result in results:
-        assert (result.correct, result.preferred, result.accuracy, result.caution) == (None, None, None, None)
+        assert (result.correct, result.preferred, result.accuracy, result.warning) == (None, None, None, None)
         assert "accuracy: none: the metric has no notion of right" in repr(result)
         assert "no notion of right" in result._repr_html_()
     loaded = dla.load_result(results[0].save(tmp_path / "none.zanj"))
@@ -171,7 +171,7 @@ def test_a_metric_without_a_notion_of_right(tmp_path: Path) -> None:
 
     streamed = dla.stream(ask, [batch, batch.select([1, 3])], shards=tmp_path / "shards")
     assert streamed.accuracy is None
-    assert streamed.caution is None
+    assert streamed.warning is None
     assert "no notion of right" in repr(streamed)
     assert dla.load_result(streamed.save(tmp_path / "stream.zanj")).accuracy is None
     import pandas as pd

@@ -20,7 +20,7 @@ from maze_dla.engine.sites import LOGITS, Activations
 from maze_dla.errors import CompletenessError
 from maze_dla.results.loading import load_result
 
-from .plain import own_norm
+from .reference import own_norm
 from .small_models import (
     HOOKED,
     LENGTHS,

@@ -18,7 +18,7 @@ from maze_dla.errors import InputError
 from maze_dla.results.lens import TokenLensResult
 from tests.engine.small_models import hooked_view
 
-from .plain import Run, run
+from .reference import Run, run
 from .small_models import MODERN, make_batch, random_metric, random_tokens, shared_model
 
 SETTINGS = [{}, {"attn_only": True}, MODERN, {"n_layers": 1, "normalization_type": "LNPre"}]
@@ -53,7 +53,7 @@ def test_at_the_final_scale_it_is_the_running_sum_of_the_layers(settings: dict[s
 
 
 def distributions(r: Run, scale: str) -> Tensor:
-    """[position, depth, vocab]: the distribution at every depth, from the plain run."""
+    """[position, depth, vocab]: the distribution at every depth, from the reference run."""
     final = r.scale_of(r.final)
     logits = [r.logits_at(x, final if scale == "final" else r.scale_of(x)) for x in r.depths.values()]
     weights = (torch.stack(logits, 1) - torch.stack(logits, 1).amax(-1, keepdim=True)).exp()
@@ -135,8 +135,8 @@ def test_all_positions_and_the_read_position_agree_and_padding_is_marked() -> No
         for name in ARRAYS:
             values, read = getattr(everywhere, name)[p], getattr(here, name)[p]
             assert torch.allclose(values[n - 1].double(), read.double(), atol=1e-5), name
-            behind = values[n:]
-            marked = behind.isnan() if behind.is_floating_point() else behind == -1
+            after = values[n:]
+            marked = after.isnan() if after.is_floating_point() else after == -1
             assert marked.all(), name
             inside = values[:n]
             assert not (inside.isnan() if inside.is_floating_point() else inside == -1).any(), name

@@ -105,7 +105,7 @@ def test_gradients_are_off_for_the_run_alone(grad: bool) -> None:
 
 
 def test_the_state_would_show_a_trace() -> None:
-    """What the tests above compare does change when something is left behind."""
+    """The state that the tests above compare does change when something is left behind."""
     model = make_model()
     state = state_of(model)
     handle = inner(model.blocks[0].attn).register_forward_hook(lambda *_: None)

@@ -1,4 +1,4 @@
-"""Neurons for each prompt or in the mean; sources behind a prompt's end are nothing."""
+"""Neurons for each prompt or in the mean; sources after a prompt's end are nothing."""
 
 from __future__ import annotations
 

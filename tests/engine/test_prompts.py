@@ -126,7 +126,7 @@ def test_all_positions_of_shared_sequences() -> None:
         assert torch.allclose(a.double(), b.double(), atol=2e-5, equal_nan=True), name
 
 
-def test_a_sequence_may_outgrow_the_context_behind_the_read_positions() -> None:
+def test_a_sequence_may_outgrow_the_context_after_the_read_positions() -> None:
     sequence = random_tokens((60,))[0]
     batch = PromptBatch.from_tokens([sequence], [3], d_vocab=D_VOCAB)
     fields = {
@@ -388,7 +388,7 @@ def test_the_longest_prompt_that_fits_is_answered() -> None:
     assert len(ask(batch)) == 2
 
 
-def test_ids_behind_a_sequences_end_are_not_looked_at() -> None:
+def test_ids_after_a_sequences_end_are_not_looked_at() -> None:
     lone(sequences=torch.tensor([[0, 1, 2, 99]]), d_vocab_in=5)
     with pytest.raises(PromptError, match="sequence 0, position 2: token id 99"):
         lone(sequences=torch.tensor([[0, 1, 99, 0]]), d_vocab_in=5)

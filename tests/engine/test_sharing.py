@@ -1,4 +1,4 @@
-"""What prompts share is computed once, and only that."""
+"""Prefixes that prompts share are computed once, and only those."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A soft cap on the logits: attribution reads in front of it, distributions are those behind it."""
+"""A soft cap on the logits: attribution reads in front of it, distributions are those after it."""
 
 from __future__ import annotations
 

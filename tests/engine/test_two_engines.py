@@ -133,7 +133,7 @@ def test_both_passes_record_every_site_and_nothing_else(name: str, position: Any
     for site, expected in hooked.items():
         seen = own[site]
         assert seen.shape == (expected.shape if expected.shape[0] > 1 else (len(read), *expected.shape[1:])), site
-        if position == "all" and name != "pattern":  # what lies behind the last read position may be anything
+        if position == "all" and name != "pattern":  # what lies after the last read position may be anything
             seen, expected = seen[read], expected.expand_as(seen)[read]
         torch.testing.assert_close(seen, expected, rtol=1e-5, atol=1e-5)
 
@@ -207,7 +207,7 @@ def test_hooks_of_the_users_own_are_heard() -> None:
 
 
 def test_torchs_own_hooks_are_heard_too() -> None:
-    """What is done to token 7 alone, which the compared sequence does not have."""
+    """A change to token 7 alone, which the compared sequence does not have."""
     model = make_model()
     batch = PromptBatch.from_tokens([[1, 2, 3, 4, 5, 6], [1, 7, 2], [7], [3, 7]], [1, 2, 3, 4], d_vocab=D_VOCAB)
     model(torch.tensor([[1, 2]]))

@@ -1,4 +1,4 @@
-"""What a batch cannot be made of is refused with an error of ours; whole numbers of every dtype are taken.
+"""Fields that no batch can have are refused with an error of ours; whole numbers of every dtype are taken.
 
 Called without the checks of shapes that tests have, which would refuse some of it first.
 """

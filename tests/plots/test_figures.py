@@ -1,4 +1,4 @@
-"""What every plot function does with figures."""
+"""Every plot function's use of figures."""
 
 from __future__ import annotations
 

@@ -12,8 +12,8 @@ from matplotlib import pyplot as plt
 
 import maze_dla as dla
 from maze_dla.errors import InputError
-from maze_dla.report import Report, write_report
 from maze_dla.report.compare import read_results, write_comparison
+from maze_dla.report.write import Report, write_report
 
 PICTURES = {"lens", "layers", "heads", "neurons", "source_kinds", "token_lens", "token_sources"}
 

@@ -19,10 +19,10 @@ from maze_dla.analysis import attribute
 from maze_dla.engine.metrics import correct_vs_other, logit
 from maze_dla.errors import InputError, MazeDlaError
 from maze_dla.files import output_folder
-from maze_dla.report import Report, write_report
 from maze_dla.report import write as writing
 from maze_dla.report.close_up import look_closely
 from maze_dla.report.page import render_page
+from maze_dla.report.write import Report, write_report
 from maze_dla.results.attribution import AttributionResult
 from maze_dla.results.loading import load_result
 from maze_dla.results.words import depth_name
@@ -35,7 +35,7 @@ ALONG_THE_PATH = {"lens_along_path", "layers_along_path"}
 
 
 class Page(HTMLParser):
-    """What a page refers to, its tags and its text."""
+    """A page's references, its tags and its text."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -95,7 +95,7 @@ def test_the_page_says_what_the_table_says(report: Report) -> None:
         assert value in words
     assert "small <b>model</b> & co" in words  # escaped, so that it comes back as text
     assert str(report.result.info["sha256"]) in words
-    assert str(report.result.caution) in words
+    assert str(report.result.warning) in words
     assert "does not change when a constant is added" in words
 
 

@@ -123,7 +123,7 @@ LENS, READ, EVERYWHERE = lens(4), token_lens(4), token_lens(5, POSITIONS)  # bot
 NEW, NEW_EVERYWHERE = (replace(r, info={**r.info, "precision": "float32"}) for r in (READ, EVERYWHERE))
 STREAM, LENSES, TOKENS = streamed(kinds_of(5), kinds_of(3)), streamed(lens(4), lens(3)), streamed(READ, token_lens(3))
 FRESH = replace(STREAM, info={**STREAM.info, "precision": "float32", "rounding": 1e-4})
-PAD = (1, POSITIONS - 1)  # a place behind the second prompt's end
+PAD = (1, POSITIONS - 1)  # a place after the second prompt's end
 
 HOSTILE: dict[str, list[tuple[Any, str, Callable[[Any], Any], str]]] = {
     "info": [

@@ -224,13 +224,13 @@ def test_lenses_say_what_they_are() -> None:
     assert not token_lens().all_positions
 
 
-@pytest.mark.parametrize(("n_correct", "cautioned"), [(0, True), (1, True), (2, False), (4, False)])
-def test_a_model_that_cannot_do_the_task_is_named_as_such(n_correct: int, cautioned: bool) -> None:
+@pytest.mark.parametrize(("n_correct", "warned"), [(0, True), (1, True), (2, False), (4, False)])
+def test_a_model_that_cannot_do_the_task_is_named_as_such(n_correct: int, warned: bool) -> None:
     result = attribution(correct=torch.arange(N) < n_correct)
     sentence = f"The model cannot do this task (accuracy {result.accuracy}): its parts explain no skill."
-    assert result.caution == (sentence if cautioned else None)
-    assert (sentence in repr(result)) == cautioned
-    assert (sentence in result._repr_html_()) == cautioned
+    assert result.warning == (sentence if warned else None)
+    assert (sentence in repr(result)) == warned
+    assert (sentence in result._repr_html_()) == warned
     assert result.accuracy.successes == n_correct
     assert result.accuracy.n == N
 

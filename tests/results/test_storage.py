@@ -82,7 +82,7 @@ def lens(n: int) -> LensResult:
 
 
 def token_lens(n: int, *positions: int) -> TokenLensResult:
-    """What a vocabulary of ten tokens would be read as, the target being the first of them."""
+    """The array that a vocabulary of ten tokens would be read as, the target being the first of them."""
     log_probs = random(n, *positions, 3, 10).log_softmax(-1)
     final = log_probs[..., -1:, :]
     top = log_probs.topk(2, dim=-1)

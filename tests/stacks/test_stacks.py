@@ -1,4 +1,4 @@
-"""What one stack of versions wrote, every other reads, and all stacks compute the same numbers."""
+"""Every stack of versions reads the files of every other, and all compute the same numbers."""
 
 from __future__ import annotations
 

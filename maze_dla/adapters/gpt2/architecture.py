@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from maze_dla.adapters.gpt2.weights import EMBEDDING, HEAD, State, check_weights, read_json
-from maze_dla.errors import CheckpointError
+from maze_dla.errors import CheckpointError, whole_number
 
 HEADS = {768: 12, 1024: 16, 1280: 20, 1600: 25}  # of each of GPT-2's widths
 SIZES = ("n_layer", "n_head", "n_embd", "n_positions", "vocab_size")
@@ -25,7 +25,7 @@ POSITIONS = "transformer.wpe.weight"
 
 
 def read_config(file: Path) -> dict[str, Any]:
-    """What a config.json says of an architecture of GPT-2; all else in it is left unread.
+    """The sizes and settings of GPT-2 in a config.json; all else in it is left unread.
 
     Raises:
         CheckpointError: missing, no JSON object, or of another kind of model.
@@ -67,7 +67,7 @@ def config_of(state: State, file: Path, inside: dict[str, Any], config_file: Pat
 
 def _checked_config(content: dict[str, Any], file: Path) -> Any:
     sizes: dict[str, Any] = {name: content.get(name) for name in SIZES}
-    if wrong := {k: v for k, v in sizes.items() if isinstance(v, bool) or not isinstance(v, int) or v < 1}:
+    if wrong := {k: v for k, v in sizes.items() if (whole_number(v) or 0) < 1}:
         said = ", ".join(f"{k} is {v!r}" if k in content else f"{k} is missing" for k, v in wrong.items())
         raise CheckpointError(f"{file}: {said}; expected whole numbers of at least 1")
     if sizes["n_embd"] % sizes["n_head"] or sizes["n_layer"] > MOST_LAYERS:

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from maze_dla.adapters.gpt2.architecture import build_gpt2, config_of, one_line
-from maze_dla.adapters.gpt2.sources import BUNDLED, GPT2_SMALL, GPT2Source, find_gpt2
+from maze_dla.adapters.gpt2.sources import BUNDLED, GPT2_SMALL, GPT2Location, locate_gpt2
 from maze_dla.adapters.gpt2.tokenizer import read_tokenizer
 from maze_dla.adapters.gpt2.weights import read_checkpoint, read_folder, weight_files
 from maze_dla.adapters.transformer_lens.build import check_placement
@@ -62,7 +62,7 @@ def load_gpt2(
         ModelError: logits that differ from Hugging Face's own by more than 1e-2.
     """
     check_placement(device, dtype)
-    found = find_gpt2(source)
+    found = locate_gpt2(source)
     try:
         config_folder = _config_folder(found, architecture)
         state, inside = (read_folder(found.path), {}) if found.is_folder else read_checkpoint(found.path)
@@ -85,7 +85,7 @@ def load_gpt2(
     return model
 
 
-def _taken_over(model: Any, tokenizer: Any, name: str, found: GPT2Source) -> Any:
+def _taken_over(model: Any, tokenizer: Any, name: str, found: GPT2Location) -> Any:
     try:
         return from_hugging_face(model, tokenizer, name)
     except Exception as problem:  # whatever it makes of an odd architecture or tokenizer
@@ -121,20 +121,20 @@ def _self_check_tokens(n_positions: int, d_vocab: int) -> Tensor:
     return (torch.arange(min(n_positions, SELF_CHECK_TOKENS)) * 7919 + 17)[None] % d_vocab
 
 
-def _name(found: GPT2Source, config: Any) -> str:
-    """What results call the model; a name that stands for other sizes is not taken on trust."""
+def _name(found: GPT2Location, config: Any) -> str:
+    """The model's name in results; a name that stands for other sizes is not taken on trust."""
     sizes = (config.n_layer, config.n_embd)
     if GPT2_SIZES.get(found.name, sizes) == sizes:
         return found.name
     return f"{found.path.name} ({sizes[0]} layers of width {sizes[1]}, not {found.name})"
 
 
-def _config_folder(found: GPT2Source, architecture: str | Path | None) -> Path | None:
+def _config_folder(found: GPT2Location, architecture: str | Path | None) -> Path | None:
     """The folder with config.json: the model's own, the one that was asked for, or the checkpoint's."""
     if found.is_folder or architecture is None:
         folder = found.path if found.is_folder else found.path.parent
     else:
-        folder = find_gpt2(architecture).path
+        folder = locate_gpt2(architecture).path
     if (folder / "config.json").is_file():
         return folder
     if found.is_folder or architecture is not None:
@@ -143,16 +143,16 @@ def _config_folder(found: GPT2Source, architecture: str | Path | None) -> Path |
     return None
 
 
-def _file_name(found: GPT2Source) -> str:
+def _file_name(found: GPT2Location) -> str:
     file = _files(found)[0]
     return file.name if found.path == BUNDLED else f"{file.parent.name}/{file.name}"
 
 
-def _files(found: GPT2Source) -> list[Path]:
+def _files(found: GPT2Location) -> list[Path]:
     return weight_files(found.path) if found.is_folder else [found.path]
 
 
 def _folder_of_gpt2(config: Any) -> Path | None:
     """Where GPT-2's tokenizer is, for a checkpoint that has none beside it."""
-    found = find_gpt2(None)
+    found = locate_gpt2(None)
     return found.path if config.vocab_size == 50257 and found.name == GPT2_SMALL else None

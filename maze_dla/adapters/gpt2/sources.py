@@ -34,7 +34,7 @@ PATIENCE = 4.0  # seconds that the hub has to answer before it counts as out of 
 
 
 @dataclass(frozen=True)
-class GPT2Source:
+class GPT2Location:
     """A Hugging Face folder or a single checkpoint file, and the name that results give the model."""
 
     path: Path
@@ -46,11 +46,11 @@ class GPT2Source:
         return self.path.is_dir()
 
 
-def find_gpt2(source: str | Path | None) -> GPT2Source:
+def locate_gpt2(origin: str | Path | None) -> GPT2Location:
     """Find a model's files.
 
     Args:
-        source: a name (`gpt2-small`, `gpt2-medium`, ..., or a hub repository `owner/name`), a Hugging Face folder, a
+        origin: a name (`gpt2-small`, `gpt2-medium`, ..., or a hub repository `owner/name`), a Hugging Face folder, a
             checkpoint file, "bundled" for the tiny model that comes with maze_dla, or None for gpt2-small where it is
             on this machine and the bundled model otherwise.
 
@@ -58,34 +58,29 @@ def find_gpt2(source: str | Path | None) -> GPT2Source:
         InputError: a name that is no model's.
         CheckpointError: no such file or folder, or a model that is neither here nor to be had; says how to provide it.
     """
-    if source is None:
+    if origin is None:
         here = _on_this_machine(GPT2_SMALL)
-        return GPT2Source(here, GPT2_SMALL) if here else find_gpt2("bundled")
-    if not isinstance(source, str | Path):
-        raise InputError(f"expected a model's name, a folder or a checkpoint file, got {type(source).__name__}")
-    if source == "bundled":
-        return GPT2Source(BUNDLED, BUNDLED_NAME)
-    name = ALIASES.get(str(source), str(source))
-    path = Path(source).expanduser()
+        return GPT2Location(here, GPT2_SMALL) if here else locate_gpt2("bundled")
+    if not isinstance(origin, str | Path):
+        raise InputError(f"expected a model's name, a folder or a checkpoint file, got {type(origin).__name__}")
+    if origin == "bundled":
+        return GPT2Location(BUNDLED, BUNDLED_NAME)
+    name = ALIASES.get(str(origin), str(origin))
+    path = Path(origin).expanduser()
     if not name.strip() or len(name) > LONGEST_NAME:
         raise InputError(f"a model's name, folder or file has 1 to {LONGEST_NAME} characters, got {len(name)}")
     if path.exists() and not (name in REPOSITORIES and not (path / "config.json").exists()):
-        return GPT2Source(path, path.name or str(path))
+        return GPT2Location(path, path.name or str(path))
     if name not in REPOSITORIES:
-        _refuse_what_is_no_name(source, name)
-    return GPT2Source(_on_this_machine(name) or _download(name), name)
+        _refuse_what_is_no_name(origin, name)
+    return GPT2Location(_on_this_machine(name) or _download(name), name)
 
 
-def is_here(name: str = GPT2_SMALL) -> bool:
-    """Whether a model's real weights are on this machine: in the folder that MAZE_DLA_GPT2 names, or the hub cache."""
-    return _on_this_machine(ALIASES.get(name, name)) is not None
-
-
-def _refuse_what_is_no_name(source: str | Path, name: str) -> None:
+def _refuse_what_is_no_name(origin: str | Path, name: str) -> None:
     """Names of files that are not there, and names that no model has."""
-    looks_like_path = isinstance(source, Path) or name.endswith(CHECKPOINT_SUFFIXES) or name.startswith((".", "/", "~"))
+    looks_like_path = isinstance(origin, Path) or name.endswith(CHECKPOINT_SUFFIXES) or name.startswith((".", "/", "~"))
     if looks_like_path or name.count("/") > 1 or "\\" in name:
-        raise CheckpointError(f"{source}: no such file or folder")
+        raise CheckpointError(f"{origin}: no such file or folder")
     if "/" in name:
         return _check_repository(name)
     close = get_close_matches(name, [*REPOSITORIES, *ALIASES], n=1, cutoff=0.6)

@@ -41,7 +41,7 @@ def read_tokenizer(folder: Path) -> Any:
 
 
 def _special_tokens(folder: Path) -> dict[str, str]:
-    """What the special tokens are called, where the config says so; all else in it is left unread."""
+    """The names of the special tokens, where the config says so; all else in it is left unread."""
     if not (folder / CONFIG).is_file():
         return {}
     config, found = read_json(folder / CONFIG), {}

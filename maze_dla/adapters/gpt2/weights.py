@@ -48,8 +48,8 @@ def read_checkpoint(file: Path) -> tuple[State, dict[str, Any]]:
     content = _read_torch(_readable(file))
     inside = [config for key in CONFIG_KEYS if isinstance(config := content.get(key), Mapping)]
     said = {str(name): value for config in inside for name, value in config.items()}
-    plain = {k: v if v is None or isinstance(v, int | float | str) else repr(v)[:40] for k, v in said.items()}
-    return _renamed(_state_of(content, file), file), plain
+    described = {k: v if v is None or isinstance(v, int | float | str) else repr(v)[:40] for k, v in said.items()}
+    return _renamed(_state_of(content, file), file), described
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -87,7 +87,7 @@ def read_folder(folder: Path) -> State:
         inside = ", ".join(sorted(p.name for p in folder.iterdir())[:6]) or "nothing"
         raise CheckpointError(f"{folder}: a folder without model.safetensors or pytorch_model.bin; it holds {inside}")
     state: State = {}
-    expected = {_plain_name(key): shard for key, shard in shards.items()}
+    expected = {_unwrapped_name(key): shard for key, shard in shards.items()}
     for file in files:
         for key, tensor in read_weights(file).items():
             if shards and expected.get(key) != file.name:
@@ -169,10 +169,10 @@ def _renamed(state: State, file: Path) -> State:
     """Keys without the wrappers' prefixes, with that of the language model, and without what is no weight."""
     renamed: State = {}
     for key, tensor in state.items():
-        name = _plain_name(key)
+        name = _unwrapped_name(key)
         if name.endswith(BUFFERS):
             continue
-        if not _is_plain(tensor):
+        if not _is_dense(tensor):
             what = f"{str(tensor.dtype).removeprefix('torch.')}, {str(tensor.layout).removeprefix('torch.')}"
             raise CheckpointError(f"{file}: {key} holds {what} on {tensor.device}, expected plain floating numbers")
         if name in renamed:
@@ -181,7 +181,7 @@ def _renamed(state: State, file: Path) -> State:
     return renamed
 
 
-def _plain_name(key: str) -> str:
+def _unwrapped_name(key: str) -> str:
     while wrapper := next((w for w in WRAPPERS if key.startswith(w)), None):
         key = key.removeprefix(wrapper)
     return f"transformer.{key}" if key.startswith(("wte.", "wpe.", "h.", "ln_f.")) else key
@@ -202,7 +202,7 @@ def read_json(file: Path) -> dict[str, Any]:
     return content
 
 
-def _is_plain(tensor: Tensor) -> bool:
+def _is_dense(tensor: Tensor) -> bool:
     """Whether it is an ordinary array of real numbers that is here."""
     return tensor.is_floating_point() and tensor.layout == torch.strided and tensor.device.type == "cpu"
 

@@ -25,7 +25,7 @@ ACTIVATIONS = ("gelu", "gelu_new", "relu", "silu", "solu_ln")
 
 @dataclass(frozen=True)
 class MazeCheckpoint:
-    """What a checkpoint file holds: the model's sizes and weights as stored, its vocabulary, its data set's config."""
+    """A checkpoint file's content: the model's sizes and weights as stored, its vocabulary, its data set's config."""
 
     spec: DecoderSpec
     state: dict[str, Tensor]

@@ -9,17 +9,17 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from maze_dla.adapters.mazes.lattice import MazeText
-from maze_dla.adapters.mazes.library import generate, solved_maze, tokens_of
-from maze_dla.adapters.mazes.plain import (
+from maze_dla.adapters.mazes.fast_dfs import (
     DepthFirst,
-    PlainMaze,
+    TupleMaze,
     as_depth_first,
     draw,
     order_like,
     walks_cell_by_cell,
     write,
 )
+from maze_dla.adapters.mazes.lattice import MazeText
+from maze_dla.adapters.mazes.library import generate, solved_maze, tokens_of
 from maze_dla.adapters.mazes.randomness import Generators
 from maze_dla.adapters.mazes.saved import maze_fault, read_dataset
 from maze_dla.adapters.mazes.vocabulary import MazeVocabulary
@@ -33,8 +33,8 @@ LONG = 5000  # mazes whose generation may show a progress bar
 
 
 @dataclass(frozen=True)
-class MazeSource:
-    """Mazes with their paths, which `tokens(first, behind, seed)` writes as lists of tokens, any part of them.
+class MazeSupply:
+    """Mazes with their paths, which `tokens(first, stop, seed)` writes as lists of tokens, any part of them.
 
     The seed is that of generated mazes and of the order in which adjacency lists are written.
     """
@@ -48,45 +48,45 @@ class MazeSource:
         return self.name if self.name is not None else f"generated, seed {seed}"
 
 
-def maze_source(source: Any, vocabulary: MazeVocabulary, config: Mapping[str, Any], n_mazes: int | None) -> MazeSource:
+def maze_supply(given: Any, vocabulary: MazeVocabulary, config: Mapping[str, Any], n_mazes: int | None) -> MazeSupply:
     """Where mazes come from; given ones are read and checked here, others are generated when they are asked for.
 
     Args:
-        source: None (generate), the path of a `.zanj` data set, a `MazeDataset`, a `SolvedMaze` or a list of them, or
+        given: None (generate), the path of a `.zanj` data set, a `MazeDataset`, a `SolvedMaze` or a list of them, or
             token lists (each a list of tokens or one string with spaces).
         vocabulary: its tokenizer writes the mazes of a data set.
         config: the data set's config in the checkpoint, for generating more of the same.
         n_mazes: how many; None for 100 generated ones, or all that are given.
 
     Raises:
-        InputError: fewer than one maze asked for, or something that is no source of mazes.
+        InputError: fewer than one maze asked for, or something that is no origin of mazes.
         DatasetError: a file that is no data set, an empty one, one that contradicts itself, mazes whose paths jump or
             cross walls, or a tokenizer that is not known.
         PromptError: token lists whose paths jump or cross walls, or begin or end elsewhere than the text says.
     """
     if n_mazes is not None and n_mazes < 1:
         raise InputError(f"n_mazes is at least 1, got {n_mazes}")
-    if source is None:
-        tokenizer = _tokenizer(vocabulary)
-        return MazeSource(n_mazes or 100, lambda first, behind, seed: _made(config, tokenizer, behind - first, seed))
-    given = _solved_mazes(source)
     if given is None:
-        lists = _first(_token_lists(source), n_mazes)
+        tokenizer = _tokenizer(vocabulary)
+        return MazeSupply(n_mazes or 100, lambda first, stop, seed: _made(config, tokenizer, stop - first, seed))
+    solved = _solved_mazes(given)
+    if solved is None:
+        lists = _first(_token_lists(given), n_mazes)
         _check_texts(lists, vocabulary)
-        return MazeSource(len(lists), lambda first, behind, seed: lists[first:behind], "token lists")
-    mazes, name = _first(given[0], n_mazes), given[1]
+        return MazeSupply(len(lists), lambda first, stop, seed: lists[first:stop], "token lists")
+    mazes, name = _first(solved[0], n_mazes), solved[1]
     tokenizer = _tokenizer(vocabulary)
-    return MazeSource(len(mazes), lambda first, behind, seed: _written(mazes[first:behind], tokenizer, seed), name)
+    return MazeSupply(len(mazes), lambda first, stop, seed: _written(mazes[first:stop], tokenizer, seed), name)
 
 
-def _solved_mazes(source: Any) -> tuple[list[Any], str] | None:
-    """Mazes of maze-dataset's class with their paths, and what they are called; None for a source of another kind."""
-    if isinstance(source, str | Path):
-        return None if _is_text(source) else (read_dataset(source), Path(source).name)
-    if hasattr(source, "mazes"):
-        name = str(getattr(getattr(source, "cfg", None), "name", "data set"))
-        return _checked(list(source.mazes), name), name
-    mazes = [source] if _is_maze(source) else source
+def _solved_mazes(given: Any) -> tuple[list[Any], str] | None:
+    """Mazes of maze-dataset's class with their paths, and what they are called; None for anything else."""
+    if isinstance(given, str | Path):
+        return None if _is_text(given) else (read_dataset(given), Path(given).name)
+    if hasattr(given, "mazes"):
+        name = str(getattr(getattr(given, "cfg", None), "name", "data set"))
+        return _checked(list(given.mazes), name), name
+    mazes = [given] if _is_maze(given) else given
     if isinstance(mazes, Sequence) and any(map(_is_maze, mazes)):
         return _checked(list(mazes), "solved mazes"), "solved mazes"
     return None
@@ -155,14 +155,14 @@ def _made(config: Mapping[str, Any], tokenizer: Any, n_mazes: int, seed: int) ->
         return _written(_generate(config, n_mazes, seed), tokenizer, seed)
     sample = _generate(config, SAMPLE, seed)
     mazes = _drawn(kind, n_mazes, seed)
-    if mazes[:SAMPLE] != [PlainMaze.of(maze) for maze in sample]:
+    if mazes[:SAMPLE] != [TupleMaze.of(maze) for maze in sample]:
         return _written(_generate(config, n_mazes, seed), tokenizer, seed)
     if (fast := _fast_writer(sample, tokenizer, seed)) is not None:
         return fast(mazes)
     return tokens_of([solved_maze(*maze.arrays(kind.grid_n)) for maze in mazes], tokenizer, seed)
 
 
-def _drawn(kind: DepthFirst, n_mazes: int, seed: int) -> list[PlainMaze]:
+def _drawn(kind: DepthFirst, n_mazes: int, seed: int) -> list[TupleMaze]:
     generators, numbers = Generators.seeded(seed), range(n_mazes)
     bar = numbers
     if n_mazes >= LONG:
@@ -173,20 +173,20 @@ def _drawn(kind: DepthFirst, n_mazes: int, seed: int) -> list[PlainMaze]:
 def _written(mazes: Sequence[Any], tokenizer: Any, seed: int) -> TokenLists:
     """Mazes of maze-dataset as tokens, written by ourselves where those are, token for token, the ones it writes."""
     fast = None if len(mazes) <= SAMPLE else _fast_writer(mazes[:SAMPLE], tokenizer, seed)
-    return tokens_of(mazes, tokenizer, seed) if fast is None else fast(map(PlainMaze.of, mazes))
+    return tokens_of(mazes, tokenizer, seed) if fast is None else fast(map(TupleMaze.of, mazes))
 
 
-def _fast_writer(mazes: Sequence[Any], tokenizer: Any, seed: int) -> Callable[[Iterable[PlainMaze]], TokenLists] | None:
+def _fast_writer(mazes: Sequence[Any], tokenizer: Any, seed: int) -> Callable[[Iterable[TupleMaze]], TokenLists] | None:
     """A fast writer for a tokenizer, returned only if it writes these mazes as the tokenizer does."""
     order = order_like(tokenizer)
     if order is None:
         return None
 
-    def fast(plain: Iterable[PlainMaze]) -> TokenLists:
+    def fast(tuples: Iterable[TupleMaze]) -> TokenLists:
         generators = Generators.seeded(seed)
-        return [write(maze, order(maze, generators)) for maze in plain]
+        return [write(maze, order(maze, generators)) for maze in tuples]
 
-    return fast if fast(map(PlainMaze.of, mazes)) == tokens_of(mazes, tokenizer, seed) else None
+    return fast if fast(map(TupleMaze.of, mazes)) == tokens_of(mazes, tokenizer, seed) else None
 
 
 def _tokenizer(vocabulary: MazeVocabulary) -> Any:
@@ -211,13 +211,13 @@ def _first(mazes: list[Any], n_mazes: int | None) -> list[Any]:
     return mazes[:n_mazes]
 
 
-def _token_lists(source: Any) -> TokenLists:
-    items = [source] if isinstance(source, str) else source
+def _token_lists(given: Any) -> TokenLists:
+    items = [given] if isinstance(given, str) else given
     if isinstance(items, Sequence) and len(items) > 1 and all(isinstance(i, str) and " " not in i for i in items):
         raise InputError("a list of single tokens is one maze: wrap it in a list, or join the tokens with spaces")
     if not isinstance(items, Sequence):
         raise InputError(
-            f"mazes come from a data set, its file, solved mazes or token lists, got {type(source).__name__}"
+            f"mazes come from a data set, its file, solved mazes or token lists, got {type(given).__name__}"
         )
     if strange := [i for i, item in enumerate(items) if not isinstance(item, Sequence)]:
         kind = type(items[strange[0]]).__name__
@@ -229,5 +229,5 @@ def _token_lists(source: Any) -> TokenLists:
     return lists
 
 
-def _is_text(source: str | Path) -> bool:
-    return isinstance(source, str) and "<" in source
+def _is_text(given: str | Path) -> bool:
+    return isinstance(given, str) and "<" in given

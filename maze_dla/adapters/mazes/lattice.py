@@ -68,13 +68,7 @@ class MazeText:
     @cached_property
     def passages(self) -> frozenset[Passage]:
         """The open passages of the adjacency list, each once, the smaller cell first."""
-        found = set()
-        for i, token in enumerate(self.tokens[1:-1], start=1):
-            if token == CONNECTOR:
-                a, b = cell_of(self.tokens[i - 1]), cell_of(self.tokens[i + 1])
-                if a is not None and b is not None:
-                    found.add((min(a, b), max(a, b)))
-        return frozenset(found)
+        return frozenset(passage for passage in _passage_of_each(self.tokens) if passage is not None)
 
     @property
     def path(self) -> tuple[Cell, ...]:
@@ -109,10 +103,6 @@ class MazeText:
         """The cell that a path has reached at a position; None where the token there is no cell of the path."""
         return cell_of(self.tokens[position]) if position > self.position(PATH_START) else None
 
-    def neighbors(self, cell: Cell) -> tuple[Cell, ...]:
-        """The cells that one step from a cell can reach."""
-        return tuple(sorted(b if a == cell else a for a, b in self.passages if cell in (a, b)))
-
     def geometry(self, length: int, grid_n: int, before: Sequence[str] = ()) -> MazeGeometry:
         """The maze as a picture needs it, for the prompt of the first `length` tokens.
 
@@ -140,11 +130,13 @@ def _listed(tokens: Sequence[str]) -> set[Passage] | None:
 
 
 def _passage_of_each(tokens: Sequence[str]) -> list[Passage | None]:
-    """For each `<-->` between two cells, and for the `;` behind them, the passage that it belongs to."""
+    """For each `<-->` between two cells, and for the `;` after them, the passage that it belongs to."""
     found: list[Passage | None] = [None] * len(tokens)
     for i, token in enumerate(tokens[1:-1], start=1):
+        if token != CONNECTOR:
+            continue
         a, b = cell_of(tokens[i - 1]), cell_of(tokens[i + 1])
-        if token == CONNECTOR and a is not None and b is not None:
+        if a is not None and b is not None:
             found[i] = (min(a, b), max(a, b))
             if tokens[i + 2 : i + 3] == (SEPARATOR,):
                 found[i + 2] = found[i]

@@ -95,7 +95,7 @@ def with_its_format_key(item: Any) -> Any:
 
 
 class Mazes:
-    """What filters and loaders of a `MazeDataset` need of it: its mazes, and a config that nobody reads."""
+    """A `MazeDataset` as its filters and loaders need it: its mazes, and a config that nobody reads."""
 
     def __init__(self, cfg: Any, mazes: Iterable[Any], generation_metadata_collected: Any = None) -> None:
         self.cfg, self.mazes = cfg, list(mazes)

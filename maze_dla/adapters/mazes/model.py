@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import operator
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +12,13 @@ import numpy as np
 import torch
 
 from maze_dla.adapters.mazes.checkpoint import MazeCheckpoint, read_checkpoint
-from maze_dla.adapters.mazes.datasets import MazeSource, maze_source
+from maze_dla.adapters.mazes.datasets import MazeSupply, maze_supply
 from maze_dla.adapters.mazes.prompts import MazePromptBatch, Padding
 from maze_dla.adapters.mazes.tasks import Task, Tasks, find_tasks
 from maze_dla.adapters.mazes.vocabulary import MazeVocabulary
 from maze_dla.adapters.transformer_lens.build import build_decoder
 from maze_dla.adapters.transformer_lens.identity import identity, set_provenance
-from maze_dla.errors import CheckpointError, InputError
+from maze_dla.errors import CheckpointError, InputError, check_whole
 from maze_dla.torch_defaults import torch_defaults
 
 LARGEST_SEED = 2**32 - 1
@@ -85,10 +84,10 @@ class MazeModel:
             PromptError: naming the prompt, and the token or the step of the path that is at fault.
         """
         tasks = find_tasks(task)
-        seed = _whole("seed", seed, 0, LARGEST_SEED)
-        n_mazes = None if n_mazes is None else _whole("n_mazes", n_mazes, 1)
-        source = maze_source(mazes, self.vocabulary, self.dataset_config, n_mazes)
-        return self._batch(source, 0, source.n_mazes, tasks, seed, prepend_bos, padding)
+        seed = check_whole("seed", seed, 0, LARGEST_SEED)
+        n_mazes = None if n_mazes is None else check_whole("n_mazes", n_mazes, 1)
+        supply = maze_supply(mazes, self.vocabulary, self.dataset_config, n_mazes)
+        return self._batch(supply, 0, supply.n_mazes, tasks, seed, prepend_bos, padding)
 
     def prompt_batches(
         self,
@@ -117,38 +116,38 @@ class MazeModel:
             PromptError: as `prompts`, when the batch is due; it counts mazes from the first of that batch.
         """
         tasks = find_tasks(task)
-        seed = _whole("seed", seed, 0, LARGEST_SEED)
-        n_mazes = None if n_mazes is None else _whole("n_mazes", n_mazes, 1)
-        at_once = _whole("at_once", at_once, 1)
-        source = maze_source(mazes, self.vocabulary, self.dataset_config, n_mazes)
+        seed = check_whole("seed", seed, 0, LARGEST_SEED)
+        n_mazes = None if n_mazes is None else check_whole("n_mazes", n_mazes, 1)
+        at_once = check_whole("at_once", at_once, 1)
+        supply = maze_supply(mazes, self.vocabulary, self.dataset_config, n_mazes)
 
         def make(first: int, batch_seed: int) -> MazePromptBatch:
-            behind = min(first + at_once, source.n_mazes)
-            return self._batch(source, first, behind, tasks, batch_seed, prepend_bos, None)
+            stop = min(first + at_once, supply.n_mazes)
+            return self._batch(supply, first, stop, tasks, batch_seed, prepend_bos, None)
 
-        return PromptBatches(make, source.n_mazes, at_once, seed)
+        return PromptBatches(make, supply.n_mazes, at_once, seed)
 
     @torch_defaults()
     def _batch(
         self,
-        source: MazeSource,
+        supply: MazeSupply,
         first: int,
-        behind: int,
+        stop: int,
         tasks: Mapping[str, Task],
         seed: int,
         prepend_bos: bool | None,
         padding: Padding,
     ) -> MazePromptBatch:
-        """The prompts about some of the source's mazes."""
+        """The prompts about some of a supply's mazes."""
         return MazePromptBatch.build(
-            source.tokens(first, behind, seed),
+            supply.tokens(first, stop, seed),
             self.vocabulary,
             tasks,
             grid_n=self.grid_n,
             prepend_bos=self.prepend_bos if prepend_bos is None else prepend_bos,
             padding=padding,
             seed=seed,
-            info={"task": ", ".join(tasks), "seed": seed, "mazes": source.origin(seed)},
+            info={"task": ", ".join(tasks), "seed": seed, "mazes": supply.origin(seed)},
         )
 
     def __repr__(self) -> str:
@@ -181,21 +180,6 @@ def _seeds(seed: int) -> Iterator[int]:
     yield seed
     for number in itertools.count(1):
         yield int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
-
-
-def _whole(name: str, value: Any, least: int, largest: float = float("inf")) -> int:
-    """A whole number from outside, numpy's as well.
-
-    Raises:
-        InputError: it is none, or too small or large.
-    """
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise InputError(f"{name} is a whole number, got {value!r}") from None
-    if not least <= number <= largest:
-        raise InputError(f"{name} is {f'at least {least}' if number < least else f'at most {largest}'}, got {number}")
-    return number
 
 
 @torch_defaults()
@@ -237,15 +221,15 @@ def _from_checkpoint(
     return MazeModel(model, checkpoint.vocabulary, checkpoint.dataset_config, prepend_bos)
 
 
-def _from_memory(source: Any, prepend_bos: bool) -> MazeModel:
-    config = source.zanj_model_config
+def _from_memory(model: Any, prepend_bos: bool) -> MazeModel:
+    config = model.zanj_model_config
     tokenizer = getattr(config, "maze_tokenizer", None)
     if tokenizer is None:
-        raise CheckpointError(f"{type(source).__name__} {config.name!r} has no maze_tokenizer, so no vocabulary")
+        raise CheckpointError(f"{type(model).__name__} {config.name!r} has no maze_tokenizer, so no vocabulary")
     vocabulary = MazeVocabulary(tuple(tokenizer.token_arr), tokenizer)
-    if source.W_E.shape[0] != len(vocabulary.tokens):
+    if model.W_E.shape[0] != len(vocabulary.tokens):
         raise CheckpointError(
-            f"{config.name}: the vocabulary has {len(vocabulary.tokens)} tokens, W_E has {source.W_E.shape[0]} rows"
+            f"{config.name}: the vocabulary has {len(vocabulary.tokens)} tokens, W_E has {model.W_E.shape[0]} rows"
         )
-    set_provenance(source, config.name, "in memory", vocabulary.tokens)
-    return MazeModel(source, vocabulary, config.dataset_cfg.serialize(), prepend_bos)
+    set_provenance(model, config.name, "in memory", vocabulary.tokens)
+    return MazeModel(model, vocabulary, config.dataset_cfg.serialize(), prepend_bos)

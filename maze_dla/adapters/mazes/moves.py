@@ -102,8 +102,8 @@ def _steps_to(
     from scipy.sparse.csgraph import dijkstra
 
     graph, known = _graph(moves)
-    sources = np.flatnonzero(np.isin(known, targets.numpy()))
-    steps = dijkstra(graph.tocsr(), indices=sources, unweighted=True, min_only=True) if len(sources) else known + np.inf
+    ends = np.flatnonzero(np.isin(known, targets.numpy()))
+    steps = dijkstra(graph.tocsr(), indices=ends, unweighted=True, min_only=True) if len(ends) else known + np.inf
     place = np.searchsorted(known, cells.numpy()).clip(max=len(known) - 1)
     found = np.where((known[place] == cells.numpy()) & np.isfinite(steps[place]), steps[place], np.nan)
     return torch.from_numpy(found)

@@ -22,11 +22,11 @@ from maze_dla.adapters.mazes.lattice import (
     MazeText,
 )
 from maze_dla.adapters.mazes.moves import allowed_moves, legal_moves, right_moves, targets_of
-from maze_dla.adapters.mazes.questions import Questions, ask
+from maze_dla.adapters.mazes.questions import TargetPositions, find_targets
 from maze_dla.adapters.mazes.tasks import Task
 from maze_dla.adapters.mazes.vocabulary import MazeVocabulary
 from maze_dla.engine.prompts import PromptBatch, chosen_prompts
-from maze_dla.errors import InputError, check_whole
+from maze_dla.errors import InputError, check_whole, whole_number
 from maze_dla.geometry import MazeGeometry
 from maze_dla.torch_defaults import torch_defaults
 
@@ -119,19 +119,19 @@ class MazePromptBatch(PromptBatch):
         seed: int,
         info: Mapping[str, Any],
     ) -> Self:
-        """What the tasks ask of each maze.
+        """The prompts of the tasks on each maze.
 
         Raises:
             InputError: a task that returns no position, a padding that does not fit, or nothing asked at all.
             PromptError: a maze without `<PATH_START>`, a token outside the vocabulary, a task that points outside.
         """
-        asked = ask(mazes, vocabulary, tasks, prepend_bos=prepend_bos, seed=seed)
-        if not asked.positions:
+        found = find_targets(mazes, vocabulary, tasks, prepend_bos=prepend_bos, seed=seed)
+        if not found.positions:
             raise InputError(f"{', '.join(tasks)} asks for no token in any of the {len(mazes)} mazes")
-        rows, sequence_of, in_front = _layout(asked, padding, vocabulary)
-        sequences, lengths = _padded([asked.ids[row] for row in rows], in_front, vocabulary)
-        reads = torch.tensor(asked.positions) - 1 + torch.tensor(in_front)[sequence_of]
-        steps = torch.tensor(asked.steps)
+        rows, sequence_of, in_front = _layout(found, padding, vocabulary)
+        sequences, lengths = _padded([found.ids[row] for row in rows], in_front, vocabulary)
+        reads = torch.tensor(found.positions) - 1 + torch.tensor(in_front)[sequence_of]
+        steps = torch.tensor(found.steps)
         n = len(vocabulary.tokens)
         current = torch.where(steps > 0, sequence_of * n + sequences[sequence_of, reads], -1)
         moves, path_tokens = allowed_moves(sequences, lengths, vocabulary), sequences[sequence_of, reads + 1]
@@ -146,13 +146,13 @@ class MazePromptBatch(PromptBatch):
             answers=right_moves(legal, current, path_tokens, moves, targets_of(sequences, vocabulary), n),
             d_vocab=n,
             d_vocab_in=n,
-            sequence_labels=tuple((PADDING,) * n + asked.labels[row] for n, row in zip(in_front, rows, strict=True)),
+            sequence_labels=tuple((PADDING,) * n + found.labels[row] for n, row in zip(in_front, rows, strict=True)),
             vocabulary=vocabulary.tokens,
             token_sets={"cells": vocabulary.cell_mask(size), "neighbors": legal},
             info={**info, "prepend_bos": prepend_bos, **({} if padding is None else {"padding": f"left, {padding}"})},
             grid_n=size,
             tasks=tuple(tasks),
-            task_of=torch.tensor(asked.task_of),
+            task_of=torch.tensor(found.task_of),
             steps=steps,
             kinds=tuple(PARTS),
             sequence_kinds=_kinds(sequences, vocabulary),
@@ -160,15 +160,15 @@ class MazePromptBatch(PromptBatch):
 
 
 def _layout(
-    asked: Questions, padding: Padding, vocabulary: MazeVocabulary
+    found: TargetPositions, padding: Padding, vocabulary: MazeVocabulary
 ) -> tuple[list[int], Int[Tensor, " prompt"], list[int]]:
     """Of which maze each sequence is, which sequence each prompt reads, and the padding in front of each sequence.
 
     Padding moves the positions of each prompt on by another number, so that no two prompts can then share a sequence.
     """
     if padding is None:
-        return list(range(len(asked.ids))), torch.tensor(asked.maze_of), [0] * len(asked.ids)
-    return asked.maze_of, torch.arange(len(asked.maze_of)), _padding_in_front(asked.positions, padding, vocabulary)
+        return list(range(len(found.ids))), torch.tensor(found.maze_of), [0] * len(found.ids)
+    return found.maze_of, torch.arange(len(found.maze_of)), _padding_in_front(found.positions, padding, vocabulary)
 
 
 def _padding_in_front(lengths: list[int], padding: int | str, vocabulary: MazeVocabulary) -> list[int]:
@@ -177,7 +177,7 @@ def _padding_in_front(lengths: list[int], padding: int | str, vocabulary: MazeVo
     Raises:
         InputError: neither "longest" nor a length that all prompts fit in, or a vocabulary without the token.
     """
-    if padding != "longest" and (isinstance(padding, bool) or not isinstance(padding, int)):
+    if padding != "longest" and whole_number(padding) is None:
         raise InputError(f"padding is None, 'longest' or a number of tokens, got {padding!r}")
     if PADDING not in vocabulary.ids:
         raise InputError(f"the vocabulary has no {PADDING}, so no prompt can be padded with it")
@@ -190,7 +190,7 @@ def _padding_in_front(lengths: list[int], padding: int | str, vocabulary: MazeVo
 def _padded(
     sequences: list[list[int]], in_front: list[int], vocabulary: MazeVocabulary
 ) -> tuple[Int[Tensor, "sequence position"], Int[Tensor, " sequence"]]:
-    """Token ids as an array, with what stands in front of each and filled up behind, and the lengths."""
+    """Token ids as an array, with what stands in front of each and filled up after it, and the lengths."""
     lengths = torch.tensor([len(s) + n for s, n in zip(sequences, in_front, strict=True)])
     positions = torch.arange(int(lengths.max()))
     inside = (positions >= torch.tensor(in_front)[:, None]) & (positions < lengths[:, None])

@@ -1,4 +1,4 @@
-"""What tasks ask of mazes: which of their tokens are to be predicted."""
+"""The tokens of mazes that tasks ask for."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import numpy as np
 from maze_dla.adapters.mazes.lattice import ADJLIST_START, PATH_START, MazeText
 from maze_dla.adapters.mazes.tasks import Task
 from maze_dla.adapters.mazes.vocabulary import MazeVocabulary
-from maze_dla.errors import InputError, PromptError
+from maze_dla.errors import InputError, PromptError, whole_number
 
 
 @dataclass
-class Questions:
+class TargetPositions:
     """For each prompt its maze, its task, the position of the token to predict and its step on the path.
 
-    `ids` and `labels` hold the text of every maze that is asked anything, the extra BOS included; positions count it.
+    `ids` and `labels` hold the text of every maze that has any, the extra BOS included; positions count it.
     """
 
     ids: list[list[int]] = field(default_factory=list)
@@ -29,12 +29,12 @@ class Questions:
     steps: list[int] = field(default_factory=list)
 
 
-def ask(
+def find_targets(
     mazes: Sequence[list[str]], vocabulary: MazeVocabulary, tasks: Mapping[str, Task], *, prepend_bos: bool, seed: int
-) -> Questions:
-    """The questions in the order of the mazes, those of one maze in the order of the tasks.
+) -> TargetPositions:
+    """The targets in the order of the mazes, those of one maze in the order of the tasks.
 
-    Every task has a generator of its own, so that it asks the same questions alone and beside others.
+    Every task has a generator of its own, so that it chooses the same tokens alone and beside others.
 
     Raises:
         InputError: a task that returns no position.
@@ -42,27 +42,27 @@ def ask(
     """
     generators = [np.random.default_rng(seed) for _ in tasks]
     bos = [ADJLIST_START] if prepend_bos else []
-    asked = Questions()
+    found = TargetPositions()
     for i, tokens in enumerate(mazes):
-        one_each = len(tasks) == 1 and len(asked.positions) == i
+        one_each = len(tasks) == 1 and len(found.positions) == i
         what = f"prompt {i}" if one_each else f"maze {i}"
         if bos and tokens[:2] == 2 * bos and tokens.count(ADJLIST_START) == 2:
             raise PromptError(f"{what} begins with the extra BOS already: leave it out, or pass prepend_bos=False")
-        before = len(asked.positions)
+        before = len(found.positions)
         for number, (task, rng) in enumerate(zip(tasks.values(), generators, strict=True)):
-            positions = _target_positions(what, tokens, task, rng)
-            asked.task_of += [number] * len(positions)
-            asked.positions += [len(bos) + position for position in positions]
-        if n_new := len(asked.positions) - before:
-            asked.maze_of += [len(asked.ids)] * n_new
-            asked.ids.append(vocabulary.encode([*bos, *tokens], what, mazes))
-            asked.labels.append((*bos, *tokens))
+            positions = _positions_of(what, tokens, task, rng)
+            found.task_of += [number] * len(positions)
+            found.positions += [len(bos) + position for position in positions]
+        if n_new := len(found.positions) - before:
+            found.maze_of += [len(found.ids)] * n_new
+            found.ids.append(vocabulary.encode([*bos, *tokens], what, mazes))
+            found.labels.append((*bos, *tokens))
             origin = _path_start(what, tokens) + 1 + len(bos)
-            asked.steps += [position - origin for position in asked.positions[before:]]
-    return asked
+            found.steps += [position - origin for position in found.positions[before:]]
+    return found
 
 
-def _target_positions(what: str, tokens: list[str], task: Task, rng: np.random.Generator) -> list[int]:
+def _positions_of(what: str, tokens: list[str], task: Task, rng: np.random.Generator) -> list[int]:
     try:
         returned: Any = task(list(tokens), rng)
     except PromptError as problem:
@@ -70,7 +70,7 @@ def _target_positions(what: str, tokens: list[str], task: Task, rng: np.random.G
     except (ValueError, LookupError, TypeError) as problem:  # a task of the user's own
         raise PromptError(f"{what}: the task failed ({type(problem).__name__}: {problem})") from problem
     for position in (positions := _as_list(returned)):
-        if not isinstance(position, int | np.integer) or isinstance(position, bool):
+        if whole_number(position) is None:
             raise InputError(
                 f"a task returns the position of the token to predict, got {position!r}; several come as a list"
             )

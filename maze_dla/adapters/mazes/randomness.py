@@ -117,7 +117,7 @@ class Privately:
         return self._scopes[id(names)]
 
     def _replacement(self, value: Any, home: str | None = None) -> Any:
-        """What stands for a value in a copy; functions are copied where they are maze-dataset's or the module's own."""
+        """A value's substitute in a copy; functions are copied where they are maze-dataset's or the module's own."""
         if id(value) in self._replaced:
             return self._replaced[id(value)]
         owner = id(getattr(value, "__self__", None))

@@ -80,7 +80,7 @@ def _check_arrays(content: Mapping[str, Any], path: str | Path) -> None:
 
 
 def maze_fault(maze: Any, grid_n: int | None = None) -> str | None:
-    """What is wrong with the arrays of a solved maze of maze-dataset, on a lattice of `grid_n` where that is said."""
+    """The first fault in the arrays of a solved maze of maze-dataset, on a lattice of `grid_n` where that is said."""
     connections, path = np.asarray(maze.connection_list), np.asarray(maze.solution)
     size = connections.shape[-1] if grid_n is None else grid_n
     if connections.shape != (2, size, size) and (grid_n is not None or connections.ndim != 3 or len(connections) != 2):

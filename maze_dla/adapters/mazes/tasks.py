@@ -32,9 +32,9 @@ def _before_path_end(offset: int) -> Task:
 
 
 def _random_on_path(first: int, last: int) -> Task:
-    """From `first` behind `<PATH_START>` to `last` in front of `<PATH_END>`.
+    """From `first` after `<PATH_START>` to `last` in front of `<PATH_END>`.
 
-    Where the path is too short for that it is the token `first` behind `<PATH_START>`, as in maze-transformer, and
+    Where the path is too short for that it is the token `first` after `<PATH_START>`, as in maze-transformer, and
     `<PATH_END>` at the latest.
     """
 
@@ -54,7 +54,8 @@ def _every_path_step(tokens: list[str], rng: np.random.Generator) -> Sequence[in
     return range(text.position(PATH_START) + 1, text.position(PATH_END) + 1)
 
 
-TASKS: dict[str, Task] = {
+# that ask for one token of each maze, so that their prompts are independent of each other
+ONE_PER_MAZE: dict[str, Task] = {
     "path_start": _after_path_start(0),
     "origin_after_path_start": _after_path_start(1),
     "first_path_choice": _after_path_start(2),
@@ -62,8 +63,8 @@ TASKS: dict[str, Task] = {
     "final_before_path_end": _before_path_end(1),
     "rand_path_token": _random_on_path(1, 2),
     "rand_path_token_non_endpoint": _random_on_path(3, 3),
-    "every_path_step": _every_path_step,
 }
+TASKS: dict[str, Task] = {**ONE_PER_MAZE, "every_path_step": _every_path_step}
 
 
 def find_task(task: str | Task) -> tuple[str, Task]:

@@ -15,7 +15,7 @@ from typing_extensions import Self
 from maze_dla.adapters.text.texts import TextEncoder, check_characters
 from maze_dla.adapters.text.words import NAMES, OBJECTS, PLACES, STANDARD_PROMPTS, TEMPLATES, fill
 from maze_dla.engine.prompts import PromptBatch, chosen_prompts
-from maze_dla.errors import InputError, PromptError
+from maze_dla.errors import InputError, PromptError, whole_number
 from maze_dla.torch_defaults import torch_defaults
 
 KINDS = ("subject", "indirect object", "other")
@@ -157,9 +157,9 @@ def sample_sentences(
     n: int, templates: Sequence[str], names: Sequence[str], places: Sequence[str], objects: Sequence[str], *, seed: int
 ) -> list[IOISentence]:
     """Sentences from templates, ABBA and BABA in turn."""
-    if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
+    if (whole_number(n) or 0) < 1:
         raise InputError(f"n_prompts is a whole number of at least 1, got {n!r}")
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+    if (checked := whole_number(seed)) is None or checked < 0:
         raise InputError(f"seed is a whole number of at least 0, got {seed!r}")
     rng = np.random.default_rng(seed)
     sentences = []

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from numbers import Integral
 from typing import Any
 
 from maze_dla.adapters.transformer_lens.identity import Words
 from maze_dla.adapters.transformer_lens.weights import parameter, tokens_read
 from maze_dla.engine.ids import filled_up
 from maze_dla.engine.prompts import PromptBatch
-from maze_dla.errors import InputError, PromptError, check_list
+from maze_dla.errors import InputError, PromptError, check_list, whole_number
 from maze_dla.results.arrays import check_values
 from maze_dla.torch_defaults import torch_defaults
 
@@ -145,7 +144,7 @@ class TextEncoder:
             if given not in self.known:
                 self.known[given] = self._single(what, given)
             return self.known[given]
-        if isinstance(given, bool) or not isinstance(given, Integral):
+        if whole_number(given) is None:
             raise PromptError(f"{what} is a token's string or its id, a whole number, got {given!r:.60}")
         if not 0 <= int(given) < self.d_vocab:
             raise PromptError(f"{what} {given} is outside the vocabulary of {self.d_vocab} tokens")
@@ -186,7 +185,7 @@ class TextEncoder:
         return self.tokenizer.decode([token])
 
     def described(self, tokens: Sequence[Sequence[int]]) -> dict[str, Any]:
-        """What a batch says of its vocabulary and of these tokens."""
+        """A batch's fields about its vocabulary and these tokens."""
         outputs_are_tokens = self.d_vocab == self.d_vocab_in
         return {
             "d_vocab": self.d_vocab,

@@ -89,7 +89,7 @@ class HookedModel:
         caught[FINAL_SCALE] = scale.to(at_least_single(final).dtype)  # some norms answer in float32 in a float64 model
 
     def _add_embeddings(self, caught: Caught) -> None:
-        """What embeddings write, and whatever else is in the stream where the first block begins."""
+        """Add the embeddings' vectors, and whatever else is in the stream where the first block begins."""
         if START not in caught:
             raise ModelError(f"{self.name}: layer 0 did not show hook_resid_pre, the start of the stream")
         shown = {name: caught[Site(name)] for name in EMBEDDINGS if Site(name) in caught}
@@ -117,7 +117,7 @@ class HookedModel:
         return activation
 
     def _before_the_cap(self, capped: Tensor, final: Tensor, scale: Tensor) -> Tensor:
-        """The logits in front of the soft cap, which are linear where those behind it are not.
+        """The logits in front of the soft cap, which are linear where those after it are not.
 
         Raises:
             ModelError: capped, they are not the model's own.

@@ -39,7 +39,7 @@ def set_provenance(model: Any, name: str, checkpoint: str, vocabulary: Sequence[
 
 
 def identity(model: Any) -> dict[str, Any]:
-    """What results say of a model: `model`, its name; `sha256`, the hash of its weights; where known, `checkpoint`.
+    """A model's name as `model`, its weights' hash as `sha256`, and where it is known its `checkpoint`.
 
     `weights` is there where they are no longer those that were loaded.
     """
@@ -137,8 +137,8 @@ def _by_place(weight: Tensor) -> list[Tensor]:
     rows = weight.reshape(len(weight) if weight.ndim else 1, -1)
     if rows.dtype in (torch.float32, torch.float64):
         return [rows @ _mix(rows.shape[1], rows.dtype, rows.device)]
-    mix, at_once = _mix(rows.shape[1], torch.float32, rows.device), max(CHUNK // max(rows.shape[1], 1), 1)
-    return [part.float() @ mix for part in rows.split(at_once)]
+    mix, batch_size = _mix(rows.shape[1], torch.float32, rows.device), max(CHUNK // max(rows.shape[1], 1), 1)
+    return [part.float() @ mix for part in rows.split(batch_size)]
 
 
 @lru_cache(64)

@@ -33,7 +33,7 @@ def own_decoder(model: Any, weights: ModelWeights) -> PreNormDecoder | None:
 
     Also None while hooks are attached or dropout is on: then the model does not do what its weights say.
     """
-    if not _is_plain(model, weights):
+    if not _is_untouched_decoder(model, weights):
         return None
     with torch.no_grad():
         layers = [_block(model, block, writes) for block, writes in zip(model.blocks, weights.blocks, strict=True)]
@@ -45,7 +45,7 @@ def own_decoder(model: Any, weights: ModelWeights) -> PreNormDecoder | None:
     return PreNormDecoder(weights, W_E, W_pos, whole, act, _attn_scale(model.cfg, weights.shape.d_head))
 
 
-def _is_plain(model: Any, weights: ModelWeights) -> bool:
+def _is_untouched_decoder(model: Any, weights: ModelWeights) -> bool:
     cfg = model.cfg
     return (
         not any(getattr(point, "fwd_hooks", None) for point in model.hook_dict.values())

@@ -69,13 +69,13 @@ def _refuse_other_than_decoders(model: Any) -> None:
 def _refuse_norms_elsewhere(model: Any) -> None:
     """Norms after what is written or after the sum, and projections in place of the final norm."""
     cfg = model.cfg
-    behind = [name for name in ("ln1_post", "ln2_post") if any(hasattr(block, name) for block in model.blocks)]
+    norms = [name for name in ("ln1_post", "ln2_post") if any(hasattr(block, name) for block in model.blocks)]
     wrapped = [getattr(block, "original_component", None) for block in model.blocks]
-    if not behind:  # some versions of TransformerLens call these norms ln1 and ln2
-        behind = [name for name in POST_NORMS if any(hasattr(block, name) for block in wrapped)]
-    if behind or getattr(cfg, "use_normalization_before_and_after", False):
+    if not norms:  # some versions of TransformerLens call these norms ln1 and ln2
+        norms = [name for name in POST_NORMS if any(hasattr(block, name) for block in wrapped)]
+    if norms or getattr(cfg, "use_normalization_before_and_after", False):
         raise ModelError(
-            f"the model has a norm behind attention or MLP ({' and '.join(behind) or 'in its config'}): "
+            f"the model has a norm behind attention or MLP ({' and '.join(norms) or 'in its config'}): "
             "what a head writes passes that norm, and its contribution is not a plain sum"
         )
     width = getattr(cfg, "word_embed_proj_dim", None)

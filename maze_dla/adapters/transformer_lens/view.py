@@ -49,7 +49,7 @@ def view(model: Any, forward: Forward = "auto") -> ResidualModel:
 
 
 def _described(model: Any, weights: ModelWeights) -> dict[str, Any]:
-    """What results say of a model."""
+    """A model's entries in the `info` of results."""
     info = identity(model)
     if getattr(model.cfg, "parallel_attn_mlp", False):
         info["parallel_attn_mlp"] = True  # no depth lies between a layer's attention and its MLP

@@ -14,7 +14,7 @@ from maze_dla.engine.precision import at_least_single
 
 
 def model_weights(model: Any) -> ModelWeights:
-    """What a model writes and reads out with; nothing is copied but what TransformerLens itself copies.
+    """The weights that a model writes and reads out with; copied is only what TransformerLens itself copies.
 
     Raises:
         ModelError: a model whose residual stream is not a plain sum.
@@ -37,7 +37,7 @@ def model_weights(model: Any) -> ModelWeights:
 
 
 def _all_block_weights(model: Any, attn_only: bool) -> tuple[BlockWeights, ...]:
-    """What each block writes with; no neurons where not all blocks have as many of them (mixtures of experts)."""
+    """The weights that each block writes with; no neurons where their number varies (mixtures of experts)."""
     factor = _write_factor(model)
     blocks = tuple(_block_weights(block, attn_only, factor) for block in model.blocks)
     if len({None if block.W_out is None else len(block.W_out) for block in blocks}) > 1:
@@ -54,7 +54,7 @@ def _block_weights(block: Any, attn_only: bool, factor: float) -> BlockWeights:
 
 
 def _write_factor(model: Any) -> float:
-    """What Granite's blocks multiply with before they add to the stream; their hooks show the product."""
+    """The factor of Granite's blocks before they add to the stream; their hooks show the product."""
     return float(getattr(model.cfg, "residual_multiplier", None) or 1.0)
 
 
@@ -109,7 +109,7 @@ def _precision(model: Any, norm: Norm, W_U: Tensor) -> torch.dtype:
 
 
 def _logit_scale(model: Any) -> float:
-    """What the unembedding's output is multiplied by: a factor in Cohere's models, a divisor in Granite's.
+    """The factor of the unembedding's output: given as such in Cohere's models, as a divisor in Granite's.
 
     Cohere's factor is in W_U once compatibility mode has put it there.
     """

@@ -1,1 +1,1 @@
-"""What can be read from one forward pass: direct logit attribution, logit lens, token lens."""
+"""Direct logit attribution, logit lens and token lens, each from one forward pass."""

@@ -152,7 +152,7 @@ def value_contributions(
     through_W_O: Float[Tensor, "prompt head d_head"],
     micro: MicroBatch,
 ) -> Float[Tensor, "prompt head position"]:
-    """What the value at each position would write if a head looked nowhere else."""
+    """The contribution of the value at each position if a head looked nowhere else."""
     values = values.repeat_interleave(through_W_O.shape[1] // values.shape[2], 2)
     return torch.einsum("pshe,phe->phs", values[to_device(micro.rows, values.device)], through_W_O)
 
@@ -160,7 +160,7 @@ def value_contributions(
 def _by_kind(
     sources: Float[Tensor, "prompt layer head position"], kinds: Int[Tensor, "prompt position"], n_kinds: int
 ) -> Float[Tensor, "prompt layer head kind"]:
-    """What heads moved from the tokens of each kind."""
+    """Contributions that heads moved from the tokens of each kind."""
     here = to_device(kinds[:, : sources.shape[-1], None], sources.device)
     of_kind = (here == torch.arange(n_kinds, device=sources.device)).to(sources)
     return torch.einsum("plhs,psk->plhk", sources, of_kind)
@@ -188,6 +188,6 @@ def _check(checks: SumChecks, parts: Parts, prompts: Int[Tensor, " prompt"]) -> 
 
 
 def _of_kind(writers: dict[Component, Tensor], kind: str) -> Float[Tensor, "prompt layer"]:
-    """What the attention or the MLP of each layer writes; nothing where no layer has one."""
+    """Contributions of the attention or the MLP of each layer; no columns where no layer has one."""
     columns = [values for component, values in writers.items() if component.kind == kind]
     return torch.stack(columns, 1) if columns else next(iter(writers.values()))[:, None][:, :0]

@@ -1,4 +1,4 @@
-"""What every result says beside its numbers: of its prompts, its model, its metric, and which answers are right."""
+"""The fields of every result beside its numbers: prompts, model, metric, and which answers are right."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Described(TypedDict):
 def describe(
     model: ResidualModel, batch: PromptBatch, metric: LinearMetric, logit_size: Tensor | None = None
 ) -> Described:
-    """What every result says of its prompts, its model and its metric.
+    """The fields of a result that describe its prompts, its model and its metric.
 
     `precision` is what the model computes in, `rounding` how far sums may be off since logits of this size are rounded,
     `others` tells apart metrics of one name that compare every prompt with one mask of tokens.

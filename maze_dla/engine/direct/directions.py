@@ -15,7 +15,7 @@ def pull_back(
 ) -> tuple[Float[Tensor, "prompt d_model"], Float[Tensor, " prompt"]]:
     """Direction and constant with metric = residual . direction / scale + constant, for a norm frozen at `scale`.
 
-    The direction is W_U c behind the weight and the centring of the final norm; the constant holds the norm's bias
+    The direction is W_U c after the weight and the centring of the final norm; the constant holds the norm's bias
     and b_U, in logits.
     """
     read_out = metric.direction(weights.W_U)
@@ -28,5 +28,5 @@ def pull_back(
 def project(
     bias: Float[Tensor, " d_model"] | None, direction: Float[Tensor, "prompt d_model"]
 ) -> Float[Tensor, " prompt"]:
-    """What a bias writes along each prompt's direction; zero where there is none."""
+    """A bias along each prompt's direction; zero where there is none."""
     return direction.new_zeros(len(direction)) if bias is None else direction @ at_least_single(bias)

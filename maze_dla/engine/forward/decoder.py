@@ -24,7 +24,7 @@ from maze_dla.engine.sites import ADDED, FINAL_RESIDUAL, FINAL_SCALE, LOGITS, Ac
 
 @dataclass(frozen=True)
 class DecoderBlock:
-    """What one block reads with; what it writes with is in `writes`. Biases, heads side by side, may be missing."""
+    """The weights that one block reads with; `writes` are the others. Biases, heads side by side, may be missing."""
 
     ln1: Norm
     W_Q: Float[Tensor, "head d_model d_head"]
@@ -119,7 +119,7 @@ class PreNormDecoder:
         recorder: ActivationRecorder,
         workspace: Workspace,
     ) -> Float[Tensor, "token heads"]:
-        """What heads bring to every token, in front of W_O."""
+        """The output of heads at every token, before W_O."""
         recorder.record(i, resid_pre=x)
         normed = layer.ln1(x)
         weights = (layer.W_Q, layer.W_K, layer.W_V), (layer.b_Q, layer.b_K, layer.b_V), workspace.for_attention()

@@ -50,7 +50,7 @@ def shared_prefixes(
     positions: Int[Tensor, " prompt"],
     device: torch.device,
 ) -> SharedPrefixes:
-    """What has to be computed to read (rows[i], positions[i]) for every prompt i.
+    """Sequences with shared prefixes deduplicated, to read (rows[i], positions[i]) for every prompt i.
 
     Everything is worked out where the arguments are, best on the CPU, and sent to the device.
     """

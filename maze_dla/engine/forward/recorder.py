@@ -1,4 +1,4 @@
-"""What the engine's own forward pass keeps of its activations."""
+"""The activations that the engine's own forward pass keeps."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from maze_dla.engine.model import ModelWeights, ResidualModel
 from maze_dla.engine.precision import at_least_single
 from maze_dla.engine.prompts import PromptBatch
 from maze_dla.engine.sites import Activations, Site
-from maze_dla.errors import InputError
+from maze_dla.errors import check_whole
 
 BYTES_ON_CPU, TOKENS_ON_CPU = 6 << 20, (1024, 2048)  # of a layer's largest activations; never fewer, never more tokens
 MOST_THREADS = 4  # threads share the work on a micro-batch: each adds as much to it, up to so many
@@ -93,7 +93,7 @@ def run(
     what: str,
     sequences_at_once: int | None = None,
 ) -> Parts:
-    """What `measure` makes of the activations of every micro-batch, in the order of the batch, on the CPU.
+    """The values of `measure` on the activations of every micro-batch, in the order of the batch, on the CPU.
 
     Half precision comes to `measure` as float32: what is computed from it then has no further rounding. A micro-batch
     has at most `sequences_at_once` sequences; None leaves that to the device. Where its memory is not enough, they are
@@ -102,8 +102,8 @@ def run(
     Raises:
         InputError: less than one sequence at once.
     """
-    if sequences_at_once is not None and sequences_at_once < 1:
-        raise InputError(f"sequences_at_once is at least 1, got {sequences_at_once}")
+    if sequences_at_once is not None:
+        check_whole("sequences_at_once", sequences_at_once, 1)
     limits = batch_limits(model.weights, sequences_at_once)
     queue = SequenceQueue(batch)
     joined: Parts = {}

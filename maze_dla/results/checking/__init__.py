@@ -1,4 +1,4 @@
-"""What a saved result must satisfy: shapes that fit each other, numbers that are numbers, sums that hold."""
+"""Checks of a saved result: shapes that fit each other, numbers that are numbers, sums that hold."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the numbers of a saved stream must satisfy: sums of parts are sums of their means."""
+"""Checks of a saved stream: sums of parts are sums of their means."""
 
 from __future__ import annotations
 

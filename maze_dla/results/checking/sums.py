@@ -1,4 +1,4 @@
-"""What the numbers of a saved attribution and of a saved lens must satisfy."""
+"""Checks of the numbers of a saved attribution and of a saved lens."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ def _check_patterns(result: Any, slack: Slack) -> None:
     """Attention is a share of each of the prompt's own tokens; some models have sinks, which take a part of it."""
     if result.sources is None or result.patterns is None:
         raise ValueError("patterns: without sources, or the other way round")
-    beyond = behind(result, result.patterns.shape[-1])[:, None, None]
+    beyond = after_the_end(result, result.patterns.shape[-1])[:, None, None]
     for name in ("sources", "patterns"):
         if (getattr(result, name).ne(0) & beyond).any():
             raise ValueError(f"{name}: not zero behind a prompt's tokens")
@@ -177,8 +177,8 @@ def _check_patterns(result: Any, slack: Slack) -> None:
         raise ValueError("patterns: some are no shares of one")
 
 
-def behind(result: Any, n_positions: int) -> Bool[Tensor, "prompt position"]:
-    """Which positions are behind each prompt's end.
+def after_the_end(result: Any, n_positions: int) -> Bool[Tensor, "prompt position"]:
+    """Which positions are after each prompt's end.
 
     Raises:
         ValueError: another number of positions than the longest prompt has.

@@ -1,4 +1,4 @@
-"""What the numbers of a saved token lens must satisfy."""
+"""Checks of the numbers of a saved token lens."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from maze_dla.results.checking.shapes import check_finite
-from maze_dla.results.checking.sums import Slack, behind
+from maze_dla.results.checking.sums import Slack, after_the_end
 
 LARGEST_VOCABULARY = 1e7  # which results do not say
 ROUNDED = 10  # times the tolerance of a sum: what log-probabilities, of sums over a vocabulary, may be off by
@@ -23,7 +23,7 @@ def check_token_lens(result: Any) -> None:
     """
     check_finite("metric", result.metric)
     off = rounding_of_log_probs(Slack.of(result.info, result.metric.dtype, result.metric.double().abs()))
-    padding = behind(result, result.kl.shape[1]) if result.all_positions else torch.zeros(len(result)).bool()
+    padding = after_the_end(result, result.kl.shape[1]) if result.all_positions else torch.zeros(len(result)).bool()
     _check_padding(result, padding)
     here = {name: getattr(result, name)[~padding] for name in ("top_ids", "top_probs", "target_rank", "entropy", "kl")}
     ids, probs, ranks, entropy, kl = here.values()
@@ -50,7 +50,7 @@ def check_token_lens(result: Any) -> None:
 
 
 def rounding_of_log_probs(slack: Slack) -> Float[Tensor, " prompt"]:
-    """What log-probabilities may be off by, beside the size of logits, of which the metric is one."""
+    """The error that log-probabilities may have, beside the size of logits, of which the metric is one."""
     return max(ROUNDED * slack.tolerance, 1e-6) * slack.size.clamp_min(1)
 
 
@@ -65,7 +65,7 @@ def distributions(entropy: Tensor, kl: Tensor, off: float) -> dict[str, Bool[Ten
 
 
 def _check_padding(result: Any, padding: Bool[Tensor, " prompt *position"]) -> None:
-    """-1 and NaN behind a prompt's end, and nowhere else."""
+    """-1 and NaN after a prompt's end, and nowhere else."""
     for name in ("top_ids", "target_rank", "top_probs", "entropy", "kl"):
         value = getattr(result, name)
         pads = padding.reshape(*padding.shape, *[1] * (value.ndim - padding.ndim))

@@ -15,9 +15,9 @@ from maze_dla.results.statistics import Proportion
 N_PROMPTS = 1000
 
 
-def held_out_prompts(model, n_prompts: int = N_PROMPTS, seed: int = 1) -> IOIPromptBatch:
+def held_out_prompts(model, seed: int = 1) -> IOIPromptBatch:
     """Sampled prompts of held-out names in held-out templates."""
-    return ioi_prompts(model, n_prompts, names=HELD_OUT_NAMES, templates=HELD_OUT_TEMPLATES, seed=seed)
+    return ioi_prompts(model, N_PROMPTS, names=HELD_OUT_NAMES, templates=HELD_OUT_TEMPLATES, seed=seed)
 
 
 def held_out_logit_diff(folder: Path) -> tuple[Proportion | None, str]:

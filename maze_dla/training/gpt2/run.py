@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 
 from maze_dla.adapters.text.words import HELD_OUT_NAMES, HELD_OUT_TEMPLATES
 from maze_dla.adapters.transformer_lens.build import check_placement
-from maze_dla.files import draft_folder, put_in_place, write_file, writing
+from maze_dla.files import drafted_folder, write_file
 from maze_dla.training.gpt2.corpus import ioi_sentence, training_sentence
 from maze_dla.training.gpt2.vocabulary import write_tokenizer
 
@@ -49,11 +49,9 @@ def train_bundled(out: Path, plan: TrainingPlan, device: str | None = None) -> G
         InputError: the folder cannot be written, what was in it is as it was; or the device cannot be used.
     """
     check_placement(device, None)
-    with writing(out), draft_folder(out) as name:
-        draft = Path(name)
+    with drafted_folder(out) as draft:
         tokenizer = write_tokenizer(draft)
         yield from _train(tokenizer, plan, draft, device)
-        put_in_place(draft, out)
 
 
 def _train(

@@ -1,4 +1,4 @@
-"""Training batches: one adjacency list, several origin-target pairs behind it.
+"""Training batches: one adjacency list, several origin-target pairs after it.
 
 Every pair sees the adjacency list and its own tokens only, at the positions it would have if it stood alone, so one
 pass over the list teaches many paths. The layout is that of maze-dataset's `AOTP_UT_uniform` tokens with
@@ -82,7 +82,7 @@ def path_tokens(
 def make_batch(
     cells: Cells, vocab: Vocabulary, rng: np.random.Generator, *, n_whole: int, n_short: int, list_weight: float = 0.1
 ) -> TrainingBatch:
-    """`n_whole` pairs with their whole paths and `n_short` that stop after the first step, behind one list.
+    """`n_whole` pairs with their whole paths and `n_short` that stop after the first step, after one list.
 
     The loss on what cannot be known (the list, which cell is origin or target) weighs `list_weight`, on the path 1.
     """

@@ -27,7 +27,7 @@ class DecoderConfig:
 
 
 class Block(nn.Module):
-    """Attention and MLP, each behind a LayerNorm, each adding to the residual stream."""
+    """Attention and MLP, each after a LayerNorm, each adding to the residual stream."""
 
     def __init__(self, cfg: DecoderConfig) -> None:
         super().__init__()

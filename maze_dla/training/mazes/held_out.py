@@ -7,8 +7,9 @@ from typing import Any
 
 from maze_dla.adapters.mazes.library import generate, tokens_of
 from maze_dla.adapters.mazes.model import MazeModel, load_maze_model
-from maze_dla.adapters.mazes.tasks import TASKS
+from maze_dla.adapters.mazes.tasks import ONE_PER_MAZE
 from maze_dla.analysis import logit_lens
+from maze_dla.training.mazes.corridors import corridor_cells, is_held_out, symmetries
 from maze_dla.engine.metrics import logit
 from maze_dla.engine.prompts import PromptBatch
 from maze_dla.results.statistics import Proportion
@@ -34,5 +35,4 @@ def held_out_accuracy(checkpoint: Path, n_mazes: int = 1000, seed: int = 1) -> d
     """The accuracy of a checkpoint on every task that asks one thing of a maze, over held-out mazes."""
     maze = load_maze_model(checkpoint)
     tokens = held_out_mazes(maze, n_mazes, seed)
-    one_each = [task for task in TASKS if task != "every_path_step"]  # whose prompts are independent of each other
-    return {task: accuracy(maze.model, maze.prompts(tokens, task=task, seed=seed)) for task in one_each}
+    return {task: accuracy(maze.model, maze.prompts(tokens, task=task, seed=seed)) for task in ONE_PER_MAZE}

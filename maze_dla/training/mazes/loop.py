@@ -44,7 +44,7 @@ class TrainingPlan:
 
 @dataclass
 class TrainingState:
-    """What a run needs to go on where it stopped."""
+    """A training run's state, to go on where it stopped."""
 
     model: Decoder
     optimizer: torch.optim.Optimizer

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import maze_dla as dla
-from maze_dla.adapters.gpt2.sources import FOLDER_VARIABLE, is_here
+from maze_dla.adapters.gpt2.sources import FOLDER_VARIABLE, GPT2_SMALL, _on_this_machine
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +21,7 @@ def reference(test_data: Path) -> Any:
 @pytest.fixture(scope="module")
 def gpt2() -> Any:
     """gpt2-small, its weights folded and centred as they were for the reference: heads depend on it."""
-    if not is_here():
+    if _on_this_machine(GPT2_SMALL) is None:
         pytest.skip(f"gpt2-small's real weights are not here: {FOLDER_VARIABLE} names no folder, no hub cache has them")
     model = dla.load_gpt2("gpt2-small")
     if hasattr(model, "enable_compatibility_mode"):

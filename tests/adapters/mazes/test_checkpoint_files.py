@@ -17,7 +17,7 @@ from maze_dla.engine.metrics import correct_vs_other, logit
 from maze_dla.errors import CheckpointError, InputError
 from maze_dla.zanj_file import read_container
 
-from .plain_maze import read_file, run
+from .reference_maze import read_file, run
 from .small_files import (
     GRID,
     N_LAYERS,
@@ -149,7 +149,7 @@ def test_float64_holds_sums_to_1e_10(small_file: Path) -> None:
 
 
 def in_memory(file: Path, **config: Any) -> Any:
-    """What a `ZanjHookedTransformer` is to the library: a model with its config."""
+    """A `ZanjHookedTransformer` as the library sees it: a model with its config."""
     library, model = import_maze_dataset(), load_maze_model(file).model
     tokenization = library.tokenization
     tokenizer = tokenization.MazeTokenizer(

@@ -1,4 +1,4 @@
-"""What a batch of maze prompts knows: the extra BOS, labels, sets of tokens, the maze as a picture needs it."""
+"""Fields of a batch of maze prompts: the extra BOS, labels, sets of tokens, the maze as a picture needs it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def named(batch: MazePromptBatch, mask: torch.Tensor) -> list[set[str]]:
 
 
 def step(n: int) -> Callable[..., int]:
-    """The task that asks for the n-th token behind <PATH_START>."""
+    """The task that asks for the n-th token after <PATH_START>."""
     return lambda tokens, rng: tokens.index("<PATH_START>") + n
 
 

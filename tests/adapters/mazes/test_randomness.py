@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from maze_dla.adapters.mazes.datasets import maze_source
+from maze_dla.adapters.mazes.datasets import maze_supply
 from maze_dla.adapters.mazes.library import generate, import_maze_dataset, tokens_of, with_its_format_key
 from maze_dla.adapters.mazes.model import MazeModel, load_maze_model
 from maze_dla.adapters.mazes.randomness import Generators, Privately
@@ -45,7 +45,7 @@ def made(question: Question) -> list[list[str]]:
     """The generated mazes of one kind, their number and seed, as tokens."""
     kind, n_mazes, seed = question
     maze = bundled()
-    source = maze_source(None, maze.vocabulary, {**maze.dataset_config, **CONFIGS[kind]}, n_mazes)
+    source = maze_supply(None, maze.vocabulary, {**maze.dataset_config, **CONFIGS[kind]}, n_mazes)
     return source.tokens(0, n_mazes, seed)
 
 

@@ -18,7 +18,7 @@ from maze_dla.adapters.mazes.tasks import TASKS
 from maze_dla.analysis import attribute, logit_lens
 from maze_dla.engine.metrics import correct_vs_other, linear_metric
 
-from .plain_maze import Plain, read_file, run
+from .reference_maze import ReferenceRun, read_file, run
 
 FINAL = ("2023-model.final", "2024-model.final")
 ALL = (*FINAL, "2024-model.iter_0")
@@ -32,7 +32,7 @@ def reference(test_data: Path, name: str) -> Reference:
 
 
 def asked(maze: MazeModel, seen: Reference, bos: bool) -> MazePromptBatch:
-    """The prompts of the reference: up to <PATH_START>, the rest of the path behind."""
+    """The prompts of the reference: up to <PATH_START>, the rest of the path after it."""
     rest = zip(seen["prompt_tokens"].tolist(), seen["origin"].tolist(), seen["first_choice"].tolist(), strict=True)
     texts = [[*prompt, origin, choice] for prompt, origin, choice in rest]
     return maze.prompts(texts, task="origin_after_path_start", prepend_bos=bos)
@@ -122,7 +122,7 @@ def weights(file: Path) -> dict[str, torch.Tensor]:
     return read_file(file)[0]
 
 
-def plain_runs(test_data: Path, name: str, batch: MazePromptBatch) -> list[Plain]:
+def reference_runs(test_data: Path, name: str, batch: MazePromptBatch) -> list[ReferenceRun]:
     w = weights(test_data / "checkpoints" / f"{name}.zanj")
     return [run(w, row[:n].tolist()) for row, n in zip(batch.tokens, batch.lengths, strict=True)]
 
@@ -157,7 +157,7 @@ def test_contributions_are_those_of_a_float64_computation(
     final, own = (logit_lens(maze.model, batch, metric, scale=s) for s in ("final", "own"))
     assert result.neurons is not None
     assert result.sources is not None
-    runs, coefficients = plain_runs(test_data, name, batch), own_coefficients(batch, others)
+    runs, coefficients = reference_runs(test_data, name, batch), own_coefficients(batch, others)
     for p, (r, c) in enumerate(zip(runs, coefficients, strict=True)):
         close(result.metric[p], r.logits @ c)
         close(result.constant[p], r.bias() @ c)
@@ -181,6 +181,6 @@ def test_another_checkpoint_has_other_contributions(test_data: Path, real_model:
     maze = real_model("2024-model.final")
     batch = maze.prompts(task="path_start", n_mazes=2)
     result = attribute(maze.model, batch, correct_vs_other(batch))
-    wrong = plain_runs(test_data, "2024-model.iter_0", batch)[0]
+    wrong = reference_runs(test_data, "2024-model.iter_0", batch)[0]
     with pytest.raises(AssertionError):
         close(result.metric[0], wrong.logits @ own_coefficients(batch, "all")[0])

@@ -45,7 +45,7 @@ def steps_from(target: Cell, passages: list[tuple[Cell, Cell]]) -> dict[Cell, in
 
 
 def random_maze(rng: random.Random) -> tuple[str, list[set[str]]]:
-    """A maze that may have loops and pieces, a shortest path of it, and the right tokens behind <PATH_START>."""
+    """A maze that may have loops and pieces, a shortest path of it, and the right tokens after <PATH_START>."""
     while True:
         passages = rng.sample(WALLS_OFF, rng.randint(5, len(WALLS_OFF)))
         target = rng.choice(passages)[rng.randrange(2)]

@@ -36,7 +36,7 @@ FIXED = {
     "path_end": (("(2,2)", "<PATH_END>"), ("(2,0)", "<PATH_END>"), ("(0,0)", "<PATH_END>")),
     "final_before_path_end": (("(1,2)", "(2,2)"), ("(1,0)", "(2,0)"), ("(0,1)", "(0,0)")),
 }
-# random: from this many tokens behind <PATH_START> up to, not including, this many in front of <PATH_END>
+# random: from this many tokens after <PATH_START> up to, not including, this many in front of <PATH_END>
 RANDOM = {"rand_path_token": (1, -1), "rand_path_token_non_endpoint": (3, -2)}
 
 

@@ -134,7 +134,7 @@ def test_pairs_in_one_run_have_the_numbers_of_their_own_runs_and_share_their_beg
     alone = SequenceQueue(batch).take(24, 10_000)
     assert alone is not None
     computed_alone = len(shared_prefixes(alone.tokens, alone.rows, alone.positions, torch.device("cpu")).ids)
-    assert computed < 1.7 * computed_alone  # what stands behind the second name is a third of a prompt and more
+    assert computed < 1.7 * computed_alone  # what stands after the second name is a third of a prompt and more
 
 
 def test_the_standard_prompts_are_each_others_corrupted_ones(bundled: Any) -> None:

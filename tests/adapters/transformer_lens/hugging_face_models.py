@@ -127,7 +127,7 @@ class Caught:
         return module.weight.T if isinstance(module, torch.nn.Linear) else module.weight
 
     def add(self, vectors: Tensor, coefficients: Tensor) -> Tensor:
-        """What vectors [..., d_model] add to a metric of the logits, the final norm frozen."""
+        """The contribution of vectors [..., d_model] to a metric of the logits, the final norm frozen."""
         norm, kind = self.hf.get_submodule(self.architecture.norm), self.architecture.kind
         final = self.inputs[self.architecture.norm]
         eps = next(getattr(norm, n) for n in ("variance_epsilon", "eps") if hasattr(norm, n))

@@ -19,7 +19,7 @@ sources = pytest.importorskip(
 )
 factory = pytest.importorskip("transformer_lens.factories.architecture_adapter_factory")
 
-from .plain_sums import PlainSums  # noqa: E402
+from .reference_sums import ReferenceSums  # noqa: E402
 from .tiny_models import VOCAB, tiny_model  # noqa: E402
 
 PROMPTS = [[3, 9, 14, 5, 8], [4, 60, 11]]
@@ -138,15 +138,15 @@ def test_numbers_are_those_of_the_modules(case: str) -> None:
         if float((hf(torch.tensor(PROMPTS[:1])).logits - booted(case)(torch.tensor(PROMPTS[:1]))).abs().max()) > 1e-4:
             pytest.skip("this version of TransformerLens has other logits than Hugging Face")
     for i, (ids, c) in enumerate(zip(PROMPTS, metric.coefficients(), strict=True)):
-        plain = PlainSums(hf, mapping, ids, settings.get("residual_multiplier", 1.0))
+        reference = ReferenceSums(hf, mapping, ids, settings.get("residual_multiplier", 1.0))
         with torch.no_grad():
-            same(result.metric[i], plain.before_a_cap() @ c.double())
+            same(result.metric[i], reference.before_a_cap() @ c.double())
             embedded = [k for k, label in enumerate(result.layer_labels) if not label.endswith("_out")]
-            same(result.layers[i, embedded].sum(), plain.add(plain.start, c))
-            written = result.layers[i, len(embedded) :].view(plain.n_layers, 2)
-            for layer in range(plain.n_layers):
-                same(result.heads[i, layer], plain.add(plain.heads(layer, result.heads.shape[2]), c))
-                same(written[layer], plain.add(torch.stack([plain.attention(layer), plain.mlp(layer)]), c))
+            same(result.layers[i, embedded].sum(), reference.add(reference.start, c))
+            written = result.layers[i, len(embedded) :].view(reference.n_layers, 2)
+            for layer in range(reference.n_layers):
+                same(result.heads[i, layer], reference.add(reference.heads(layer, result.heads.shape[2]), c))
+                same(written[layer], reference.add(torch.stack([reference.attention(layer), reference.mlp(layer)]), c))
 
 
 def same(seen: torch.Tensor, expected: torch.Tensor) -> None:

@@ -1,4 +1,4 @@
-"""What is in the residual stream before the first block, each part by itself and under its own name."""
+"""The parts of the residual stream before the first block, each by itself and under its own name."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def asked() -> tuple[dla.PromptBatch, dla.LinearMetric]:
 
 
 def contribution(model: Any, result: dla.AttributionResult, vectors: Tensor, metric: dla.LinearMetric) -> Tensor:
-    """What vectors [prompt, d_model] add to the metric through a LayerNorm at its recorded scale."""
+    """The contribution of vectors [prompt, d_model] to the metric through a LayerNorm at its recorded scale."""
     normed = (vectors - vectors.mean(-1, keepdim=True)) / result.final_scale[:, None] * model.ln_final.w
     return ((normed @ model.W_U) * metric.coefficients().double()).sum(-1)
 

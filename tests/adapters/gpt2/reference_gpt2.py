@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 
-class PlainGPT2:
+class ReferenceGPT2:
     """One prompt through a `GPT2LMHeadModel`; every vector stands at the last position."""
 
     def __init__(self, hf: Any, ids: list[int]) -> None:
@@ -48,22 +48,22 @@ class PlainGPT2:
             self.neurons.append(post[:, None] * block.mlp.c_proj.weight)
             self.layers[f"{i}_mlp_out"] = self.neurons[-1].sum(0) + block.mlp.c_proj.bias
             if i + 1 < len(transformer.h):
-                expected = self.hidden[i + 1][-1]  # the last of the hidden states has the final norm behind it
+                expected = self.hidden[i + 1][-1]  # the last of the hidden states has the final norm after it
                 torch.testing.assert_close(middle + self.layers[f"{i}_mlp_out"], expected, rtol=1e-9, atol=1e-9)
             self.depths["final_post"] = middle + self.layers[f"{i}_mlp_out"]
 
     def scale(self, depth: str = "final_post") -> float:
-        """What the final norm divides a depth by."""
+        """The final norm's scale of a depth."""
         return float((self.depths[depth].var(correction=0) + self.hf.config.layer_norm_epsilon).sqrt())
 
     def add(self, vector: Tensor, correct: int, incorrect: int) -> Tensor:
-        """What vectors [..., d_model] add to the logit difference at the final norm's frozen scale."""
+        """The contribution of vectors [..., d_model] to the logit difference at the final norm's frozen scale."""
         norm, head = self.hf.transformer.ln_f, self.hf.lm_head.weight
         normed = (vector - vector.mean(-1, keepdim=True)) / self.scale() * norm.weight
         return normed @ (head[correct] - head[incorrect])
 
     def constant(self, correct: int, incorrect: int) -> Tensor:
-        """What the final norm's bias adds."""
+        """The contribution of the final norm's bias."""
         head = self.hf.lm_head.weight
         return self.hf.transformer.ln_f.bias @ (head[correct] - head[incorrect])
 

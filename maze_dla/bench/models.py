@@ -9,14 +9,15 @@ import torch
 from torch import Tensor
 
 from maze_dla.adapters.mazes.checkpoint import expected_shapes
+from maze_dla.adapters.mazes.tasks import ONE_PER_MAZE
 from maze_dla.adapters.transformer_lens.build import DecoderSpec, build_decoder
 from maze_dla.engine.prompts import PromptBatch
 
-N_TASKS = 7
+N_TASKS = len(ONE_PER_MAZE)
 
 
 @dataclass(frozen=True)
-class Shape:
+class BenchModel:
     """Sizes of a model, and the lengths that its prompts have (shortest and longest, both included)."""
 
     spec: DecoderSpec
@@ -28,7 +29,7 @@ class Shape:
         return f"{s.n_layers} layers, d_model {s.d_model}, {s.n_heads} heads, d_mlp {s.d_mlp}, vocabulary {s.d_vocab:,}"
 
 
-MAZE = Shape(
+MAZE = BenchModel(
     DecoderSpec(
         n_layers=6,
         n_heads=4,
@@ -45,7 +46,7 @@ MAZE = Shape(
     shortest=120,
     longest=238,
 )
-GPT2 = Shape(
+GPT2 = BenchModel(
     DecoderSpec(
         n_layers=12,
         n_heads=12,
@@ -64,7 +65,7 @@ GPT2 = Shape(
 )
 
 
-def random_model(shape: Shape, seed: int = 0, device: Any = None) -> Any:
+def random_model(shape: BenchModel, seed: int = 0, device: Any = None) -> Any:
     """A model with random weights and biases, of the newest class that TransformerLens has.
 
     The final norm has weight 1 and bias 0, as if folded: the tutorial way leaves them out, and is exact with these.
@@ -88,7 +89,7 @@ def _random_weight(name: str, size: tuple[int, ...], generator: torch.Generator)
     return drawn * (size[-2] ** -0.5 if kind in ("W_Q", "W_K", "W_V", "W_O", "W_in", "W_out", "W_U") else 0.1)
 
 
-def random_prompts(shape: Shape, n: int, seed: int = 0) -> PromptBatch:
+def random_prompts(shape: BenchModel, n: int, seed: int = 0) -> PromptBatch:
     """Random tokens of random lengths, each prompt a sequence of its own, with a correct and an incorrect token.
 
     The first token is the same in all.
@@ -96,7 +97,7 @@ def random_prompts(shape: Shape, n: int, seed: int = 0) -> PromptBatch:
     return _batch(shape, n, _lengths(shape, n, seed)[:, None], seed)
 
 
-def task_prompts(shape: Shape, n: int, seed: int = 0) -> PromptBatch:
+def task_prompts(shape: BenchModel, n: int, seed: int = 0) -> PromptBatch:
     """Seven prompts in each of n sequences, as all tasks on the same mazes: the longest prompt is the sequence.
 
     Prompts of one sequence stand next to each other, the shortest first: prompt `i` is task `i % 7`.
@@ -108,14 +109,14 @@ def task_prompts(shape: Shape, n: int, seed: int = 0) -> PromptBatch:
     return _batch(shape, n, torch.cat([*earlier, lengths[:, None]], 1).sort(1).values, seed)
 
 
-def _lengths(shape: Shape, n: int, seed: int) -> Tensor:
+def _lengths(shape: BenchModel, n: int, seed: int) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     lengths = torch.randint(shape.shortest, shape.longest + 1, (n,), generator=generator)
     lengths[0] = shape.longest
     return lengths
 
 
-def _batch(shape: Shape, n: int, ends: Tensor, seed: int) -> PromptBatch:
+def _batch(shape: BenchModel, n: int, ends: Tensor, seed: int) -> PromptBatch:
     """Random sequences, read in front of each of the ends [sequence, prompt]."""
     generator = torch.Generator().manual_seed(seed + 2)
     d_vocab, per_sequence = shape.spec.d_vocab, ends.shape[1]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from maze_dla.adapters.mazes import datasets, plain
+from maze_dla.adapters.mazes import datasets, fast_dfs
 from maze_dla.adapters.mazes.library import (
     has_modular_tokenizers,
     import_maze_dataset,
@@ -66,20 +66,20 @@ def as_it_writes(mazes: list[Any], tokenizer: Any, seed: int) -> list[list[str]]
 def test_drawn_and_written_alike(grid_n: int, how: dict[str, bool], seed: int, bundled: MazeModel) -> None:
     asked = config(bundled, grid_n, **how)
     mazes = of_library(asked, seed)
-    kind = plain.as_depth_first(asked)
-    assert kind == plain.DepthFirst(grid_n, how.get("do_forks", True))
+    kind = fast_dfs.as_depth_first(asked)
+    assert kind == fast_dfs.DepthFirst(grid_n, how.get("do_forks", True))
     generators = Generators.seeded(seed)
-    drawn = [plain.draw(kind, generators) for _ in range(N)]
-    assert drawn == [plain.PlainMaze.of(maze) for maze in mazes]
+    drawn = [fast_dfs.draw(kind, generators) for _ in range(N)]
+    assert drawn == [fast_dfs.TupleMaze.of(maze) for maze in mazes]
     for ours, its in zip(drawn, mazes, strict=True):
         connections, solution = ours.arrays(grid_n)
         assert np.array_equal(connections, its.connection_list)
         assert np.array_equal(solution, its.solution)
     for tokenizer in (TOKENIZER, modular()) if has_modular_tokenizers() else (TOKENIZER,):
-        order = plain.order_like(tokenizer)
+        order = fast_dfs.order_like(tokenizer)
         assert order is not None
         fresh = Generators.seeded(seed)
-        assert [plain.write(maze, order(maze, fresh)) for maze in drawn] == as_it_writes(mazes, tokenizer, seed)
+        assert [fast_dfs.write(maze, order(maze, fresh)) for maze in drawn] == as_it_writes(mazes, tokenizer, seed)
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -116,9 +116,9 @@ def counted_config(function: Any, most: int) -> Any:
 
 def test_a_maze_dataset_that_draws_otherwise_is_followed(bundled: MazeModel, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = bundled.prompts(n_mazes=N).sequence_labels
-    real = plain.draw
+    real = fast_dfs.draw
 
-    def another(kind: plain.DepthFirst, generators: Generators) -> plain.PlainMaze:
+    def another(kind: fast_dfs.DepthFirst, generators: Generators) -> fast_dfs.TupleMaze:
         maze = real(kind, generators)
         return maze._replace(path=maze.path[::-1])
 
@@ -128,7 +128,7 @@ def test_a_maze_dataset_that_draws_otherwise_is_followed(bundled: MazeModel, mon
 
 def test_a_maze_dataset_that_writes_otherwise_is_followed(bundled: MazeModel, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = bundled.prompts(n_mazes=N).sequence_labels
-    real = plain.write
+    real = fast_dfs.write
     monkeypatch.setattr(datasets, "write", lambda maze, drawn: real(maze, drawn)[::-1])
     assert bundled.prompts(n_mazes=N).sequence_labels == expected
 
@@ -136,7 +136,7 @@ def test_a_maze_dataset_that_writes_otherwise_is_followed(bundled: MazeModel, mo
 @pytest.mark.parametrize("mode", ["AOTP_UT_rasterized", "AOTP_CTT_indexed"])
 def test_tokenizers(mode: str, bundled: MazeModel) -> None:
     tokenizer = legacy_tokenizer(mode, 5)
-    assert (plain.order_like(tokenizer) is not None) is (mode == "AOTP_UT_rasterized")
+    assert (fast_dfs.order_like(tokenizer) is not None) is (mode == "AOTP_UT_rasterized")
     check_written(tokenizer, bundled)
 
 
@@ -154,7 +154,7 @@ def test_tokenizers_made_of_parts(part: str | None, bundled: MazeModel) -> None:
         "CTT": {"coord_tokenizer": CoordTokenizers.CTT()},
     }
     tokenizer = modular(**others[part])
-    assert (plain.order_like(tokenizer) is not None) is (part is None)
+    assert (fast_dfs.order_like(tokenizer) is not None) is (part is None)
     check_written(tokenizer, bundled)
 
 
@@ -179,8 +179,8 @@ def check_written(tokenizer: Any, bundled: MazeModel) -> None:
     ],
 )
 def test_other_configs_are_left_to_maze_dataset(change: dict[str, Any], bundled: MazeModel) -> None:
-    assert plain.as_depth_first(bundled.dataset_config) is not None
-    assert plain.as_depth_first({**bundled.dataset_config, **change}) is None
+    assert fast_dfs.as_depth_first(bundled.dataset_config) is not None
+    assert fast_dfs.as_depth_first({**bundled.dataset_config, **change}) is None
 
 
 def test_what_is_left_to_maze_dataset_comes_out_as_it_makes_it(tmp_path: Path) -> None:
@@ -198,6 +198,6 @@ def test_what_is_left_to_maze_dataset_comes_out_as_it_makes_it(tmp_path: Path) -
 
 def test_the_way_between_two_branches_turns_where_they_meet() -> None:
     came_from = {(0, 1): (0, 0), (0, 2): (0, 1), (1, 1): (0, 1)}
-    assert plain._between((0, 2), (1, 1), came_from) == [(0, 2), (0, 1), (1, 1)]
-    assert plain._between((0, 0), (1, 1), came_from) == [(0, 0), (0, 1), (1, 1)]
-    assert plain._between((1, 1), (0, 0), came_from) == [(1, 1), (0, 1), (0, 0)]
+    assert fast_dfs._between((0, 2), (1, 1), came_from) == [(0, 2), (0, 1), (1, 1)]
+    assert fast_dfs._between((0, 0), (1, 1), came_from) == [(0, 0), (0, 1), (1, 1)]
+    assert fast_dfs._between((1, 1), (0, 0), came_from) == [(1, 1), (0, 1), (0, 0)]

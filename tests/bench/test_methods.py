@@ -1,4 +1,4 @@
-"""All ways find the same numbers; where they would not, they are not compared."""
+"""All methods find the same numbers; where they would not, they are not compared."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ import pytest
 import torch
 
 from bench.tiny import MANY_LENGTHS, TINY
-from maze_dla.bench.shapes import N_TASKS, random_model, random_prompts, task_prompts
-from maze_dla.bench.ways import (
+from maze_dla.bench.methods import (
     Numbers,
     can_project_neurons,
     check_agreement,
     neurons_projected,
     ours,
-    plain,
+    plain_forward,
     tutorial,
     tutorial_for_each_task,
     tutorial_with_pos_slice,
 )
+from maze_dla.bench.models import N_TASKS, random_model, random_prompts, task_prompts
 from maze_dla.errors import MazeDlaError
 
-WAYS = {"all positions": tutorial, "pos_slice": tutorial_with_pos_slice}
+METHODS = {"all positions": tutorial, "pos_slice": tutorial_with_pos_slice}
 NAMES = [field.name for field in fields(Numbers)]
 
 
@@ -35,11 +35,11 @@ def close(one: Numbers, other: Numbers) -> bool:
     return all(a.shape == b.shape and float((a - b).abs().max()) < size for a, b in without.values())
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("name", TINY)
-def test_the_tutorial_and_maze_dla_find_the_same(name: str, way: str) -> None:
+def test_the_tutorial_and_maze_dla_find_the_same(name: str, method: str) -> None:
     model, batch = random_model(TINY[name]), random_prompts(TINY[name], 9)
-    theirs, own = WAYS[way](model, batch), ours(model, batch)
+    theirs, own = METHODS[method](model, batch), ours(model, batch)
     n_layers, n_heads, d_mlp = 2, 3, 40
     assert theirs.lens.shape == (9, 2 * n_layers + 1)
     assert theirs.layers.shape == (9, 2 + 2 * n_layers)
@@ -47,11 +47,11 @@ def test_the_tutorial_and_maze_dla_find_the_same(name: str, way: str) -> None:
     assert theirs.neurons.shape == (9, n_layers, d_mlp)
     assert close(theirs, own)
     check_agreement(theirs, own)
-    assert not close(WAYS[way](model, random_prompts(TINY[name], 9, seed=1)), own)
+    assert not close(METHODS[method](model, random_prompts(TINY[name], 9, seed=1)), own)
 
 
 @pytest.mark.parametrize("name", TINY)
-def test_all_of_our_own_ways_find_the_same(name: str) -> None:
+def test_all_of_our_own_methods_find_the_same(name: str) -> None:
     model, batch = random_model(TINY[name]), random_prompts(TINY[name], 9)
     own = ours(model, batch)
     assert close(ours(model, batch, forward="hooked"), own)
@@ -61,8 +61,10 @@ def test_all_of_our_own_ways_find_the_same(name: str) -> None:
 STACKS = ("accumulated_resid", "decompose_resid", "stack_head_results")
 
 
-@pytest.mark.parametrize(("way", "size"), [("all positions", (5, 31)), ("pos_slice", None)])
-def test_which_positions_are_stacked(way: str, size: tuple[int, int] | None, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("method", "size"), [("all positions", (5, 31)), ("pos_slice", None)])
+def test_which_positions_are_stacked(
+    method: str, size: tuple[int, int] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The whole stack of five prompts [component, prompt, position, d_model], or one position of some of them."""
     from transformer_lens import ActivationCache
 
@@ -77,7 +79,7 @@ def test_which_positions_are_stacked(way: str, size: tuple[int, int] | None, mon
 
         monkeypatch.setattr(ActivationCache, name, noted)
     batch = random_prompts(MANY_LENGTHS, 5)
-    WAYS[way](random_model(MANY_LENGTHS), batch)
+    METHODS[method](random_model(MANY_LENGTHS), batch)
     for shapes in seen.values():
         if size is not None:
             assert shapes == [size]
@@ -94,11 +96,11 @@ def test_projected_neurons_are_the_stacked_ones(name: str) -> None:
     assert close(tutorial_with_pos_slice(model, batch, neurons_projected), tutorial(model, batch))
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_the_tutorial_prints_nothing(way: str, capfd: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("method", METHODS)
+def test_the_tutorial_prints_nothing(method: str, capfd: pytest.CaptureFixture[str]) -> None:
     model, batch = random_model(MANY_LENGTHS), random_prompts(MANY_LENGTHS, 4)
     capfd.readouterr()
-    WAYS[way](model, batch)
+    METHODS[method](model, batch)
     assert capfd.readouterr() == ("", "")
 
 
@@ -128,11 +130,11 @@ def test_a_constant_of_the_lens_is_no_difference() -> None:
     check_agreement(own, replace(own, lens=own.lens + torch.tensor([[1.0], [-2.0], [3.0]])))
 
 
-def test_the_plain_way_runs_every_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_plain_forward_pass_runs_every_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
     model, batch = random_model(MANY_LENGTHS), random_prompts(MANY_LENGTHS, 7)
     seen = []
     original = type(model).forward
     monkeypatch.setattr(type(model), "forward", lambda self, x, *a, **k: seen.append(x) or original(self, x, *a, **k))
-    plain(model, batch.tokens, at_once=3)
+    plain_forward(model, batch.tokens, batch_size=3)
     assert [len(tokens) for tokens in seen] == [3, 3, 1]
     assert torch.equal(torch.cat(seen), batch.tokens)

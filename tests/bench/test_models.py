@@ -7,7 +7,7 @@ import torch
 
 from bench.tiny import MANY_LENGTHS, TINY
 from maze_dla.bench.cases import prompts_that_fit
-from maze_dla.bench.shapes import GPT2, MAZE, N_TASKS, Shape, random_model, random_prompts, task_prompts
+from maze_dla.bench.models import GPT2, MAZE, N_TASKS, BenchModel, random_model, random_prompts, task_prompts
 
 
 def test_the_sizes_are_those_of_the_issue() -> None:
@@ -18,7 +18,7 @@ def test_the_sizes_are_those_of_the_issue() -> None:
 
 
 @pytest.mark.parametrize("shape", [*TINY.values(), MAZE], ids=["many lengths", "one length", "maze"])
-def test_prompts_have_the_lengths_of_the_shape(shape: Shape) -> None:
+def test_prompts_have_the_lengths_of_the_shape(shape: BenchModel) -> None:
     batch = random_prompts(shape, 300)
     assert len(batch) == 300
     assert int(batch.lengths.min()) == shape.shortest

@@ -40,7 +40,7 @@ def read_file(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 @dataclass
-class Plain:
+class ReferenceRun:
     """One prompt through the model; every vector stands at the last position."""
 
     w: dict[str, Tensor]
@@ -73,8 +73,8 @@ class Plain:
         return self.pushed(vectors, self.scale("final_post")) @ c
 
 
-def run(w: dict[str, Tensor], ids: list[int], act_fn: str = "gelu") -> Plain:
-    out, n_layers = Plain(w), 1 + max(int(name.split(".")[1]) for name in w if name.startswith("blocks."))
+def run(w: dict[str, Tensor], ids: list[int], act_fn: str = "gelu") -> ReferenceRun:
+    out, n_layers = ReferenceRun(w), 1 + max(int(name.split(".")[1]) for name in w if name.startswith("blocks."))
     embed, positions = w["embed.W_E"][ids], w["pos_embed.W_pos"][: len(ids)]
     out.layers |= {"embed": embed[-1], "pos_embed": positions[-1]}
     x = embed + positions

@@ -37,14 +37,14 @@ Order = list[tuple[int, bool]]  # passages by number, and whether the lower or r
 ONE_TOKEN_A_CELL = ("AOTP_UT_rasterized", "AOTP_UT_uniform")
 
 
-class PlainMaze(NamedTuple):
+class TupleMaze(NamedTuple):
     """A solved maze: the open entries of its connection list in order, and the cells of its path."""
 
     passages: list[Wall]
     path: list[Cell]
 
     @classmethod
-    def of(cls, maze: Any) -> PlainMaze:
+    def of(cls, maze: Any) -> TupleMaze:
         """From a maze of maze-dataset."""
         passages = [(d, r, c) for d, r, c in np.argwhere(maze.connection_list).tolist()]
         return cls(passages, [(r, c) for r, c in np.asarray(maze.solution).tolist()])
@@ -57,7 +57,7 @@ class PlainMaze(NamedTuple):
 
 
 class DepthFirst(NamedTuple):
-    """What `draw` needs to know of a data set's config."""
+    """A config of depth-first mazes: their size, and whether they have forks."""
 
     grid_n: int
     forks: bool
@@ -74,7 +74,7 @@ def as_depth_first(config: Mapping[str, Any]) -> DepthFirst | None:
     return DepthFirst(size, forks) if isinstance(forks, bool) and isinstance(size, int) and size > 1 else None
 
 
-def draw(kind: DepthFirst, generators: Generators) -> PlainMaze:
+def draw(kind: DepthFirst, generators: Generators) -> TupleMaze:
     """One maze."""
     ways = _ways(kind.grid_n)
     row, column = generators.numpy.randint(0, np.full(2, kind.grid_n - 1), size=2).tolist()
@@ -96,7 +96,7 @@ def draw(kind: DepthFirst, generators: Generators) -> PlainMaze:
     # maze-dataset takes the cells of an unfinished maze in the order of such a set of them
     cells = list(ways) if len(visited) == len(ways) else list({cell for cell in visited})  # noqa: C416
     first, last = generators.numpy.choice(len(cells), size=2, replace=False).tolist()
-    return PlainMaze(sorted(passages), _between(cells[first], cells[last], came_from))
+    return TupleMaze(sorted(passages), _between(cells[first], cells[last], came_from))
 
 
 @lru_cache(8)
@@ -128,7 +128,7 @@ def _way_up(cell: Cell, came_from: Mapping[Cell, Cell]) -> list[Cell]:
     return way
 
 
-def order_like(tokenizer: Any) -> Callable[[PlainMaze, Generators], Order] | None:
+def order_like(tokenizer: Any) -> Callable[[TupleMaze, Generators], Order] | None:
     """The function that draws the order of passages as a tokenizer of maze-dataset does.
 
     None for a tokenizer that does not write passages and the path cell by cell, one token each.
@@ -149,7 +149,7 @@ def walks_cell_by_cell(tokenizer: Any) -> bool:
     return hasattr(tokenizer, "tokenization_mode")
 
 
-def write(maze: PlainMaze, drawn: Order) -> list[str]:
+def write(maze: TupleMaze, drawn: Order) -> list[str]:
     """A maze as tokens, its passages in an order and with directions that have been drawn."""
     tokens = [ADJLIST_START]
     for i, turned in drawn:
@@ -162,7 +162,7 @@ def write(maze: PlainMaze, drawn: Order) -> list[str]:
     return [*tokens, PATH_START, *path, PATH_END]
 
 
-def _by_numpys_generator(maze: PlainMaze, generators: Generators) -> Order:
+def _by_numpys_generator(maze: TupleMaze, generators: Generators) -> Order:
     """As tokenizers without parts draw."""
     n = len(maze.passages)
     turned = generators.numpy.rand(n) > 0.5
@@ -171,7 +171,7 @@ def _by_numpys_generator(maze: PlainMaze, generators: Generators) -> Order:
     return list(zip(order.tolist(), turned[order].tolist(), strict=True))
 
 
-def _by_its_own_generator(maze: PlainMaze, generators: Generators) -> Order:
+def _by_its_own_generator(maze: TupleMaze, generators: Generators) -> Order:
     """As tokenizers made of parts draw: rows and columns of the two cells are permuted apart, one of them in vain."""
     ends = np.tile(np.array([0, 1], dtype=np.int8)[:, None], (len(maze.passages), 1, 2))
     generators.own.permuted(ends, axis=1, out=ends)

@@ -1,4 +1,4 @@
-"""What a Hugging Face decoder adds to its residual stream, caught on its own modules and added in double precision.
+"""A Hugging Face decoder's parts of its residual stream, caught on its own modules and added in double precision.
 
 Where the modules stand is read from the names that TransformerLens's adapter has for them; all numbers are
 transformers' own.
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 PLAIN_NORMS = ("LayerNorm", "LayerNorm1P")
 
 
-class PlainSums:
+class ReferenceSums:
     """One prompt through the model: inputs and outputs of blocks and attention at its last position."""
 
     def __init__(self, hf: nn.Module, mapping: dict[str, Any], ids: list[int], factor: float = 1.0) -> None:
@@ -52,7 +52,7 @@ class PlainSums:
         return self.outputs[self.projections[layer]] * self.factor
 
     def mlp(self, layer: int) -> Tensor:
-        """What the block added beside its attention."""
+        """The block's output beside its attention."""
         block = self.blocks[layer]
         return self.outputs[block] - self.inputs[block] - self.attention(layer)
 
@@ -64,7 +64,7 @@ class PlainSums:
         return torch.einsum("he,hed->hd", z, weight.double().unflatten(0, (n_heads, -1))) * self.factor
 
     def add(self, vectors: Tensor, coefficients: Tensor) -> Tensor:
-        """What vectors [..., d_model] add to a metric of the logits with the final norm frozen at its scale."""
+        """The contribution of vectors [..., d_model] to a metric of the logits, the final norm frozen."""
         norm, x, y = self.hf.get_submodule(self.norm), self.inputs[self.norm], self.outputs[self.norm]
         if type(norm).__name__.endswith(PLAIN_NORMS) or "CohereLayerNorm" in type(norm).__name__:
             bias = getattr(norm, "bias", None)

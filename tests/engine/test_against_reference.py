@@ -13,7 +13,7 @@ from maze_dla.analysis import attribute, logit_lens
 from maze_dla.engine.direct.lens import Scale
 from maze_dla.engine.metrics import LinearMetric
 
-from .plain import Run, run
+from .reference import Run, run
 from .small_models import HOOKED, MODERN, make_batch, random_metric, random_tokens, shared_model
 
 CASES = {
@@ -41,7 +41,7 @@ def engine_of(name: str) -> Any:
 
 @cache
 def case(name: str) -> tuple[Any, Any, LinearMetric, Any, list[Run], Tensor, float]:
-    """Model, batch, metric, the library's result, the plain runs and the metric's coefficients."""
+    """Model, batch, metric, the library's result, the reference runs and the metric's coefficients."""
     settings, dtype, tolerance = CASES[name]
     model, batch = shared_model(dtype, **settings), make_batch()
     metric = random_metric(batch)

@@ -44,7 +44,7 @@ class Run:
         return normed @ self.model.W_U.detach().double() + self.model.b_U.detach().double()
 
     def contribution(self, vector: Tensor, coefficients: Tensor, position: int) -> Tensor:
-        """What vectors [..., d_model] add to the metric at a position, the norm frozen there."""
+        """The contribution of vectors [..., d_model] to the metric at a position, the norm frozen there."""
         kind = str(self.model.cfg.normalization_type).upper()
         if kind.startswith("LN"):
             vector = vector - vector.mean(-1, keepdim=True)

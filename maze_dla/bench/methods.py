@@ -1,4 +1,4 @@
-"""The ways to the same numbers: a plain forward pass, the tutorial's, and maze_dla's own."""
+"""Methods that find the same numbers: a plain forward pass, the tutorial's, and maze_dla's own."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from maze_dla.analysis import attribute
-from maze_dla.bench.shapes import N_TASKS
+from maze_dla.bench.models import N_TASKS
 from maze_dla.engine.metrics import logit_diff
 from maze_dla.engine.prompts import PromptBatch
 from maze_dla.errors import MazeDlaError
@@ -25,7 +25,7 @@ Neurons = Callable[[Any, Any, Tensor, int], Tensor]
 
 @dataclass(frozen=True, eq=False)
 class Numbers:
-    """What every way but the plain one finds, in logits; `lens` up to a constant of each prompt."""
+    """The numbers of every method but the plain forward pass, in logits; `lens` up to a constant of each prompt."""
 
     lens: Float[Tensor, "prompt depth"]
     layers: Float[Tensor, "prompt component"]
@@ -33,10 +33,10 @@ class Numbers:
     neurons: Float[Tensor, "prompt layer neuron"]
 
 
-def plain(model: Any, tokens: Int[Tensor, "prompt position"], at_once: int) -> None:
+def plain_forward(model: Any, tokens: Int[Tensor, "prompt position"], batch_size: int) -> None:
     """The forward pass that any analysis needs: `model(tokens)`, padded on the right."""
     with torch.no_grad():
-        for part in tokens.to(model.W_U.device).split(at_once):
+        for part in tokens.to(model.W_U.device).split(batch_size):
             model(part)
 
 
@@ -48,7 +48,7 @@ def ours(model: Any, batch: PromptBatch, **options: Any) -> Numbers:
 
 
 def tutorial(model: Any, batch: PromptBatch) -> Numbers:
-    """The way of TransformerLens's Exploratory Analysis tutorial, through its public cache alone.
+    """The tutorial's method: that of TransformerLens's Exploratory Analysis tutorial, through its public cache alone.
 
     One `run_with_cache` of all prompts, padded on the right. Then the cache's stacks at all positions,
     `apply_ln_to_stack`, and of that the positions that are read and the product with the logit difference's directions.
@@ -87,7 +87,7 @@ def tutorial_for_each_task(model: Any, batch: PromptBatch) -> list[Numbers]:
 
 @dataclass(frozen=True, eq=False)
 class _Run:
-    """What one `run_with_cache` keeps of all prompts, in the order of their ends."""
+    """The cache of one `run_with_cache` of all prompts, in the order of their ends."""
 
     order: Int[Tensor, " prompt"]
     ends: Int[Tensor, " prompt"]
@@ -112,7 +112,7 @@ class _Run:
             start += size
 
     def projected(self, stack: Float[Tensor, "component prompt position d_model"]) -> Float[Tensor, "prompt component"]:
-        """A stack of all positions behind the norm, where each prompt is read."""
+        """A stack of all positions after the norm, where each prompt is read."""
         scaled = self.cache.apply_ln_to_stack(stack, layer=-1)
         prompts = torch.arange(len(self.ends), device=scaled.device)
         return torch.einsum("cpd,pd->pc", scaled[:, prompts, self.ends.to(scaled.device)], self.directions)
@@ -148,7 +148,7 @@ def _projected(cache: Any, stack: Tensor, directions: Tensor, position: int) -> 
 
 
 def neurons_by_stack(model: Any, cache: Any, directions: Tensor, position: int) -> Tensor:
-    """What each neuron adds to the residual stream, stacked and projected as the tutorial does with heads.
+    """Contributions of neurons, stacked and projected as the tutorial does with heads.
 
     Layer by layer through `get_neuron_results`: `stack_neuron_results` is the same for all layers at once, and would
     hold a [neuron, prompt, d_model] array of the whole model.
@@ -175,7 +175,7 @@ def can_project_neurons() -> bool:
 
 
 def check_agreement(one: Numbers, other: Numbers) -> None:
-    """Refuse to compare the speed of ways that do not find the same.
+    """Refuse to compare the speed of methods that do not find the same.
 
     Raises:
         MazeDlaError: numbers differ by more than 1e-3 of the largest part.
