@@ -6,11 +6,10 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sized
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tqdm.auto import tqdm
 
-from maze_dla.engine.prompts import PromptBatch
 from maze_dla.errors import InputError, check_path
 from maze_dla.results.attribution import AttributionResult
 from maze_dla.results.base import PromptResult
@@ -18,12 +17,13 @@ from maze_dla.results.moments import Moments
 from maze_dla.results.shards import ShardWriter
 from maze_dla.results.streamed import StreamedResult
 
+Batch = TypeVar("Batch")
 OF_EACH_BATCH = ("seed", "mazes", "prompts", "shift_invariant", "rounding")  # may differ between batches of one kind
 
 
 def stream(
-    ask: Callable[[PromptBatch], PromptResult],
-    batches: Iterable[PromptBatch],
+    ask: Callable[[Batch], PromptResult],
+    batches: Iterable[Batch],
     *,
     shards: str | Path | None = None,
 ) -> StreamedResult:
@@ -46,7 +46,7 @@ def stream(
             models, or a folder that already holds shards or cannot be written.
         MazeDlaError: whatever `ask` raises; the shards of the batches before it are left.
     """
-    if isinstance(batches, PromptBatch) or not isinstance(batches, Iterable):
+    if not isinstance(batches, Iterable):
         raise InputError(f"batches are a list of batches or what yields them, got {type(batches).__name__}")
     if not callable(ask):
         raise InputError(f"ask is a function from a batch to its result, got {type(ask).__name__}")
@@ -57,7 +57,7 @@ def stream(
 
 
 def _accumulate(
-    ask: Callable[[PromptBatch], PromptResult], batches: Iterable[PromptBatch], writer: ShardWriter | None
+    ask: Callable[[Batch], PromptResult], batches: Iterable[Batch], writer: ShardWriter | None
 ) -> StreamedResult:
     accumulator = Accumulator()
     total = len(batches) if isinstance(batches, Sized) else None
