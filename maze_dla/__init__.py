@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # the same names as in _HOME, for type checkers
     from maze_dla import plots as plots
     from maze_dla.adapters.gpt2.load import load_gpt2 as load_gpt2
-    from maze_dla.adapters.text.ioi import IOIPromptBatch as IOIPromptBatch
-    from maze_dla.adapters.text.ioi import ioi_prompts as ioi_prompts
-    from maze_dla.adapters.text.texts import text_prompts as text_prompts
     from maze_dla.adapters.mazes.model import MazeModel as MazeModel
     from maze_dla.adapters.mazes.model import load_maze_model as load_maze_model
     from maze_dla.adapters.mazes.tasks import TASKS as TASKS
+    from maze_dla.adapters.text.ioi import IOIPromptBatch as IOIPromptBatch
+    from maze_dla.adapters.text.ioi import ioi_prompts as ioi_prompts
+    from maze_dla.adapters.text.texts import text_prompts as text_prompts
     from maze_dla.analysis import attribute as attribute
     from maze_dla.analysis import logit_lens as logit_lens
     from maze_dla.analysis import token_lens as token_lens

@@ -9,7 +9,6 @@ from maze_dla.adapters.mazes.library import generate, tokens_of
 from maze_dla.adapters.mazes.model import MazeModel, load_maze_model
 from maze_dla.adapters.mazes.tasks import ONE_PER_MAZE
 from maze_dla.analysis import logit_lens
-from maze_dla.training.mazes.corridors import corridor_cells, is_held_out, symmetries
 from maze_dla.engine.metrics import logit
 from maze_dla.engine.prompts import PromptBatch
 from maze_dla.results.statistics import Proportion
