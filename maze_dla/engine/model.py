@@ -125,21 +125,26 @@ class ModelWeights:
         return logits if self.b_U is None else logits + self.b_U
 
 
+@dataclass(frozen=True, eq=False)
+class MicroBatch:
+    """Part of a batch for one forward pass: which sequences to run, and what to read in them."""
+
+    tokens: Int[Tensor, "sequence position"]
+    prompts: Int[Tensor, " prompt"]
+    rows: Int[Tensor, " prompt"]
+    positions: Int[Tensor, " prompt"]
+    kinds: Int[Tensor, "sequence position"] | None = None
+
+
 @runtime_checkable
 class ForwardPass(Protocol):
-    """Runs sequences once and returns the activations of the sites, at (rows[i], positions[i]) for every prompt i.
+    """Runs the sequences of a micro-batch once and returns the activations of the sites, for every prompt.
 
     Raises:
         ModelError: the model has no such site, or does not show it.
     """
 
-    def __call__(
-        self,
-        tokens: Int[Tensor, "sequence position"],
-        rows: Int[Tensor, " prompt"],
-        positions: Int[Tensor, " prompt"],
-        sites: Sequence[Site],
-    ) -> Activations:
+    def __call__(self, micro: MicroBatch, sites: Sequence[Site]) -> Activations:
         """The activation of each site."""
         ...
 

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from maze_dla.analysis import as_residual_model
-from maze_dla.engine.forward.running import MicroBatch, SequenceQueue
+from maze_dla.engine.forward.running import SequenceQueue
 from maze_dla.engine.metrics import LinearMetric, correct_vs_other
-from maze_dla.engine.model import ResidualModel
+from maze_dla.engine.model import MicroBatch, ResidualModel
 from maze_dla.engine.prompts import PromptBatch
 from maze_dla.engine.sites import Activations
 
@@ -99,7 +99,7 @@ def make_batch(lengths: tuple[int, ...] = LENGTHS, seed: int = 2, **more: Any) -
 
 def micro_batches(batch: PromptBatch, at_once: int, tokens_at_once: int = 10_000) -> list[MicroBatch]:
     """Everything that forward passes take from a batch."""
-    queue, taken = SequenceQueue(batch), []
+    queue, taken = SequenceQueue(batch, batch.sequences.shape[1]), []
     while (plan := queue.take(at_once, tokens_at_once)) is not None:
         taken.append(plan)
     return taken
@@ -123,11 +123,11 @@ def meddled(model: Any, change: Change) -> ResidualModel:
     """A view whose activations are changed behind the model's back."""
     view = hooked_view(model)
 
-    def forward(tokens: Tensor, rows: Tensor, positions: Tensor, sites: Any) -> Activations:
+    def forward(micro: MicroBatch, sites: Any) -> Activations:
         def run(at: Tensor) -> Activations:
-            return view.forward(tokens, rows, at, sites)
+            return view.forward(replace(micro, positions=at), sites)
 
-        return change(run(positions), positions, run)
+        return change(run(micro.positions), micro.positions, run)
 
     return replace(view, forward=forward)
 

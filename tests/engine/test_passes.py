@@ -13,8 +13,8 @@ from maze_dla.analysis import as_residual_model
 from maze_dla.engine.direct.attribution import attribute
 from maze_dla.engine.direct.lens import logit_lens
 from maze_dla.engine.direct.token_lens import token_lens
-from maze_dla.engine.forward.running import MicroBatch, batch_limits, run
-from maze_dla.engine.model import ResidualModel
+from maze_dla.engine.forward.running import batch_limits, run
+from maze_dla.engine.model import MicroBatch, ResidualModel
 from maze_dla.engine.sites import LOGITS, Activations
 from maze_dla.results.moments import Moments
 
@@ -26,11 +26,11 @@ NEEDS_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA de
 def of_little_memory(model: ResidualModel, holds: int, ran: list[int]) -> ResidualModel:
     """The model on a device that holds so many sequences; `ran` says how many were run together."""
 
-    def forward(tokens: Tensor, *more: Any) -> Activations:
-        if len(tokens) > holds:
+    def forward(micro: MicroBatch, sites: Any) -> Activations:
+        if len(micro.tokens) > holds:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory")
-        ran.append(len(tokens))
-        return model.forward(tokens, *more)
+        ran.append(len(micro.tokens))
+        return model.forward(micro, sites)
 
     return replace(model, forward=forward)
 
@@ -108,10 +108,10 @@ def test_no_piece_waits_for_the_gpu() -> None:
     attribute(model, batch, metric, neurons="mean", sources=True)  # the comparison with the model itself waits, once
     waits: list[int] = []
 
-    def watched(tokens: Tensor, *more: Any) -> Activations:
+    def watched(micro: MicroBatch, sites: Any) -> Activations:
         torch.cuda.set_sync_debug_mode("error")  # from the first forward pass to the last
-        waits.append(len(tokens))
-        return model.forward(tokens, *more)
+        waits.append(len(micro.tokens))
+        return model.forward(micro, sites)
 
     try:
         with pytest.raises(RuntimeError, match="synchroniz"):  # what puts the pieces together does wait

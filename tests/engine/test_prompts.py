@@ -164,7 +164,7 @@ def test_plans_hold_every_prompt_once_with_its_tokens() -> None:
 
 
 def test_what_was_taken_last_can_be_given_back() -> None:
-    queue = SequenceQueue(make_batch())
+    queue = SequenceQueue(make_batch(), 48)
     queue.take(2, 1000)
     plan = queue.take(3, 1000)
     assert plan is not None

@@ -125,7 +125,7 @@ def test_both_passes_record_every_site_and_nothing_else(name: str, position: Any
     if name in ("z", "v", "pattern"):
         sites += [replace(site, head=1) for site in sites]
     views = [as_residual_model(shared_model(), forward) for forward in ("auto", "hooked")]
-    own, hooked = (view.forward(micro.tokens, micro.rows, micro.positions, sites) for view in views)
+    own, hooked = (view.forward(micro, sites) for view in views)
     assert set(own) - {LOGITS} == set(hooked) == set(sites)
     read = torch.zeros(micro.tokens.shape, dtype=torch.bool)
     for row, stop in zip(micro.rows.tolist(), (micro.positions + 1).tolist(), strict=True):
@@ -144,7 +144,7 @@ def test_a_site_that_a_model_lacks_is_named() -> None:
     for site in (Site("mlp_out", 0), Site("neurons", 1), Site("nonsense", 0)):
         assert site.name not in view.sites
         with pytest.raises(ModelError, match=f"layer {site.layer} did not show"):
-            view.forward(micro.tokens, micro.rows, micro.positions, [site])
+            view.forward(micro, [site])
 
 
 def test_that_comparison_sees_a_difference() -> None:
@@ -163,9 +163,9 @@ def test_plain_models_are_read_by_the_own_pass(name: str, monkeypatch: pytest.Mo
     ran: list[tuple[int, ...]] = []
     forward = HookedModel.__call__
 
-    def counted(self: Any, tokens: Tensor, *more: Any) -> Any:
-        ran.append(tuple(tokens.shape))
-        return forward(self, tokens, *more)
+    def counted(self: Any, micro: Any, sites: Any) -> Any:
+        ran.append(tuple(micro.tokens.shape))
+        return forward(self, micro, sites)
 
     monkeypatch.setattr(HookedModel, "__call__", counted)
     attribute(model, batch, random_metric(batch), sequences_at_once=2)
@@ -247,7 +247,7 @@ def test_the_comparison_allows_1e_4(size: float, monkeypatch: pytest.MonkeyPatch
     def shifted(itself: Any, weights: Any) -> Any:
         found = own_decoder(itself, weights)
         assert found is not None
-        logits = hooked_view(model).forward(*_longest(batch), [LOGITS])[LOGITS]
+        logits = hooked_view(model).forward(micro_batches(batch, 1)[0], [LOGITS])[LOGITS]
         spread = float((logits - logits.mean()).abs().max())
         assert weights.b_U is not None
         return replace(found, weights=replace(weights, b_U=weights.b_U + size * spread))
@@ -277,11 +277,6 @@ def test_a_large_vocabulary_is_compared_in_part(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(component, "forward", lambda self, x: 1.01 * forward(self, x))
     with pytest.warns(UserWarning, match="gives other logits than the model"), pytest.raises(CompletenessError):
         attribute(model, batch, metric)  # nor do the model's own logits add up then
-
-
-def _longest(batch: PromptBatch) -> tuple[Tensor, Tensor, Tensor]:
-    micro = micro_batches(batch, 1)[0]
-    return micro.tokens, micro.rows, micro.positions
 
 
 def test_an_unknown_engine_is_refused() -> None:

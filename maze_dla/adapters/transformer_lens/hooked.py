@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Int
 from torch import Tensor
 
 from maze_dla.adapters.transformer_lens.embeddings import adds_positions, written_before_the_blocks
 from maze_dla.adapters.transformer_lens.refusals import foreign_errors_named
-from maze_dla.engine.model import ModelWeights, soft_capped
+from maze_dla.engine.model import MicroBatch, ModelWeights, soft_capped
 from maze_dla.engine.precision import at_least_single
 from maze_dla.engine.sites import ADDED, EMBEDDINGS, FINAL_RESIDUAL, FINAL_SCALE, LOGITS, Activations, Site
 from maze_dla.errors import ModelError
@@ -57,16 +56,10 @@ class HookedModel:
     weights: ModelWeights
     name: str
 
-    def __call__(
-        self,
-        tokens: Int[Tensor, "sequence position"],
-        rows: Int[Tensor, " prompt"],
-        positions: Int[Tensor, " prompt"],
-        sites: Sequence[Site],
-    ) -> Activations:
+    def __call__(self, micro: MicroBatch, sites: Sequence[Site]) -> Activations:
         """Run the sequences once; the unembedding sees the read positions alone."""
         device = self.weights.W_U.device
-        tokens, rows, positions = (t.to(device) for t in (tokens, rows, positions))
+        tokens, rows, positions = (t.to(device) for t in (micro.tokens, micro.rows, micro.positions))
         caught: Caught = {}
         hooks = _Hooks(self.model, self.weights, rows, positions, caught).build(sites)
         # a tokenizer would mark tokens that look like padding; all that is read lies in front of any padding

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from jaxtyping import Int
 from torch import Tensor, nn
 
 from maze_dla.adapters.transformer_lens.hooked import HookedModel
 from maze_dla.engine.forward.decoder import PreNormDecoder
+from maze_dla.engine.model import MicroBatch
 from maze_dla.engine.sites import LOGITS, Activations, Site
 from maze_dla.results.tolerances import tolerance_of
 
@@ -32,23 +32,17 @@ class VerifiedModel:
     hooked: HookedModel
     agrees: list[bool] = field(default_factory=list)  # empty until they have been compared
 
-    def __call__(
-        self,
-        tokens: Int[Tensor, "sequence position"],
-        rows: Int[Tensor, " prompt"],
-        positions: Int[Tensor, " prompt"],
-        sites: Sequence[Site],
-    ) -> Activations:
-        """Run the sequences once; the activations of the sites, for every prompt at (rows[i], positions[i])."""
+    def __call__(self, micro: MicroBatch, sites: Sequence[Site]) -> Activations:
+        """Run the sequences once; the activations of the sites, at the read position of every prompt."""
         if self.agrees == [False] or not all(map(self.decoder.has, sites)):
-            return self.hooked(tokens, rows, positions, sites)
-        found = self.decoder(tokens, rows, positions, [*sites, LOGITS])
+            return self.hooked(micro, sites)
+        found = self.decoder(micro, [*sites, LOGITS])
         if not self.agrees:
-            gap = self._gap(found[LOGITS], tokens, rows, positions)
+            gap = self._gap(found[LOGITS], micro)
             self.agrees.append(gap <= self._tolerance)
             if self.agrees == [False]:
                 self._warn(gap)
-                return self.hooked(tokens, rows, positions, sites)
+                return self.hooked(micro, sites)
         return found
 
     def _warn(self, gap: float) -> None:
@@ -62,15 +56,16 @@ class VerifiedModel:
     def _tolerance(self) -> float:
         return tolerance_of(self.hooked.weights.precision)
 
-    def _gap(self, logits: Tensor, tokens: Tensor, rows: Tensor, positions: Tensor) -> float:
+    def _gap(self, logits: Tensor, micro: MicroBatch) -> float:
         """How far the logits of the longest sequence are from the model's, as a share of how far these are spread."""
-        longest = rows[positions.argmax()]
-        chosen = torch.nonzero(rows == longest).flatten()
-        length = int(positions[chosen].max()) + 1
-        only = torch.zeros_like(chosen)
+        row = micro.rows[micro.positions.argmax()]
+        chosen = torch.nonzero(micro.rows == row).flatten()
+        positions = micro.positions[chosen]
+        tokens = micro.tokens[row, None, : int(positions.max()) + 1]
+        longest = MicroBatch(tokens, micro.prompts[chosen], torch.zeros_like(chosen), positions)
         capped = self.hooked.weights.logit_cap is not None
         itself = self.hooked if capped else replace(self.hooked, model=_of_few_tokens(self.hooked.model))
-        own = itself(tokens[longest, None, :length], only, positions[chosen], [LOGITS])[LOGITS]
+        own = itself(longest, [LOGITS])[LOGITS]
         apart = (logits[chosen.to(logits.device), : own.shape[-1]] - own).abs().amax()
         spread = (own - own.mean(-1, keepdim=True)).abs().amax()
         if not own.isfinite().all():

@@ -18,9 +18,9 @@ from maze_dla.engine.devices import to_device
 from maze_dla.engine.direct.described import describe, is_correct
 from maze_dla.engine.direct.directions import project, pull_back
 from maze_dla.engine.fit import check_fit
-from maze_dla.engine.forward.running import MicroBatch, Parts, run
+from maze_dla.engine.forward.running import Parts, run
 from maze_dla.engine.metrics import LinearMetric
-from maze_dla.engine.model import ResidualModel
+from maze_dla.engine.model import MicroBatch, ResidualModel
 from maze_dla.engine.precision import at_least_single
 from maze_dla.engine.prompts import PromptBatch
 from maze_dla.engine.sites import EMBEDDINGS, FINAL_SCALE, LOGITS, Activations, Site, in_all_layers

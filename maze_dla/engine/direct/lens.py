@@ -15,9 +15,9 @@ from maze_dla.engine.completeness import SumChecks
 from maze_dla.engine.direct.described import describe, is_correct
 from maze_dla.engine.direct.directions import pull_back
 from maze_dla.engine.fit import check_fit
-from maze_dla.engine.forward.running import MicroBatch, Parts, run
+from maze_dla.engine.forward.running import Parts, run
 from maze_dla.engine.metrics import LinearMetric
-from maze_dla.engine.model import ResidualModel
+from maze_dla.engine.model import MicroBatch, ResidualModel
 from maze_dla.engine.prompts import PromptBatch
 from maze_dla.engine.sites import FINAL_RESIDUAL, FINAL_SCALE, LOGITS, Activations, Site, in_all_layers
 from maze_dla.errors import InputError

@@ -18,10 +18,10 @@ from maze_dla.engine.devices import to_device
 from maze_dla.engine.direct.described import best_of, describe, is_correct
 from maze_dla.engine.direct.lens import check_own_scales, check_scale, depth_labels, depths_of, scaled_depths
 from maze_dla.engine.fit import check_fit
-from maze_dla.engine.forward.running import MicroBatch, Parts, run
+from maze_dla.engine.forward.running import Parts, run
 from maze_dla.engine.ids import NONE
 from maze_dla.engine.metrics import logit
-from maze_dla.engine.model import ModelWeights, ResidualModel, soft_capped
+from maze_dla.engine.model import MicroBatch, ModelWeights, ResidualModel, soft_capped
 from maze_dla.engine.prompts import PromptBatch
 from maze_dla.engine.sites import FINAL_SCALE, LOGITS, Activations
 from maze_dla.errors import InputError

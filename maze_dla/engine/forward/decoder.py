@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import embedding, scaled_dot_product_attention
 
 from maze_dla.engine.forward.prefixes import SharedPrefixes, Slots, shared_prefixes, slots_of
 from maze_dla.engine.forward.recorder import ActivationRecorder
 from maze_dla.engine.forward.workspace import Workspace
-from maze_dla.engine.model import BlockWeights, ModelWeights, Norm
+from maze_dla.engine.model import BlockWeights, MicroBatch, ModelWeights, Norm
 from maze_dla.engine.sites import ADDED, FINAL_RESIDUAL, FINAL_SCALE, LOGITS, Activations, Site
 
 
@@ -67,37 +67,27 @@ class PreNormDecoder:
             return site.position == ("all" if site.name == "v" else "read")
         return site.name in self.shapes or site in (FINAL_RESIDUAL, FINAL_SCALE, LOGITS, ADDED)
 
-    def __call__(
-        self,
-        tokens: Int[Tensor, "sequence position"],
-        rows: Int[Tensor, " prompt"],
-        positions: Int[Tensor, " prompt"],
-        sites: Sequence[Site],
-    ) -> Activations:
-        """Run the sequences once; the activations of the sites, for every prompt at (rows[i], positions[i])."""
-        device, shape, like = self.W_E.device, self.weights.shape, self.W_E
-        prefixes = shared_prefixes(tokens, rows, positions, device)
-        slots = slots_of(rows, positions, len(tokens), device)
-        recorder = ActivationRecorder([site for site in sites if site != ADDED], self.shapes, prefixes, like)
-        workspace = Workspace(shape, len(prefixes.ids), tokens.numel(), like)
-        x = self._embedded(prefixes, recorder)
-        last = shape.n_layers - 1
-        n_whole = shape.n_layers if recorder.needs_all_tokens(last) else last
+    def __call__(self, micro: MicroBatch, sites: Sequence[Site]) -> Activations:
+        """Run the sequences once; the activations of the sites, at the read position of every prompt."""
+        run = _Run.of(micro, sites, self)
+        workspace = Workspace(self.weights.shape, len(run.prefixes.ids), micro.tokens.numel(), self.W_E)
+        x = self._embedded(run)
+        last = self.weights.shape.n_layers - 1
+        n_whole = last + 1 if run.recorder.needs_all_tokens(last) else last
         for i, layer in enumerate(self.layers[:n_whole]):
-            z = self._attention(i, layer, x, prefixes, slots, recorder, workspace)
-            x = self._add_attention(i, layer, x, z, recorder)
-            x = self._add_mlp(i, layer, x, recorder, workspace)
+            x = self._add_attention(i, layer, x, self._attention(i, layer, x, run, workspace.for_attention()), run)
+            x = self._add_mlp(i, layer, x, run, workspace.for_neurons(len(x)))
         del workspace  # what follows can use its memory
         for i, layer in enumerate(self.layers[n_whole:], n_whole):
-            z = self._attention_at_reads(i, layer, x, prefixes, slots, recorder)
-            x = self._add_attention(i, layer, recorder.only_reads_from_here(x), z, recorder)
-            x = self._add_mlp(i, layer, x, recorder)
-        return self._read_out(recorder.only_reads_from_here(x), recorder)
+            z = self._attention_at_reads(i, layer, x, run)
+            x = self._add_attention(i, layer, run.recorder.only_reads_from_here(x), z, run)
+            x = self._add_mlp(i, layer, x, run)
+        return self._read_out(run.recorder.only_reads_from_here(x), run.recorder)
 
-    def _embedded(self, prefixes: SharedPrefixes, recorder: ActivationRecorder) -> Float[Tensor, "token d_model"]:
+    def _embedded(self, run: _Run) -> Float[Tensor, "token d_model"]:
         """The residual stream in front of the first block."""
-        embed, pos_embed = embedding(prefixes.ids, self.W_E), embedding(prefixes.positions, self.W_pos)
-        recorder.record(None, embed=embed, pos_embed=pos_embed)
+        embed, pos_embed = embedding(run.prefixes.ids, self.W_E), embedding(run.prefixes.positions, self.W_pos)
+        run.recorder.record(None, embed=embed, pos_embed=pos_embed)
         return embed.add_(pos_embed)
 
     def _read_out(self, x: Float[Tensor, "prompt d_model"], recorder: ActivationRecorder) -> Activations:
@@ -110,22 +100,16 @@ class PreNormDecoder:
         return recorder.activations()
 
     def _attention(
-        self,
-        i: int,
-        layer: DecoderBlock,
-        x: Tensor,
-        prefixes: SharedPrefixes,
-        slots: Slots,
-        recorder: ActivationRecorder,
-        workspace: Workspace,
+        self, i: int, layer: DecoderBlock, x: Tensor, run: _Run, out: Float[Tensor, "3 place heads"]
     ) -> Float[Tensor, "token heads"]:
-        """The output of heads at every token, before W_O."""
+        """The output of heads at every token, in front of W_O; queries, keys and values are computed in `out`."""
+        prefixes, slots, recorder = run.prefixes, run.slots, run.recorder
         recorder.record(i, resid_pre=x)
         normed = layer.ln1(x)
-        weights = (layer.W_Q, layer.W_K, layer.W_V), (layer.b_Q, layer.b_K, layer.b_V), workspace.for_attention()
+        weights = (layer.W_Q, layer.W_K, layer.W_V), (layer.b_Q, layer.b_K, layer.b_V), out
         q, k, v = (
-            self._by_head(prefixes.spread(_affine(normed, _joined(W), b), out)).transpose(1, 2)
-            for W, b, out in zip(*weights, strict=True)
+            self._by_head(prefixes.spread(_affine(normed, _joined(W), b), place)).transpose(1, 2)
+            for W, b, place in zip(*weights, strict=True)
         )
         if recorder.wants("pattern", i):
             asked = slots.fill(self._queries(layer, normed.index_select(0, prefixes.reads)))
@@ -136,19 +120,12 @@ class PreNormDecoder:
         z = scaled_dot_product_attention(q, k, v, is_causal=True, scale=1 / self.attn_scale)
         return prefixes.gather(z.transpose(1, 2).flatten(2))
 
-    def _attention_at_reads(
-        self,
-        i: int,
-        layer: DecoderBlock,
-        x: Tensor,
-        prefixes: SharedPrefixes,
-        slots: Slots,
-        recorder: ActivationRecorder,
-    ) -> Float[Tensor, "prompt heads"]:
+    def _attention_at_reads(self, i: int, layer: DecoderBlock, x: Tensor, run: _Run) -> Float[Tensor, "prompt heads"]:
         """The same for the read positions alone, without a key or a value: W_K goes to the queries, W_V to the mean.
 
         b_K adds the same to the scores of all positions, which a softmax does not see.
         """
+        prefixes, slots, recorder = run.prefixes, run.slots, run.recorder
         recorder.record(i, resid_pre=x)
         normed = layer.ln1(x)
         queries = self._queries(layer, normed.index_select(0, prefixes.reads))
@@ -172,23 +149,22 @@ class PreNormDecoder:
         return (scores / self.attn_scale).masked_fill_(later[:, :, None], -torch.inf).softmax(-1)
 
     def _add_attention(
-        self, i: int, layer: DecoderBlock, x: Tensor, z: Tensor, recorder: ActivationRecorder
+        self, i: int, layer: DecoderBlock, x: Tensor, z: Tensor, run: _Run
     ) -> Float[Tensor, "token d_model"]:
         """The residual stream once heads, which bring `z`, have written."""
         attn_out = _affine(z, layer.writes.W_O.flatten(0, 1), layer.writes.b_O)
-        recorder.record(i, z=z, attn_out=attn_out)
+        run.recorder.record(i, z=z, attn_out=attn_out)
         return attn_out.add_(x)
 
     def _add_mlp(
-        self, i: int, layer: DecoderBlock, x: Tensor, recorder: ActivationRecorder, workspace: Workspace | None = None
+        self, i: int, layer: DecoderBlock, x: Tensor, run: _Run, out: Tensor | None = None
     ) -> Float[Tensor, "token d_model"]:
-        """The residual stream once neurons, where there are any, have written."""
+        """The residual stream once neurons, where there are any, have written; they are computed in `out`."""
         if layer.W_in is None or layer.ln2 is None or layer.writes.W_out is None:
             return x
-        out = None if workspace is None else workspace.for_neurons(len(x))
         neurons = self.act(_affine(layer.ln2(x), layer.W_in, layer.b_in, out))
         mlp_out = _affine(neurons, layer.writes.W_out, layer.writes.b_out)
-        recorder.record(i, resid_mid=x, neurons=neurons, mlp_out=mlp_out)
+        run.recorder.record(i, resid_mid=x, neurons=neurons, mlp_out=mlp_out)
         return mlp_out.add_(x)
 
     def _queries(self, layer: DecoderBlock, normed: Float[Tensor, "n d_model"]) -> Float[Tensor, "n head d_head"]:
@@ -196,6 +172,23 @@ class PreNormDecoder:
 
     def _by_head(self, values: Float[Tensor, "*rest heads"]) -> Float[Tensor, "*rest head d_head"]:
         return values.unflatten(-1, (self.weights.shape.n_heads, -1))
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One forward pass: which tokens there are, where prompts read, and what is kept."""
+
+    prefixes: SharedPrefixes
+    slots: Slots
+    recorder: ActivationRecorder
+
+    @classmethod
+    def of(cls, micro: MicroBatch, sites: Sequence[Site], decoder: PreNormDecoder) -> _Run:
+        like = decoder.W_E
+        where = micro.rows, micro.positions
+        prefixes = shared_prefixes(micro.tokens, *where, like.device)
+        recorder = ActivationRecorder([site for site in sites if site != ADDED], decoder.shapes, prefixes, like)
+        return cls(prefixes, slots_of(*where, len(micro.tokens), like.device), recorder)
 
 
 def _affine(

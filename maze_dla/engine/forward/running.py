@@ -12,7 +12,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from maze_dla.engine.devices import to_device
-from maze_dla.engine.model import ModelWeights, ResidualModel
+from maze_dla.engine.model import MicroBatch, ModelWeights, ResidualModel
 from maze_dla.engine.precision import at_least_single
 from maze_dla.engine.prompts import PromptBatch
 from maze_dla.engine.sites import Activations, Site
@@ -22,18 +22,6 @@ BYTES_ON_CPU, TOKENS_ON_CPU = 6 << 20, (1024, 2048)  # of a layer's largest acti
 MOST_THREADS = 4  # threads share the work on a micro-batch: each adds as much to it, up to so many
 MOST_TOKENS = 1 << 20
 SHARE_OF_FREE_MEMORY = 0.5
-
-
-@dataclass(frozen=True, eq=False)
-class MicroBatch:
-    """Part of a batch for one forward pass: which sequences to run, and what to read in them."""
-
-    tokens: Int[Tensor, "sequence position"]
-    prompts: Int[Tensor, " prompt"]
-    rows: Int[Tensor, " prompt"]
-    positions: Int[Tensor, " prompt"]
-    kinds: Int[Tensor, "sequence position"] | None = None
-
 
 Parts = dict[Any, Tensor]  # by the name of a field of the result, or by component
 Measure = Callable[[MicroBatch, Activations], Parts]
@@ -45,8 +33,8 @@ class SequenceQueue:
     Each is as long as its last read position; one that no prompt reads is not there.
     """
 
-    def __init__(self, batch: PromptBatch) -> None:
-        self._batch = batch
+    def __init__(self, batch: PromptBatch, n_ctx: int) -> None:
+        self._batch, self._n_ctx = batch, n_ctx
         n = len(batch.sequence_lengths)
         self._last_read = torch.zeros(n, dtype=torch.long)
         self._last_read.scatter_reduce_(0, batch.sequence_of, batch.lengths, reduce="amax")
@@ -74,7 +62,7 @@ class SequenceQueue:
     def _micro_batch(self, chosen: list[int], longest: int) -> MicroBatch:
         """Widths are multiples of 8: a CPU library that caches a plan per shape then stays small."""
         batch = self._batch
-        width = min(-(-longest // 8) * 8, batch.sequences.shape[1])
+        width = min(-(-longest // 8) * 8, batch.sequences.shape[1], self._n_ctx)
         read = torch.arange(width) < self._last_read[chosen][:, None]
         tokens = batch.sequences[chosen, :width].where(read, 0)  # what pads may be no token at all
         prompts = [self._prompts_of[i] for i in chosen]
@@ -105,14 +93,13 @@ def run(
     if sequences_at_once is not None:
         check_whole("sequences_at_once", sequences_at_once, 1)
     limits = batch_limits(model.weights, sequences_at_once)
-    queue = SequenceQueue(batch)
+    queue = SequenceQueue(batch, model.weights.shape.n_ctx)
     joined: Parts = {}
     with tqdm(total=len(batch), desc=what, unit="prompt", disable=None, delay=2, leave=False) as bar:
         while (micro := queue.take(limits.sequences, limits.tokens)) is not None:
             try:
                 with torch.no_grad():
-                    tokens = micro.tokens[:, : model.weights.shape.n_ctx]
-                    found = model.forward(tokens, micro.rows, micro.positions, sites)
+                    found = model.forward(micro, sites)
                     piece = measure(micro, {site: at_least_single(x) for site, x in found.items()})
             except torch.cuda.OutOfMemoryError:
                 if len(micro.tokens) == 1:

@@ -128,10 +128,10 @@ def test_pairs_in_one_run_have_the_numbers_of_their_own_runs_and_share_their_beg
     for name in ("metric", "layers", "heads", "sources", "patterns"):
         expected = torch.cat([getattr(result, name) for result in apart])
         torch.testing.assert_close(getattr(together, name), expected, atol=1e-5 * float(expected.abs().max()), rtol=0)
-    plan = SequenceQueue(pairs).take(48, 10_000)
+    plan = SequenceQueue(pairs, 48).take(48, 10_000)
     assert plan is not None
     computed = len(shared_prefixes(plan.tokens, plan.rows, plan.positions, torch.device("cpu")).ids)
-    alone = SequenceQueue(batch).take(24, 10_000)
+    alone = SequenceQueue(batch, batch.sequences.shape[1]).take(24, 10_000)
     assert alone is not None
     computed_alone = len(shared_prefixes(alone.tokens, alone.rows, alone.positions, torch.device("cpu")).ids)
     assert computed < 1.7 * computed_alone  # what stands after the second name is a third of a prompt and more
