@@ -8,6 +8,8 @@ from typing import Literal
 
 from torch import Tensor
 
+from maze_dla.errors import ModelError
+
 EMBEDDINGS = ("embed", "pos_embed", "added")  # what stands in the stream before the first block, in this order
 HEAD_AXIS = {"pattern": 1}  # of all other sites of heads it is the last but one
 
@@ -45,8 +47,17 @@ class Site:
         return self.name if self.layer is None else f"{self.name} of layer {self.layer}{head}"
 
     def pick(self, activation: Tensor) -> Tensor:
-        """The activation of this site's head out of that of all heads."""
-        return activation if self.head is None else activation.select(HEAD_AXIS.get(self.name, -2), self.head)
+        """The activation of this site's head out of that of all heads.
+
+        Raises:
+            ModelError: there is no such head.
+        """
+        if self.head is None:
+            return activation
+        axis = HEAD_AXIS.get(self.name, -2)
+        if activation.ndim < 3 or not 0 <= self.head < activation.shape[axis]:
+            raise ModelError(f"the model has no {self}")
+        return activation.select(axis, self.head)
 
 
 ADDED, FINAL_RESIDUAL, FINAL_SCALE, LOGITS = map(Site, ("added", "final_residual", "final_scale", "logits"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from dataclasses import fields, replace
 from typing import Any
@@ -145,6 +146,19 @@ def test_a_site_that_a_model_lacks_is_named() -> None:
         assert site.name not in view.sites
         with pytest.raises(ModelError, match=f"layer {site.layer} did not show"):
             view.forward(micro, [site])
+
+
+@pytest.mark.parametrize("forward", ["auto", "hooked"])
+@pytest.mark.parametrize(
+    "site",
+    [Site("z"), Site("z", 2), Site("z", -1), Site("z", 0, head=3), Site("resid_pre", 1, head=0), Site("embed", 1)],
+    ids=str,
+)
+def test_layers_and_heads_that_are_not_there(site: Site, forward: Any) -> None:
+    """An array that nothing was written to would hold any numbers."""
+    micro, view = micro_batches(make_batch(), 7)[0], as_residual_model(shared_model(), forward)
+    with pytest.raises(ModelError, match=rf"has no {re.escape(str(site))}|layer {site.layer} did not show"):
+        view.forward(micro, [site])
 
 
 def test_that_comparison_sees_a_difference() -> None:

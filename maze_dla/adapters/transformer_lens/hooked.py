@@ -28,6 +28,7 @@ HOOKS = {
     "mlp_out": "blocks.{}.hook_mlp_out",
     "neurons": "blocks.{}.mlp.hook_post",
 }
+START_OF_STREAM = tuple(map(Site, EMBEDDINGS))  # of which a model may show some
 START = Site("resid_pre", 0)
 SCALE = "ln_final.hook_scale"
 Caught = dict[Site, Tensor]
@@ -69,7 +70,7 @@ class HookedModel:
         self._add_the_end(caught, logits[:, 0])
         if any(site.name in EMBEDDINGS for site in sites):
             self._add_embeddings(caught)
-        shown = [site for site in sites if site in caught or site.name not in EMBEDDINGS]
+        shown = [site for site in sites if site in caught or site not in START_OF_STREAM]
         return {site: site.pick(self._shown(caught, site)) for site in shown}
 
     def _add_the_end(self, caught: Caught, logits: Tensor) -> None:
@@ -134,6 +135,7 @@ class _Hooks:
     def build(self, sites: Sequence[Site]) -> list[Hook]:
         known, n_layers = self.model.hook_dict, self.weights.shape.n_layers
         asked = {Site(site.name, site.layer, position=site.position) for site in sites if site.name in HOOKS}
+        asked = {site for site in asked if (site.layer is None) == ("{}" not in HOOKS[site.name])}
         if any(site.name in EMBEDDINGS for site in sites):
             asked |= {Site("embed"), START, *([Site("pos_embed")] if adds_positions(self.model.cfg) else [])}
         hooks = [(HOOKS[site.name].format(site.layer), self._keeper(site, self._kept_of(site))) for site in asked]

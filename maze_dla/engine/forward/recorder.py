@@ -29,7 +29,8 @@ class ActivationRecorder:
     ) -> None:
         self._sites, self._shapes, self._prefixes = sites, shapes, prefixes
         self._at: Tensor | None = prefixes.reads
-        self._found: dict[Place | Site, Tensor] = {}
+        self._found: dict[Site, Tensor] = {}
+        self._recorded: set[Place] = set()
         self._everywhere = {(site.name, site.layer) for site in sites if site.position == "all"}
         layers: dict[str, set[int | None]] = defaultdict(set)
         for site in sites:
@@ -54,6 +55,7 @@ class ActivationRecorder:
     def record(self, layer: int | None, **values: Float[Tensor, "token _"]) -> None:
         """Copies of what the tokens have in a layer, where it is asked for."""
         for name, value in values.items():
+            self._recorded.add((name, layer))
             if (out := self._reads.get((name, layer))) is not None:
                 if self._at is None:
                     out.copy_(value)
@@ -84,11 +86,11 @@ class ActivationRecorder:
         """
         found = {}
         for site in self._sites:
-            of_all_heads = Site(site.name, site.layer, position=site.position)
-            value = self._found.get(of_all_heads)
+            place = (site.name, site.layer)
+            value = self._found.get(Site(*place, position=site.position))
             if value is None:
-                if (row := self._reads.get((site.name, site.layer))) is None:
-                    raise ModelError(f"the own forward pass has no site {site}")
-                value = row.unflatten(-1, self._shapes[site.name])
+                if place not in self._recorded or place not in self._reads:
+                    raise ModelError(f"the model has no {site}")
+                value = self._reads[place].unflatten(-1, self._shapes[site.name])
             found[site] = site.pick(value)
         return found
