@@ -81,7 +81,7 @@ def heads(result: AttributionResult | StreamedResult, ax: Axes | None = None, la
 
 
 def token_sources(result: AttributionResult, prompt: int = 0, ax: Axes | None = None, k: int = 8) -> Axes:
-    """What the `k` strongest heads on a prompt, and all heads together, moved from each of its tokens, in logits.
+    """Contributions from each token of a prompt to its `k` strongest heads, and to all heads together, in logits.
 
     Args:
         result: from `attribute(..., sources=True)`.

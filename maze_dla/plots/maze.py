@@ -56,12 +56,12 @@ class _CellValues:
 
     @property
     def total(self) -> float:
-        """What fell to all cells together."""
+        """The sum over all cells."""
         return float(self.cells.sum())
 
     @property
     def in_passages(self) -> float:
-        """What fell to all passages together."""
+        """The sum over all passages."""
         return sum(self.passages.values())
 
     def limit(self, least: float) -> float:

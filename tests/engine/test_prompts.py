@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -392,13 +391,3 @@ def test_ids_after_a_sequences_end_are_not_looked_at() -> None:
     lone(sequences=torch.tensor([[0, 1, 2, 99]]), d_vocab_in=5)
     with pytest.raises(PromptError, match="sequence 0, position 2: token id 99"):
         lone(sequences=torch.tensor([[0, 1, 99, 0]]), d_vocab_in=5)
-
-
-def test_what_only_some_batches_know_is_none_in_others() -> None:
-    batch = make_batch()
-    assert (batch.steps, batch.geometry(0), batch.example_scores()) == (None, None, None)
-
-
-def test_steps_are_selected_with_their_prompts() -> None:
-    batch = replace(make_batch(), steps=torch.arange(len(LENGTHS)))
-    assert batch.select(ORDER).steps.tolist() == ORDER

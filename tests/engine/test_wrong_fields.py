@@ -19,6 +19,7 @@ from maze_dla.adapters.mazes.model import load_maze_model
 from maze_dla.engine.metrics import correct_vs_other, linear_metric, logit, logit_diff
 from maze_dla.engine.prompts import PromptBatch
 from maze_dla.errors import InputError, PromptError
+from tests.engine.small_models import make_batch
 
 HUGE = 2**70
 ABOVE = 2**63
@@ -264,3 +265,14 @@ def test_what_is_computed_first_in_inference_mode_is_no_tensor_of_it() -> None:
         assert batch.labels == (("1", "2", "3"), ("4", "5"))
     assert not any(tensor.is_inference() for tensor in kept)
     assert {tensor.device.type for tensor in kept} == {"cpu"}
+
+
+def test_what_only_some_batches_know_is_none_in_others() -> None:
+    batch = make_batch()
+    assert (batch.steps, batch.geometry(0), batch.example_scores()) == (None, None, None)
+
+
+def test_steps_are_selected_with_their_prompts() -> None:
+    batch = make_batch((5, 9, 7), steps=torch.tensor([4, 8, 6]))
+    assert batch.steps is not None
+    assert batch.select([2, 0]).steps.tolist() == [6, 4]  # pyright: ignore

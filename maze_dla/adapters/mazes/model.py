@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,9 +98,10 @@ class MazeModel:
         n_mazes: int | None = None,
         seed: int = 0,
         prepend_bos: bool | None = None,
-        at_once: int = 1000,
+        batch_size: int = 1000,
+        at_once: int | None = None,
     ) -> PromptBatches:
-        """Prompts about any number of mazes, a batch of `at_once` mazes after the other, each made when it is due.
+        """Prompts about any number of mazes, a batch of `batch_size` mazes after the other, each made when it is due.
 
         The first batch has the seed that was given, every later one a seed of its own, derived from that seed and the
         number of the batch; `batch.info["seed"]` names it, and `prompts` with it (and, where mazes are given, with
@@ -108,24 +110,27 @@ class MazeModel:
 
         Args:
             mazes, task, n_mazes, seed, prepend_bos: as in `prompts`; random tasks draw anew in each batch.
-            at_once: mazes in a batch; the last one may have fewer.
+            batch_size: mazes in a batch; the last one may have fewer.
+            at_once: the earlier name of `batch_size`.
 
         Raises:
-            InputError: as `prompts`, and `at_once` below 1; at the call, as far as it can be known before.
+            InputError: as `prompts`, and `batch_size` below 1; at the call, as far as it can be known before.
             DatasetError: a file that is no data set of mazes.
             PromptError: as `prompts`, when the batch is due; it counts mazes from the first of that batch.
         """
         tasks = find_tasks(task)
         seed = check_whole("seed", seed, 0, LARGEST_SEED)
         n_mazes = None if n_mazes is None else check_whole("n_mazes", n_mazes, 1)
-        at_once = check_whole("at_once", at_once, 1)
+        if at_once is not None:
+            warnings.warn("at_once= is now called batch_size=", DeprecationWarning, stacklevel=2)
+        batch_size = check_whole("batch_size", batch_size if at_once is None else at_once, 1)
         supply = maze_supply(mazes, self.vocabulary, self.dataset_config, n_mazes)
 
         def make(first: int, batch_seed: int) -> MazePromptBatch:
-            stop = min(first + at_once, supply.n_mazes)
+            stop = min(first + batch_size, supply.n_mazes)
             return self._batch(supply, first, stop, tasks, batch_seed, prepend_bos, None)
 
-        return PromptBatches(make, supply.n_mazes, at_once, seed)
+        return PromptBatches(make, supply.n_mazes, batch_size, seed)
 
     @torch_defaults()
     def _batch(
@@ -164,14 +169,14 @@ class PromptBatches:
 
     make: Callable[[int, int], MazePromptBatch]
     n_mazes: int
-    at_once: int
+    batch_size: int
     seed: int
 
     def __len__(self) -> int:
-        return -(-self.n_mazes // self.at_once)
+        return -(-self.n_mazes // self.batch_size)
 
     def __iter__(self) -> Iterator[MazePromptBatch]:
-        for first, batch_seed in zip(range(0, self.n_mazes, self.at_once), _seeds(self.seed), strict=False):
+        for first, batch_seed in zip(range(0, self.n_mazes, self.batch_size), _seeds(self.seed), strict=False):
             yield self.make(first, batch_seed)
 
 

@@ -22,7 +22,7 @@ from maze_dla.adapters.mazes.lattice import (
     MazeText,
 )
 from maze_dla.adapters.mazes.moves import allowed_moves, legal_moves, right_moves, targets_of
-from maze_dla.adapters.mazes.questions import TargetPositions, find_targets
+from maze_dla.adapters.mazes.target_positions import TargetPositions, find_targets
 from maze_dla.adapters.mazes.tasks import Task
 from maze_dla.adapters.mazes.vocabulary import MazeVocabulary
 from maze_dla.engine.prompts import PromptBatch, chosen_prompts

@@ -119,7 +119,7 @@ class Questions(torch.utils.data.Dataset):
         return len(QUESTIONS)
 
     def __getitem__(self, i: int) -> str:
-        batches = [batch.sequence_labels for batch in bundled().prompt_batches(n_mazes=6, at_once=4, seed=3)]
+        batches = [batch.sequence_labels for batch in bundled().prompt_batches(n_mazes=6, batch_size=4, seed=3)]
         return json.dumps([made(QUESTIONS[i]), batches])
 
 
