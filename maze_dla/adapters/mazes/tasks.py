@@ -54,7 +54,8 @@ def _every_path_step(tokens: list[str], rng: np.random.Generator) -> Sequence[in
     return range(text.position(PATH_START) + 1, text.position(PATH_END) + 1)
 
 
-# that ask for one token of each maze, so that their prompts are independent of each other
+# that ask for one token of each maze, so that their prompts are independent of each other: those that are timed
+# together and whose accuracy training reports
 ONE_PER_MAZE: dict[str, Task] = {
     "path_start": _after_path_start(0),
     "origin_after_path_start": _after_path_start(1),

@@ -11,9 +11,8 @@ def from_hugging_face(hf_model: Any, tokenizer: Any, name: str) -> Any:
     """A TransformerLens model with the weights of a GPT-2 of transformers, as they are.
 
     A `TransformerBridge` where TransformerLens has it: the Hugging Face model then becomes part of the bridge and
-    should not be used by itself afterwards; it computes attention in the "eager" way, which shows patterns. Before
-    version 3 a `HookedTransformer`. Nothing is looked up outside:
-    without a tokenizer the model has none.
+    should not be used by itself afterwards; it shows attention patterns where it was set to the "eager" implementation.
+    Before version 3 a `HookedTransformer`. Nothing is looked up outside: without a tokenizer the model has none.
     """
     try:
         from transformer_lens.model_bridge.sources import build_bridge_from_module

@@ -16,6 +16,7 @@ from maze_dla.adapters.transformer_lens.weights import norm_of, parameter
 from maze_dla.engine.forward.decoder import DecoderBlock, PreNormDecoder
 from maze_dla.engine.model import BlockWeights, ModelWeights
 
+LIBRARIES = ("transformer_lens.", "transformers.")  # whose own hooks change nothing
 _gelu_tanh = partial(torch.ops.aten.gelu_, approximate="tanh")
 # in place: a new array for the largest activations would cost as much again as computing them on some CPUs
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -58,11 +59,14 @@ def _is_untouched_decoder(model: Any, weights: ModelWeights) -> bool:
 
 
 def _meddled_with(part: nn.Module) -> bool:
-    """Whether a module has dropout, hooks that are not TransformerLens's own, or a forward that is not its class's."""
+    """Whether a module has dropout, hooks of others than the libraries, or a forward that is not its class's.
+
+    TransformerLens hooks every module, and transformers those whose outputs it was asked for once.
+    """
     hooks = (*part._forward_hooks.values(), *part._forward_pre_hooks.values())
     return (
         (isinstance(part, nn.Dropout) and part.training and part.p > 0)
-        or any(not str(getattr(hook, "__module__", "")).startswith("transformer_lens") for hook in hooks)
+        or any(not str(getattr(hook, "__module__", "")).startswith(LIBRARIES) for hook in hooks)
         or "forward" in vars(part)
     )
 

@@ -12,6 +12,9 @@ from transformers import GPT2Config, GPT2LMHeadModel  # pyright: ignore[reportAt
 
 import maze_dla as dla
 from maze_dla.adapters.gpt2.load import load_gpt2
+from maze_dla.adapters.transformer_lens.hooked import HookedModel
+from maze_dla.adapters.transformer_lens.verified import VerifiedModel
+from maze_dla.analysis import as_residual_model
 from maze_dla.errors import ModelError
 
 HAS_BRIDGES = find_spec("transformer_lens.model_bridge") is not None
@@ -94,3 +97,17 @@ def test_dropout_of_every_kind_is_off(engine: str, tmp_path: Path) -> None:
     assert all(part.training for part in dropouts)
     if dropouts:
         assert not torch.equal(model(TOKENS), model(TOKENS))
+
+
+def test_the_own_pass_is_used_again_once_activations_were_cached(tmp_path: Path) -> None:
+    """transformers leaves hooks of its own in a model whose outputs were captured once."""
+    saved(tmp_path)
+    model = load_gpt2(tmp_path)
+    batch = dla.PromptBatch.from_tokens(TOKENS.tolist(), [3], d_vocab=60)
+    before = dla.attribute(model, batch, dla.logit(batch))
+    model.run_with_cache(TOKENS)
+    assert isinstance(as_residual_model(model).forward, VerifiedModel)
+    assert dla.attribute(model, batch, dla.logit(batch)).heads.equal(before.heads)
+    handle = vars(model).get("original_model", model).register_forward_hook(lambda *_: None)
+    assert isinstance(as_residual_model(model).forward, HookedModel)
+    handle.remove()
