@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 
 from maze_dla.adapters.mazes.model import MazeModel
 from maze_dla.adapters.transformer_lens.exclusive import exclusive
+from maze_dla.adapters.transformer_lens.verified import VerifiedModel
 from maze_dla.adapters.transformer_lens.view import Forward, view
 from maze_dla.engine.direct import attribution, lens
 from maze_dla.engine.direct import token_lens as tokens
@@ -142,7 +143,9 @@ def token_lens(
 
 
 def as_residual_model(model: Any, forward: Forward = "auto") -> ResidualModel:
-    """The engine's view of a `MazeModel` or of a model of TransformerLens; itself where it already is one.
+    """The engine's view of a `MazeModel` or of a model of TransformerLens; itself where it is one that runs hooks.
+
+    A view names the model by the weights that it had when the view was made.
 
     Raises:
         InputError: an unknown forward pass.
@@ -150,6 +153,8 @@ def as_residual_model(model: Any, forward: Forward = "auto") -> ResidualModel:
     """
     if forward not in get_args(Forward):
         raise InputError(f"forward is 'auto' or 'hooked', got {forward!r}")
+    if isinstance(model, ResidualModel) and isinstance(model.forward, VerifiedModel):
+        model = model.source  # looked at anew: hooks or weights may have changed since it was compared
     if isinstance(model, ResidualModel):
         return model
     return view(model.model if isinstance(model, MazeModel) else model, forward)
@@ -159,6 +164,10 @@ def as_residual_model(model: Any, forward: Forward = "auto") -> ResidualModel:
 def _running(model: Any, forward: Forward, engine: Forward | None) -> Iterator[ResidualModel]:
     """The engine's view of a model that nobody else runs meanwhile, in torch's usual settings."""
     if engine is not None:
+        if forward != "auto":
+            raise InputError(
+                f"engine= is the earlier name of forward=: give one of them, got {engine!r} and {forward!r}"
+            )
         warnings.warn("engine= is now called forward=", DeprecationWarning, stacklevel=4)
         forward = engine
     itself = model.model if isinstance(model, MazeModel) else model

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from tqdm.auto import tqdm
 
 from maze_dla.errors import InputError, check_path
-from maze_dla.results.attribution import AttributionResult
+from maze_dla.results.attribution import ContributionResult
 from maze_dla.results.base import PromptResult
 from maze_dla.results.moments import Moments
 from maze_dla.results.shards import ShardWriter
@@ -94,7 +94,7 @@ class Accumulator:
             self.largest_gap = max(self.largest_gap, float(gap.abs().max()))
         for name, values in numbers.items():
             self.moments[name].add(values)
-        if isinstance(result, AttributionResult) and "neurons" not in numbers and result.neuron_mean is not None:
+        if isinstance(result, ContributionResult) and "neurons" not in numbers and result.neuron_mean is not None:
             assert result.neuron_variance is not None
             self.moments["neurons"].add_moments(len(result), result.neuron_mean, result.neuron_variance)
         self.n += len(result)

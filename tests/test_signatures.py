@@ -66,3 +66,6 @@ def test_the_earlier_name_of_forward_still_works_and_says_so() -> None:
         found = dla.attribute(model, batch, metric, engine="hooked")
     assert caught[0].filename == __file__
     assert found.heads.equal(dla.attribute(model, batch, metric, forward="hooked").heads)
+    for engine, forward in (("auto", "hooked"), ("hooked", "bogus")):
+        with pytest.raises(dla.MazeDlaError, match="engine= is the earlier name of forward=: give one of them, got"):
+            dla.attribute(model, batch, metric, engine=engine, forward=forward)

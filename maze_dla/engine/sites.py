@@ -20,7 +20,8 @@ class Site:
 
     A forward pass takes sites and returns a mapping from each of them to its activation. At the position "read" that is
     [prompt, ...], the activation at each prompt's read position; at "all" it is [sequence, position, ...]. Where `head`
-    is None, all heads are there.
+    is None, all heads are there. The last three and `added` are there at "read" alone. At "read" an embedding is what
+    stands in the stream, at "all" what the model shows, which some models multiply by a factor before they add it.
 
     | name | layer | what is there |
     | --- | --- | --- |
@@ -55,7 +56,7 @@ class Site:
         if self.head is None:
             return activation
         axis = HEAD_AXIS.get(self.name, -2)
-        if activation.ndim < 3 or not 0 <= self.head < activation.shape[axis]:
+        if activation.ndim < (3 if self.position == "read" else 4) or not 0 <= self.head < activation.shape[axis]:
             raise ModelError(f"the model has no {self}")
         return activation.select(axis, self.head)
 

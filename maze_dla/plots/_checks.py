@@ -13,7 +13,7 @@ from torch import Tensor
 from maze_dla.errors import InputError, check_kind, check_whole
 from maze_dla.geometry import MazeGeometry, Mazes
 from maze_dla.results.arrays import as_array
-from maze_dla.results.attribution import AttributionResult
+from maze_dla.results.attribution import AttributionResult, ContributionResult
 from maze_dla.results.base import PromptResult
 from maze_dla.results.parts import Head, place_of_head
 from maze_dla.results.streamed import StreamedResult
@@ -47,14 +47,14 @@ def check_attribution(result: object) -> None:
         raise InputError(
             "this picture shows prompts and takes a result of attribute, got a StreamedResult, which keeps means alone"
         )
-    check_kind(result, AttributionResult, "this picture takes a result of attribute")
+    check_kind(result, ContributionResult, "this picture takes a result of attribute")
 
 
 def check_summaries(result: object) -> None:
     """Raise InputError for anything but a result of `attribute`, or a stream of such results."""
     takes = "this picture takes a result of attribute, or a stream of such results"
     check_kind(result, ContributionSummaries, takes)
-    if isinstance(result, StreamedResult) and result.of != AttributionResult.__name__:
+    if isinstance(result, StreamedResult) and "layers" not in result.means:
         raise InputError(f"{takes}, got a stream of {result.of}")
 
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from maze_dla.errors import InputError
+from maze_dla.results.arrays import as_array
 from maze_dla.results.components import Component
 
-Factor = float | Float[Tensor, " prompt"]
+Factor = Any  # a number, or an array [prompt]
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -74,21 +76,24 @@ class Contributions:
         """Every entry times a number, or times one number for each prompt.
 
         Raises:
-            InputError: another number of factors than of prompts.
+            InputError: no number, or another number of factors than of prompts.
         """
-        if isinstance(factor, Tensor) and factor.shape not in ((), self.constant.shape):
-            raise InputError(f"factors for {len(self.constant)} prompts have shape {tuple(factor.shape)}")
-        many = isinstance(factor, Tensor) and factor.ndim == 1
-        return self._made(lambda x: x * (factor.view(-1, *[1] * (x.ndim - 1)) if many else factor))  # pyright: ignore
+        takes = "contributions are multiplied by a number, or by one for each prompt"
+        given = as_array("factors", factor, takes)
+        if given.is_complex() or given.shape not in ((), self.constant.shape):
+            raise InputError(f"{takes}: {len(self.constant)}, got {given.dtype} of shape {tuple(given.shape)}")
+        return self._made(lambda x: x * (given.view(-1, *[1] * (x.ndim - 1)) if given.ndim else given.item()))
 
     __rmul__ = __mul__
+    __array_ufunc__ = None  # numpy leaves the multiplication to this class
 
     def _combined(self, other: Contributions, operation: Callable[[Tensor, Tensor], Tensor]) -> Contributions:
         if not isinstance(other, Contributions):
             return NotImplemented
         for name in ("layer_labels", "kinds"):
-            if getattr(self, name) != getattr(other, name):
-                raise InputError(f"contributions with other {name}: {getattr(self, name)} and {getattr(other, name)}")
+            one, two = getattr(self, name), getattr(other, name)
+            if one != two and one and two:
+                raise InputError(f"contributions with other {name}: {one} and {two}")
         theirs, ours = other._numbers(), self._numbers()
         both = {name: (ours[name], theirs[name]) for name in ours if name in theirs}  # what one lacks, the sum lacks
         for name, (one, two) in both.items():

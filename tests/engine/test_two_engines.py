@@ -16,6 +16,7 @@ from maze_dla.adapters.transformer_lens.hooked import HookedModel
 from maze_dla.adapters.transformer_lens.own_decoder import own_decoder
 from maze_dla.adapters.transformer_lens.verified import VerifiedModel
 from maze_dla.analysis import as_residual_model, attribute, logit_lens, token_lens
+from maze_dla.engine.metrics import logit
 from maze_dla.engine.prompts import PromptBatch
 from maze_dla.engine.sites import EMBEDDINGS, LOGITS, Site
 from maze_dla.errors import CompletenessError, InputError, ModelError
@@ -128,7 +129,7 @@ def test_both_passes_record_every_site_and_nothing_else(name: str, position: Any
     if views[1].forward(micro, [at_read])[at_read].ndim > 2:  # it has heads
         sites += [replace(site, head=1) for site in sites]
     own, hooked = (view.forward(micro, sites) for view in views)
-    assert set(own) - {LOGITS} == set(hooked) == set(sites)
+    assert set(own) == set(hooked) == set(sites)
     read = torch.zeros(micro.tokens.shape, dtype=torch.bool)
     for row, stop in zip(micro.rows.tolist(), (micro.positions + 1).tolist(), strict=True):
         read[row, :stop] = True
@@ -152,7 +153,10 @@ def test_a_site_that_a_model_lacks_is_named() -> None:
 @pytest.mark.parametrize("forward", ["auto", "hooked"])
 @pytest.mark.parametrize(
     "site",
-    [Site("z"), Site("z", 2), Site("z", -1), Site("z", 0, head=3), Site("resid_pre", 1, head=0), Site("embed", 1)],
+    [
+        *(Site("z"), Site("z", 2), Site("z", -1), Site("z", 0, head=3), Site("resid_pre", 1, head=0), Site("embed", 1)),
+        *(Site("attn_out", 0, head=1, position="all"), Site("z", 0, head=3, position="all")),
+    ],
     ids=str,
 )
 def test_layers_and_heads_that_are_not_there(site: Site, forward: Any) -> None:
@@ -307,3 +311,42 @@ def test_a_model_with_dropout_is_run_itself() -> None:
     assert isinstance(as_residual_model(model).forward, HookedModel)
     model.eval()
     assert isinstance(as_residual_model(model).forward, VerifiedModel)
+
+
+@pytest.mark.parametrize("bias", [0.0, -1e4, -1e5, -1e9, -torch.inf])
+def test_tokens_that_are_masked_away_hide_no_difference(bias: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, batch = make_model(), make_batch()
+    unused = next(t for t in range(D_VOCAB) if t not in batch.targets.tolist())
+    with torch.no_grad():
+        b_U = model.b_U if HOOKED else model.unembed.original_component.bias
+        b_U[unused] = bias
+    component = type(inner(model.blocks[1].attn))
+    forward = component.forward
+
+    def louder(*args: Any, **kwargs: Any) -> Any:
+        out = forward(*args, **kwargs)
+        return (1.2 * out[0], *out[1:]) if isinstance(out, tuple) else 1.2 * out
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        attribute(model, batch, logit(batch))
+    monkeypatch.setattr(component, "forward", louder)
+    with pytest.warns(UserWarning, match="gives other logits than the model"):
+        seen = logit_lens(model, batch, logit(batch))
+    assert seen.values.equal(logit_lens(model, batch, logit(batch), forward="hooked").values)
+
+
+def test_a_view_that_is_used_again_sees_hooks_and_weights_as_they_are() -> None:
+    model, batch = make_model(), make_batch()
+    view = as_residual_model(model)
+    before = attribute(view, batch, logit(batch))
+    model.add_hook("blocks.0.attn.hook_z", lambda z, hook: 0 * z)
+    for forward in ("auto", "hooked"):
+        seen = attribute(view, batch, logit(batch), forward=forward)
+        assert seen.heads[:, 0].abs().max() == 0
+    model.reset_hooks()
+    with torch.no_grad():
+        next(model.blocks[0].parameters()).mul_(1.5)
+    seen, expected = (attribute(m, batch, logit(batch)) for m in (view, model))
+    assert seen.metric.equal(expected.metric)
+    assert seen.info["sha256"] == expected.info["sha256"] != before.info["sha256"]

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 import maze_dla as dla
 from maze_dla.errors import InputError
-from maze_dla.results.attribution import AttributionResult
+from maze_dla.results.attribution import AttributionResult, ContributionResult
 from maze_dla.results.components import Component
 from maze_dla.results.contributions import Contributions
 from tests.engine.small_models import make_batch, random_metric, shared_model
@@ -59,8 +60,40 @@ def test_other_labels_shapes_and_factors_are_refused() -> None:
     fewer = make_batch((5, 31))
     with pytest.raises(InputError, match=r"of other shapes: layers \(7, 6\) and \(2, 6\)"):
         one - dla.attribute(shared_model(), fewer, random_metric(fewer))
-    with pytest.raises(InputError, match=r"factors for 7 prompts have shape \(2,\)"):
-        one * torch.ones(2)
+    for factor in (torch.ones(2), "a", 2j, [1.0, 2.0], torch.ones(7, dtype=torch.complex64)):
+        with pytest.raises(InputError, match="contributions are multiplied by a number, or by one for each prompt"):
+            one * factor
+
+
+def test_factors_of_numpy_are_those_of_torch() -> None:
+    one = attribution()
+    weights = np.arange(len(one), dtype=np.float32)
+    for made in (one * weights, weights * one, list(map(float, weights)) * one):
+        assert made.heads.equal((one * torch.from_numpy(weights)).heads)
+
+
+def test_contributions_alone_are_saved_and_streamed(tmp_path: Path) -> None:
+    """As a contrast of two runs is, which has no scale and no patterns of its own."""
+    result = attribution(sources=False, neurons="mean")
+    chosen = {f.name: getattr(result, f.name) for f in fields(ContributionResult)}
+    alone = ContributionResult(**chosen)
+    again = dla.load_result(alone.save(tmp_path / "alone.zanj"))
+    assert type(again) is ContributionResult
+    assert again.heads.equal(alone.heads)
+    stream = dla.stream(lambda _: alone, [1, 2])
+    assert {"neurons", "heads"} <= stream.means.keys()
+    assert "final_scale" not in stream.means
+    loaded = dla.load_result(stream.save(tmp_path / "stream.zanj"))
+    dla.plots.heads(alone)
+    dla.plots.heads(loaded)
+
+
+def test_kinds_that_one_lacks_the_sum_lacks() -> None:
+    batch = make_batch()
+    batch = replace(batch, kinds=("a", "b"), sequence_kinds=batch.sequences % 2)
+    by_kind, without = (dla.attribute(shared_model(), batch, dla.logit(batch), sources=s) for s in ("kinds", False))
+    assert (by_kind + without).sources_by_kind is None
+    assert (by_kind - by_kind).kinds == ("a", "b")
 
 
 def test_components_are_named_and_found_again() -> None:

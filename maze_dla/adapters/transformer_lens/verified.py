@@ -36,14 +36,14 @@ class VerifiedModel:
         """Run the sequences once; the activations of the sites, at the read position of every prompt."""
         if self.agrees == [False] or not all(map(self.decoder.has, sites)):
             return self.hooked(micro, sites)
-        found = self.decoder(micro, [*sites, LOGITS])
+        found = self.decoder(micro, list(sites) if self.agrees else [*sites, LOGITS])
         if not self.agrees:
             gap = self._gap(found[LOGITS], micro)
             self.agrees.append(gap <= self._tolerance)
             if self.agrees == [False]:
                 self._warn(gap)
                 return self.hooked(micro, sites)
-        return found
+        return {site: activation for site, activation in found.items() if site in sites}
 
     def _warn(self, gap: float) -> None:
         warnings.warn(
@@ -57,7 +57,11 @@ class VerifiedModel:
         return tolerance_of(self.hooked.weights.precision)
 
     def _gap(self, logits: Tensor, micro: MicroBatch) -> float:
-        """How far the logits of the longest sequence are from the model's, as a share of how far these are spread."""
+        """How far the logits of the longest sequence are from the model's, as a share of how far these are spread.
+
+        Spread is four times the median distance from the median, which of normal numbers is about the largest: single
+        logits that are masked away do not count. Infinite where others are finite than in the model.
+        """
         row = micro.rows[micro.positions.argmax()]
         chosen = torch.nonzero(micro.rows == row).flatten()
         positions = micro.positions[chosen]
@@ -66,11 +70,14 @@ class VerifiedModel:
         capped = self.hooked.weights.logit_cap is not None
         itself = self.hooked if capped else replace(self.hooked, model=_of_few_tokens(self.hooked.model))
         own = itself(longest, [LOGITS])[LOGITS]
-        apart = (logits[chosen.to(logits.device), : own.shape[-1]] - own).abs().amax()
-        spread = (own - own.mean(-1, keepdim=True)).abs().amax()
-        if not own.isfinite().all():
-            return 0.0  # sums will refuse what is no number
-        return float((apart.nan_to_num(nan=float("inf")) / spread.clamp_min(1e-12)).detach())
+        ours = logits[chosen.to(logits.device), : own.shape[-1]]
+        if not torch.equal(ours.isfinite(), own.isfinite()):
+            return float("inf")
+        finite = own.isfinite()  # sums refuse what is no number
+        distance = (own - own.nanmedian(-1, keepdim=True).values).abs()
+        spread = 4 * distance.nanmedian(-1, keepdim=True).values.clamp_min(1e-12)
+        apart = ((ours - own).abs() / spread)[finite & spread.isfinite()]
+        return float(apart.detach().amax()) if apart.numel() else 0.0
 
 
 def _of_few_tokens(model: Any) -> Any:

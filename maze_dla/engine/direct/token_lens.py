@@ -140,6 +140,7 @@ def _at_all_positions(batch: PromptBatch) -> PromptBatch:
         token_sets={},
         incorrect=None,
         foils=None,
+        steps=None,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from maze_dla.results.attribution import AttributionResult
+from maze_dla.results.attribution import AttributionResult, ContributionResult
 from maze_dla.results.checking.shapes import check_shapes
 from maze_dla.results.checking.streams import check_streamed
 from maze_dla.results.checking.sums import check_attribution, check_lens
@@ -15,6 +15,7 @@ from maze_dla.results.streamed import StreamedResult
 
 CHECKS: dict[type, Callable[[Any], None]] = {
     AttributionResult: check_attribution,
+    ContributionResult: check_attribution,
     LensResult: check_lens,
     TokenLensResult: check_token_lens,
     StreamedResult: check_streamed,

@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from maze_dla.results.attribution import AttributionResult
+from maze_dla.results.attribution import AttributionResult, ContributionResult
 from maze_dla.results.checking.shapes import check_depths, check_finite, check_names, check_shapes
 from maze_dla.results.checking.sums import EXACT, Slack, check_attribution
 from maze_dla.results.checking.tokens import distributions, rounding_of_log_probs
@@ -16,10 +16,12 @@ from maze_dla.results.lens import LensResult
 from maze_dla.results.streamed import StreamedResult
 from maze_dla.results.tolerances import tolerance_of
 
+CONTRIBUTIONS = {c.__name__: c for c in (AttributionResult, ContributionResult)}
 OF_A_LAYER = ("layers", "heads", "attn_bias", "mlp_bias", "constant", "final_scale")
 TOKENS = ("target_rank", "entropy", "kl")
 NUMBERS: dict[str, tuple[set[str], set[str]]] = {  # that are always there, and that may be
     "AttributionResult": ({"metric", "lens", *OF_A_LAYER}, {"neurons", "sources_by_kind", "moved_by_kind"}),
+    "ContributionResult": ({"metric", "lens", *OF_A_LAYER[:-1]}, {"neurons", "sources_by_kind", "moved_by_kind"}),
     "LensResult": ({"metric", "values"}, set()),
     "TokenLensResult": ({"metric"}, set(TOKENS)),
 }
@@ -43,7 +45,7 @@ def check_streamed(result: StreamedResult) -> None:
         _check_moments(result, name, mean)
     for name in result.axis_labels.keys() | (result.means.keys() & set(NAMED)):
         _check_axis(result, name)
-    {"AttributionResult": _check_parts, "LensResult": _check_lens, "TokenLensResult": _check_tokens}[result.of](result)
+    {"LensResult": _check_lens, "TokenLensResult": _check_tokens}.get(result.of, _check_parts)(result)
 
 
 def _check_counts(result: StreamedResult) -> None:
@@ -56,7 +58,7 @@ def _check_counts(result: StreamedResult) -> None:
         raise ValueError(f"n_correct: {result.n_correct} (preferred: {result.n_preferred}) of {result.n} prompts")
     if not isinstance(result.of, str) or result.of not in NUMBERS:
         raise ValueError(f"of: {result.of!r:.80}, expected one of {', '.join(NUMBERS)}")
-    attribution = result.of == "AttributionResult"
+    attribution = result.of in CONTRIBUTIONS
     if attribution and result.scale is not None:
         raise ValueError(f"scale: {result.scale!r} of an attribution")
     gap = result.largest_gap
@@ -103,10 +105,10 @@ def _check_parts(result: StreamedResult) -> None:
     means, labels, slack = result.means, result.axis_labels, _slack(result, "layers", "constant", "metric")
     one = {name: mean[None] for name, mean in means.items()}
     gap = one["metric"] - one["layers"].sum(1) - one["constant"]
-    numbers = {name: one.get(name) for name in (*OF_A_LAYER, "neurons", "sources_by_kind")}
+    numbers = {name: one[name] for name in (*OF_A_LAYER, "neurons", "sources_by_kind") if name in one}
     shared = {"correct": None, "prompt_tokens": ((),), "targets": ("",), "info": {}}
     names = {"layer_labels": labels["layers"], "kinds": labels.get("sources_by_kind", ())}
-    whole = AttributionResult(metric=one["metric"], gap=gap, **shared, **names, **numbers)  # pyright: ignore
+    whole = CONTRIBUTIONS[result.of](metric=one["metric"], gap=gap, **shared, **names, **numbers)  # pyright: ignore
     check_shapes(whole)
     check_attribution(whole, slack)
     largest = 2 * slack.tolerance * float(slack.size) * result.n**0.5 + slack.rounding

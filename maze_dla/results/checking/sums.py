@@ -99,7 +99,7 @@ def check_attribution(result: Any, slack: Slack | None = None) -> None:
         if isinstance(value, Tensor) and value.is_floating_point() and name != "neuron_variance":
             check_finite(name, value)
     _check_labels(result)
-    if not (result.final_scale > 0).all():
+    if not (getattr(result, "final_scale", result.heads.new_ones(1)) > 0).all():
         raise ValueError("final_scale: some are not above zero")
     slack = slack or _slack(result, torch.cat([result.layers, result.constant[:, None]], 1))
     parts = result.layers.double().sum(1) + result.constant.double()
@@ -115,7 +115,7 @@ def check_attribution(result: Any, slack: Slack | None = None) -> None:
         if (values := getattr(result, name)) is not None:
             slack.of_parts(values).check(f"{name} sum to heads", result.heads, values.double().sum(-1))
     _check_neurons(result, slack)
-    if result.sources is not None or result.patterns is not None:
+    if hasattr(result, "patterns") and (result.sources is not None or result.patterns is not None):
         _check_patterns(result, slack)
 
 

@@ -11,7 +11,7 @@ import torch
 from maze_dla.adapters.mazes.model import MazeModel, load_maze_model
 from maze_dla.adapters.mazes.prompts import MazePromptBatch
 from maze_dla.adapters.mazes.tasks import TASKS
-from maze_dla.analysis import attribute, logit_lens
+from maze_dla.analysis import attribute, logit_lens, token_lens
 from maze_dla.engine.metrics import correct_vs_other
 from maze_dla.engine.prompts import PromptBatch
 from maze_dla.errors import InputError
@@ -191,3 +191,12 @@ def test_numbers_are_those_of_each_prompt_by_itself(task: Any, bundled: MazeMode
             torch.testing.assert_close(seen, expected, rtol=0, atol=tolerance)
         own = logit_lens(bundled.model, alone, metric.select([p]), scale="own")
         torch.testing.assert_close(lens.values[p], own.values[0], rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("task", [*TASKS, ["path_end", "first_path_choice"]], ids=str)
+def test_the_lens_of_all_positions_takes_prompts_of_every_task(task: Any) -> None:
+    maze = load_maze_model()
+    batch = maze.prompts(task=task, n_mazes=2, seed=1)
+    everywhere, read = (token_lens(maze, batch, positions=positions) for positions in ("all", "read"))
+    last = everywhere.entropy[torch.arange(len(batch)), batch.read_positions]
+    torch.testing.assert_close(last, read.entropy, rtol=1e-4, atol=1e-4)
