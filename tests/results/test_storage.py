@@ -18,7 +18,7 @@ from zanj import ZANJ
 
 import maze_dla
 from maze_dla.errors import MazeDlaError, ResultFileError
-from maze_dla.results.attribution import AttributionResult
+from maze_dla.results.attribution import AttributionResult, ContributionResult
 from maze_dla.results.lens import LensResult, TokenLensResult
 from maze_dla.results.loading import KINDS, Loaded, load_result
 from maze_dla.results.storage import save_result
@@ -108,10 +108,16 @@ def token_lens(n: int, *positions: int) -> TokenLensResult:
     )
 
 
+def contributions(result: AttributionResult) -> ContributionResult:
+    """The same without what is not linear."""
+    return ContributionResult(**{f.name: getattr(result, f.name) for f in fields(ContributionResult)})
+
+
 RESULTS: dict[str, Loaded] = {
     "attribution": attribution(5, full=False),
     "attribution with all": attribution(5, full=True),
     "attribution of one prompt": attribution(1, full=True),
+    "contributions": contributions(attribution(5, full=False)),
     "lens": lens(4),
     "lens of one prompt": lens(1),
     "lens of many": lens(300),

@@ -59,8 +59,8 @@ class VerifiedModel:
     def _gap(self, logits: Tensor, micro: MicroBatch) -> float:
         """How far the logits of the longest sequence are from the model's, as a share of how far these are spread.
 
-        Spread is four times the median distance from the median, which of normal numbers is about the largest: single
-        logits that are masked away do not count. Infinite where others are finite than in the model.
+        Spread is four times the median distance from the median, which of normal numbers is about the largest; single
+        logits that are masked away count by their own distance. Infinite where others are finite than in the model.
         """
         row = micro.rows[micro.positions.argmax()]
         chosen = torch.nonzero(micro.rows == row).flatten()
@@ -75,7 +75,7 @@ class VerifiedModel:
             return float("inf")
         finite = own.isfinite()  # sums refuse what is no number
         distance = (own - own.nanmedian(-1, keepdim=True).values).abs()
-        spread = 4 * distance.nanmedian(-1, keepdim=True).values.clamp_min(1e-12)
+        spread = distance.maximum(4 * distance.nanmedian(-1, keepdim=True).values).clamp_min(1e-12)
         apart = ((ours - own).abs() / spread)[finite & spread.isfinite()]
         return float(apart.detach().amax()) if apart.numel() else 0.0
 
