@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from maze_dla.analysis import attribute, logit_lens, token_lens
-from maze_dla.engine.completeness import check_sums
+from maze_dla.engine.completeness import SumChecks, check_sums
 from maze_dla.engine.metrics import logit, logit_diff
 from maze_dla.engine.model import Norm
 from maze_dla.engine.prompts import PromptBatch
@@ -212,6 +212,17 @@ def test_the_message_names_prompt_gap_and_tolerance(prompt: int) -> None:
     for lens in (lambda: logit_lens(view, batch, logit(batch), sequences_at_once=2), lambda: token_lens(view, batch)):
         with pytest.raises(CompletenessError, match=f"^prompt {prompt}: .*; the gap 0.5 is "):
             lens()
+
+
+def test_sums_that_are_checked_at_the_end_are_refused_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU, which nothing waits for before."""
+    monkeypatch.setattr(SumChecks, "add", lambda self, *asked: self._later.append(asked))
+    model, batch = shared_model(), make_batch()
+    view = only_for(4, model, lambda f, rows: {**f, LOGITS: raised(f[LOGITS], rows, 0.5, batch.targets[4])})
+    for method in (attribute, logit_lens, lambda m, b, _, **options: token_lens(m, b, **options)):
+        method(model, batch, logit(batch), sequences_at_once=2)
+        with pytest.raises(CompletenessError, match=r"^prompt 4: .*; the gap 0\.5 is "):
+            method(view, batch, logit(batch), sequences_at_once=2)
 
 
 SITES = ["logits", "final_scale", "embed", "attn_out", "mlp_out", "z", "neurons", "pattern"]

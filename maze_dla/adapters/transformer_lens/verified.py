@@ -43,7 +43,7 @@ class VerifiedModel:
             if self.agrees == [False]:
                 self._warn(gap)
                 return self.hooked(micro, sites)
-        return {site: activation for site, activation in found.items() if site in sites}
+        return {site: found[site] for site in sites if site in found}
 
     def _warn(self, gap: float) -> None:
         warnings.warn(
