@@ -11,8 +11,10 @@ if TYPE_CHECKING:  # the same names as in _HOME, for type checkers
     from maze_dla.adapters.mazes.tasks import TASKS as TASKS
     from maze_dla.adapters.text.ioi import IOIPromptBatch as IOIPromptBatch
     from maze_dla.adapters.text.ioi import ioi_prompts as ioi_prompts
+    from maze_dla.adapters.text.ioi_pairs import ioi_pairs as ioi_pairs
     from maze_dla.adapters.text.texts import text_prompts as text_prompts
     from maze_dla.analysis import attribute as attribute
+    from maze_dla.analysis import contrast as contrast
     from maze_dla.analysis import logit_lens as logit_lens
     from maze_dla.analysis import token_lens as token_lens
     from maze_dla.engine.metrics import LinearMetric as LinearMetric
@@ -20,6 +22,7 @@ if TYPE_CHECKING:  # the same names as in _HOME, for type checkers
     from maze_dla.engine.metrics import linear_metric as linear_metric
     from maze_dla.engine.metrics import logit as logit
     from maze_dla.engine.metrics import logit_diff as logit_diff
+    from maze_dla.engine.pairs import PromptPairs as PromptPairs
     from maze_dla.engine.prompts import PromptBatch as PromptBatch
     from maze_dla.errors import CompletenessError as CompletenessError
     from maze_dla.errors import MazeDlaError as MazeDlaError
@@ -27,6 +30,7 @@ if TYPE_CHECKING:  # the same names as in _HOME, for type checkers
     from maze_dla.results.attribution import AttributionResult as AttributionResult
     from maze_dla.results.comparison import Comparison as Comparison
     from maze_dla.results.comparison import compare as compare
+    from maze_dla.results.contrast import ContrastResult as ContrastResult
     from maze_dla.results.lens import LensResult as LensResult
     from maze_dla.results.lens import TokenLensResult as TokenLensResult
     from maze_dla.results.loading import load_result as load_result
@@ -40,17 +44,21 @@ _HOME = {
     "AttributionResult": "results.attribution",
     "Comparison": "results.comparison",
     "CompletenessError": "errors",
+    "ContrastResult": "results.contrast",
     "IOIPromptBatch": "adapters.text.ioi",
     "LensResult": "results.lens",
     "LinearMetric": "engine.metrics",
     "MazeDlaError": "errors",
     "MazeModel": "adapters.mazes.model",
     "PromptBatch": "engine.prompts",
+    "PromptPairs": "engine.pairs",
     "StreamedResult": "results.streamed",
     "TokenLensResult": "results.lens",
     "attribute": "analysis",
     "compare": "results.comparison",
+    "contrast": "analysis",
     "correct_vs_other": "engine.metrics",
+    "ioi_pairs": "adapters.text.ioi_pairs",
     "ioi_prompts": "adapters.text.ioi",
     "linear_metric": "engine.metrics",
     "load_gpt2": "adapters.gpt2.load",

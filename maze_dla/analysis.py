@@ -15,16 +15,20 @@ from maze_dla.adapters.transformer_lens.exclusive import exclusive
 from maze_dla.adapters.transformer_lens.verified import VerifiedModel
 from maze_dla.adapters.transformer_lens.view import Forward, view
 from maze_dla.engine.direct import attribution, lens
+from maze_dla.engine.direct import contrast as contrasts
 from maze_dla.engine.direct import token_lens as tokens
 from maze_dla.engine.metrics import LinearMetric
 from maze_dla.engine.model import ResidualModel
+from maze_dla.engine.pairs import PromptPairs
 from maze_dla.engine.prompts import PromptBatch
 from maze_dla.errors import InputError, check_kind, check_whole
 from maze_dla.results.attribution import AttributionResult
+from maze_dla.results.contrast import ContrastResult
 from maze_dla.results.lens import LensResult, Scale, TokenLensResult
 from maze_dla.torch_defaults import torch_defaults
 
 BATCH = "batch is a PromptBatch, such as that of maze.prompts()"
+PAIRS = "pairs are PromptPairs, such as those of maze.pairs() or ioi_pairs()"
 METRIC = "metric is a LinearMetric, such as correct_vs_other(batch)"
 
 
@@ -70,6 +74,55 @@ def attribute(
     options = {"neurons": neurons, "sources": sources, "sequences_at_once": sequences_at_once}
     with _running(model, forward, engine) as residual:
         return attribution.attribute(residual, batch, metric, **options)
+
+
+def contrast(
+    model: Any,
+    pairs: PromptPairs,
+    metric: LinearMetric | None = None,
+    *,
+    neurons: bool | Literal["mean"] = False,
+    sources: bool | Literal["kinds"] = False,
+    forward: Forward = "auto",
+    sequences_at_once: int | None = None,
+) -> ContrastResult:
+    """Attribute the metric in both prompts of every pair, and say how much of each contribution depends on the change.
+
+    With u, v the unscaled contributions of a part (activation times pulled-back direction) in the clean and the
+    corrupted run and a, b the inverse final scales of the two, `dependent` is (u - v)/2 * (a + b)/2 and `shared` is
+    (u + v)/2 * (a + b)/2; one component named `norm` takes sum(u + v)/2 * (a - b)/2 and sum(u - v)/2 * (a - b)/2, and
+    the constant stands in shared alone. So the halves sum to half the difference and half the sum of the two metrics,
+    and a part that writes the same in both runs has a dependent part of exactly 0. Shared is not independent of the
+    change: a part that writes 2 in one prompt and 0 in the other is half shared.
+
+    One forward pass over both prompts of every pair. All contributions are in logits. Sources are compared position by
+    position.
+
+    Args:
+        model: a `MazeModel`, a model of TransformerLens, or the engine's view of one.
+        pairs: of `maze.pairs` or `ioi_pairs`, or two batches of your own in `PromptPairs`.
+        metric: read in both prompts. Default `logit_diff(pairs)`: the clean prompt's answer minus the corrupted
+            prompt's, where several are right each weighing the same. Any other is made from `pairs.clean`; whether the
+            tokens that it names mean anything in the corrupted prompts as well is yours to know. In the corrupted run
+            the corrupted prompts' answers count as right, unless the metric has answers of its own.
+        neurons: as in `attribute`, for both runs and both halves.
+        sources: as in `attribute`, for both runs and both halves.
+        forward: "auto" or "hooked", as in `attribute`.
+        sequences_at_once: how many sequences go through the model together, at least the two of a pair; changes speed,
+            not numbers.
+
+    Raises:
+        InputError: pairs or metric do not fit the model or each other; pairs whose corrupted prompts have no right
+            answer, with the reason; an unknown value of `neurons`, `sources` or `forward`.
+        ModelError: a model whose residual stream is not a plain sum.
+        CompletenessError: parts of a run, or of a half, do not add up.
+    """
+    check_kind(pairs, PromptPairs, PAIRS)
+    if metric is not None:
+        check_kind(metric, LinearMetric, METRIC)
+    options = {"neurons": neurons, "sources": sources, "sequences_at_once": sequences_at_once}
+    with _running(model, forward, None) as residual:
+        return contrasts.contrast(residual, pairs, metric, **options)
 
 
 def logit_lens(

@@ -9,6 +9,7 @@ import torch
 from maze_dla.engine.ids import first_where
 from maze_dla.engine.metrics import LinearMetric
 from maze_dla.engine.model import ResidualModel
+from maze_dla.engine.pairs import PromptPairs
 from maze_dla.engine.prompts import PromptBatch
 from maze_dla.errors import InputError, PromptError
 
@@ -34,6 +35,32 @@ def check_fit(model: ResidualModel, batch: PromptBatch, metric: LinearMetric | N
     _check_tokens(batch, shape.d_vocab_in)
     if metric is not None:
         _check_metric(metric, batch)
+
+
+def check_fit_of_pairs(model: ResidualModel, pairs: PromptPairs, metric: LinearMetric) -> None:
+    """Refuse pairs or a metric that were made for another model or for other pairs, and pairs that have no contrast.
+
+    Raises:
+        InputError: the corrupted prompts have no answer, or as `check_fit`, also for a metric of the corrupted prompts
+            alone or of other pairs.
+        PromptError: as `check_fit`.
+    """
+    if not isinstance(pairs, PromptPairs):
+        raise InputError(f"expected PromptPairs, such as those of maze.pairs(), got {type(pairs).__name__}")
+    if pairs.unanswered is not None:
+        raise InputError(f"a contrast needs a right answer to both prompts of a pair: {pairs.unanswered}")
+    check_fit(model, pairs.clean)
+    check_fit(model, pairs.corrupted)
+    try:
+        check_fit(model, pairs.clean, metric)
+    except InputError as problem:
+        raise InputError(f"{problem}; the metric of a contrast is logit_diff(pairs), or made from pairs.clean") from None
+    expected = metric.compared_with
+    if expected is not None and (differs := expected != pairs.corrupted.fingerprints).any():
+        raise InputError(
+            f"the metric was made for other pairs: the corrupted prompt of pair {first_where(differs)} is another one "
+            f"({int(differs.sum())} of {len(pairs)} pairs differ)"
+        )
 
 
 def _check_tokens(batch: PromptBatch, size: int) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from maze_dla.engine.devices import to_device
 from maze_dla.engine.ids import NONE, check_sets, first_where, id_sets, in_sets
+from maze_dla.engine.pairs import PromptPairs
 from maze_dla.engine.precision import at_least_single
 from maze_dla.engine.prompts import PromptBatch, chosen_prompts
 from maze_dla.engine.sparse import SparseRows
@@ -53,6 +54,8 @@ class LinearMetric:
     """Tokens that count as wrong, where the prompts name some."""
     others: str | None = None
     """A hash of the mask of tokens that every prompt is compared with: metrics of one name may have different masks."""
+    compared_with: Int[Tensor, " prompt"] | None = None
+    """Fingerprints of the corrupted prompts, where the metric was made for pairs."""
     rounding: float = 0.0
     """The relative error of each coefficient as it was given."""
 
@@ -133,7 +136,7 @@ class LinearMetric:
     def select(self, prompts: Sequence[int] | Tensor) -> LinearMetric:
         """The metric of just these prompts, in this order."""
         i = chosen_prompts(prompts, len(self))
-        own = ("ids", "weights", "shared_weight", "made_for", "answers", "foils")
+        own = ("ids", "weights", "shared_weight", "made_for", "compared_with", "answers", "foils")
         held = {name: getattr(self, name) for name in own}
         return replace(self, **{name: None if values is None else values[i] for name, values in held.items()})
 
@@ -146,21 +149,29 @@ def logit(batch: PromptBatch) -> LinearMetric:
 
 
 @torch_defaults()
-def logit_diff(batch: PromptBatch, incorrect: Any = None) -> LinearMetric:
+def logit_diff(batch: PromptBatch | PromptPairs, incorrect: Any = None) -> LinearMetric:
     """Logit difference: target minus one other token. Invariant under adding a constant to all logits.
 
-    Where several tokens are right, or several wrong, it is the difference of their means.
+    Where several tokens are right, or several wrong, it is the difference of their means. Of pairs it is the clean
+    prompt's answer minus the corrupted prompt's; it serves both prompts of a pair.
 
     Args:
-        batch: the prompts; the correct tokens are their answers.
+        batch: the prompts, or pairs of them; the correct tokens are their answers.
         incorrect: for each prompt the other token's id or a set of ids, or the name of a token set that holds, beside
-            the right answers, exactly one token for each prompt. Default: the wrong tokens that the batch names.
+            the right answers, exactly one token for each prompt. Default: the wrong tokens that the batch names, of
+            pairs the answers of the corrupted prompts.
 
     Raises:
         InputError: a batch without incorrect tokens, another number of them than of prompts, one outside the
-            vocabulary or equal to its target.
+            vocabulary or equal to its target; pairs whose corrupted prompts have no answer, or a right one of the
+            clean prompt.
         PromptError: ids that are no whole numbers.
     """
+    if isinstance(batch, PromptPairs):
+        if batch.unanswered is not None and incorrect is None:
+            raise InputError(f"the corrupted prompts have no right answer to set against: {batch.unanswered}")
+        made = logit_diff(batch.clean, batch.corrupted.answers if incorrect is None else incorrect)
+        return replace(made, compared_with=batch.corrupted.fingerprints)
     _needs_batch(batch)
     foils = batch.foils if incorrect is None else _foils(batch, incorrect)
     if foils is None:

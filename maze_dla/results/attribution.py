@@ -15,7 +15,7 @@ from maze_dla.results.contributions import Contributions
 from maze_dla.results.lens import LensResult, LensSummary
 from maze_dla.results.statistics import Summary, summarize, summary_from_moments
 from maze_dla.results.summaries import ContributionSummaries, no_such_number
-from maze_dla.results.words import depths_of
+from maze_dla.results.words import depths_of, rows_of_half
 from maze_dla.torch_defaults import torch_defaults
 
 if TYPE_CHECKING:
@@ -28,6 +28,9 @@ class ContributionResult(PromptResult, Contributions, ContributionSummaries):
 
     For every prompt `layers.sum(1) + constant = metric`, up to `gap` (`metric` minus the sum). `neuron_mean` and
     `neuron_variance` (over prompts, unbiased) are there whenever neurons were asked for.
+
+    Where it is one half of a contrast, `info["part"]` says which ("dependent" or "shared"), and the last of the layers
+    is `norm`, by which the final scales of the two runs differ.
     """
 
     gap: Float[Tensor, " prompt"]
@@ -49,7 +52,11 @@ class ContributionResult(PromptResult, Contributions, ContributionSummaries):
 
     @torch_defaults()
     def lens(self) -> LensResult:
-        """The logit lens at the final norm's recorded scale, which is the running sum of the layers."""
+        """The logit lens at the final norm's recorded scale, which is the running sum of the layers.
+
+        Of one half of a contrast it is that half of the two runs' lenses, at the mean of their inverse scales; `norm`
+        enters with the last depth, final_post, which is so the half's metric.
+        """
         running = (self.constant.double()[:, None] + self.layers.double().cumsum(1)).to(self.layers.dtype)
         labels = depths_of(self.components)
         if self.info.get("parallel_attn_mlp"):  # attention and MLP read the same residual stream
@@ -115,7 +122,8 @@ class ContributionResult(PromptResult, Contributions, ContributionSummaries):
     def _summary_rows(self) -> list[tuple[str, str]]:
         heads = ", ".join(f"{h.name} {h.mean:+.2f}" for h in self.top_heads(3))
         gap = f"{float(self.gap.abs().max()):.1e} logits at most"
-        return [*super()._summary_rows(), ("strongest heads", heads), ("completeness gap", gap)]
+        rows = rows_of_half(self.info, super()._summary_rows())
+        return [*rows, ("strongest heads", heads), ("completeness gap", gap)]
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)

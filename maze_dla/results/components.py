@@ -11,7 +11,8 @@ class Component:
     """A part that writes to the residual stream: an embedding, or a layer's attention, MLP, head or bias.
 
     `kind` is "embed", "pos_embed", "added" (whatever else stands in the stream before the first block), "attn_out",
-    "mlp_out", "head", ...; `layer` is None for what stands before the first block, `head` for what is no head.
+    "mlp_out", "head", ..., or "norm" (of a contrast alone: by what the final norm's scale differs between two runs);
+    `layer` is None for what belongs to no block, `head` for what is no head.
     """
 
     kind: str

@@ -13,7 +13,7 @@ from torch import Tensor
 from maze_dla.errors import InputError
 from maze_dla.results.base import PromptResult
 from maze_dla.results.statistics import Summary, summarize
-from maze_dla.results.words import depth_name
+from maze_dla.results.words import depth_name, rows_of_half
 from maze_dla.torch_defaults import torch_defaults
 
 if TYPE_CHECKING:
@@ -78,7 +78,9 @@ class LensResult(PromptResult):
     def _summary_rows(self) -> list[tuple[str, str]]:
         half = self.first_depth_with(0.5)
         where = f"after {depth_name(self.labels, half)}" if half else "never: the final metric is not positive"
-        return [*super()._summary_rows(), ("scale", self.scale), ("half of the metric", where)]
+        scale = "mean of the two runs' inverse scales" if "part" in self.info else self.scale
+        rows = rows_of_half(self.info, super()._summary_rows())
+        return [*rows, ("scale", scale), ("half of the metric", where)]
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -13,16 +13,15 @@ import torch
 from maze_dla.errors import ResultFileError, check_path
 from maze_dla.results.attribution import AttributionResult, ContributionResult
 from maze_dla.results.checking import check_result
+from maze_dla.results.contrast import ContrastResult
 from maze_dla.results.lens import LensResult, TokenLensResult
 from maze_dla.results.storage import FORMAT_VERSION
 from maze_dla.results.streamed import StreamedResult
 from maze_dla.torch_defaults import torch_defaults
 from maze_dla.zanj_file import read_container
 
-Loaded = AttributionResult | ContributionResult | LensResult | TokenLensResult | StreamedResult
-KINDS: dict[str, type[Loaded]] = {
-    c.__name__: c for c in (AttributionResult, ContributionResult, LensResult, TokenLensResult, StreamedResult)
-}
+Loaded = AttributionResult | ContributionResult | ContrastResult | LensResult | TokenLensResult | StreamedResult
+KINDS: dict[str, type[Loaded]] = {c.__name__: c for c in get_args(Loaded)}
 
 
 @torch_defaults()
@@ -41,15 +40,28 @@ def load_result(path: str | Path) -> Loaded:
         raise ResultFileError(f"{path}: no saved result, it holds {', '.join(content)}")
     if content.get("format_version") != FORMAT_VERSION:
         raise ResultFileError(f"{path}: format version {content.get('format_version')}, expected {FORMAT_VERSION}")
+    try:
+        result = _made(kind, saved, path)
+        check_result(result)
+        return result
+    except ResultFileError:
+        raise
+    except (TypeError, ValueError, KeyError, IndexError, AttributeError) as problem:
+        raise ResultFileError(f"{path}: a field of the {kind} is damaged ({problem})") from problem
+
+
+def _made(kind: str, saved: dict[str, Any], path: str | Path) -> Loaded:
+    """A result of its saved fields, which may be results themselves.
+
+    Raises:
+        ResultFileError: fields are missing.
+    """
     names = [f.name for f in fields(KINDS[kind]) if f.name in saved or f.default is MISSING]
     if missing := [n for n in names if n not in saved]:
         raise ResultFileError(f"{path}: the {kind} lacks {', '.join(missing)}")
-    try:
-        result = KINDS[kind](**{n: _restored(n, saved[n]) for n in names})
-        check_result(result)
-        return result
-    except (TypeError, ValueError, KeyError, IndexError, AttributeError) as problem:
-        raise ResultFileError(f"{path}: a field of the {kind} is damaged ({problem})") from problem
+    inner = {n: value for n, value in saved.items() if isinstance(value, dict) and set(value) == {"kind", "fields"}}
+    results = {n: _made(value["kind"], value["fields"], path) for n, value in inner.items()}
+    return KINDS[kind](**{n: results[n] if n in results else _restored(n, saved[n]) for n in names})
 
 
 def _restored(name: str, value: Any) -> Any:

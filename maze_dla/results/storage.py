@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -32,10 +32,9 @@ def save_result(result: Any, path: str | Path) -> Path:
     if file.suffix != ".zanj":
         raise ResultFileError(f"{file}: a result's file name ends in .zanj")
     content = {
-        "kind": type(result).__name__,
         "format_version": FORMAT_VERSION,
         "versions": installed_versions(),
-        "fields": {f.name: _storable(f.name, getattr(result, f.name), file) for f in fields(result)},
+        **_content(result, file),
     }
     with drafted(file, ResultFileError) as written:
         ZANJ().save(content, str(written))
@@ -53,8 +52,18 @@ def installed_versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
     return found
 
 
+def _content(result: Any, file: Path) -> dict[str, Any]:
+    kept = {f.name: _storable(f.name, getattr(result, f.name), file) for f in fields(result)}
+    return {"kind": type(result).__name__, "fields": kept}
+
+
 def _storable(name: str, value: Any, file: Path) -> Any:
-    """Arrays for tensors; text for what nests, since zanj would split it into thousands of items."""
+    """Arrays for tensors; text for what nests, since zanj would split it into thousands of items.
+
+    A result within a result is saved as results are.
+    """
+    if is_dataclass(value):
+        return _content(value, file)
     if isinstance(value, Tensor):
         return value.cpu().numpy()
     if name in ("means", "variances"):

@@ -1,11 +1,24 @@
-"""Names of depths as a reader says them."""
+"""Names of depths, and of the halves of a contrast, as a reader says them."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from maze_dla.results.components import Component
+
+HALVES = {
+    "dependent": "dependent: half the difference of the clean and the corrupted run, what depends on the change",
+    "shared": "shared: half the sum of the clean and the corrupted run, which is not independent of the change",
+}
+
+
+def rows_of_half(info: Mapping[str, Any], rows: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """The lines about a result; where it is one half of a contrast, which half comes first, and no accuracy."""
+    if (part := info.get("part")) is None:
+        return rows
+    return [("part", HALVES.get(part, str(part))), *(row for row in rows if row[0] != "accuracy")]
 
 
 def depths_of(components: Sequence[Component]) -> list[str | None]:

@@ -30,27 +30,33 @@ Measure = Callable[[MicroBatch, Activations], Parts]
 class SequenceQueue:
     """The sequences of a batch, the longest first, those of one length that begin alike side by side.
 
-    Each is as long as its last read position; one that no prompt reads is not there.
+    Each is as long as its last read position; one that no prompt reads is not there. In pairs, the first half of the
+    sequences with the second, both of a pair (of one length) are always taken together.
     """
 
-    def __init__(self, batch: PromptBatch, n_ctx: int) -> None:
-        self._batch, self._n_ctx = batch, n_ctx
+    def __init__(self, batch: PromptBatch, n_ctx: int, *, in_pairs: bool = False) -> None:
+        self._batch, self._n_ctx, self.least = batch, n_ctx, 2 if in_pairs else 1
         n = len(batch.sequence_lengths)
         self._last_read = torch.zeros(n, dtype=torch.long)
         self._last_read.scatter_reduce_(0, batch.sequence_of, batch.lengths, reduce="amax")
         last_read, rows = self._last_read.tolist(), batch.sequences.numpy()
         read = [i for i in range(n) if last_read[i] > 0]
         self._order = sorted(read, key=lambda i: (-last_read[i], rows[i, : last_read[i]].tobytes()))
+        if in_pairs:
+            first: dict[int, int] = {}
+            for place, i in enumerate(self._order):
+                first.setdefault(i % (n // 2), place)
+            self._order.sort(key=lambda i: first[i % (n // 2)])
         together = batch.sequence_of.argsort(stable=True)
         self._prompts_of = together.split(batch.sequence_of.bincount(minlength=n).tolist())
         self._next = 0
 
     def take(self, n_sequences: int, n_tokens: int) -> MicroBatch | None:
-        """The next sequences: at least one, at most so many of them and of their tokens. None when all are taken."""
+        """The next sequences: at least `least`, at most so many of them and of their tokens. None when all are taken."""
         if self._next == len(self._order):
             return None
         longest = int(self._last_read[self._order[self._next]])
-        n = max(min(n_sequences, n_tokens // longest), 1)
+        n = max(min(n_sequences, n_tokens // longest) // self.least, 1) * self.least
         chosen = self._order[self._next : self._next + n]
         self._next += len(chosen)
         return self._micro_batch(chosen, longest)
@@ -80,12 +86,14 @@ def run(
     *,
     what: str,
     sequences_at_once: int | None = None,
+    in_pairs: bool = False,
 ) -> Parts:
     """The values of `measure` on the activations of every micro-batch, in the order of the batch, on the CPU.
 
     Half precision comes to `measure` as float32: what is computed from it then has no further rounding. A micro-batch
     has at most `sequences_at_once` sequences; None leaves that to the device. Where its memory is not enough, they are
-    halved and run again. A bar appears on a terminal when it takes more than two seconds.
+    halved and run again. A bar appears on a terminal when it takes more than two seconds. `in_pairs` keeps sequence i
+    and sequence i + n/2 of n in one micro-batch.
 
     Raises:
         InputError: less than one sequence at once.
@@ -93,7 +101,7 @@ def run(
     if sequences_at_once is not None:
         check_whole("sequences_at_once", sequences_at_once, 1)
     limits = batch_limits(model.weights, sequences_at_once)
-    queue = SequenceQueue(batch, model.weights.shape.n_ctx)
+    queue = SequenceQueue(batch, model.weights.shape.n_ctx, in_pairs=in_pairs)
     joined: Parts = {}
     with tqdm(total=len(batch), desc=what, unit="prompt", disable=None, delay=2, leave=False) as bar:
         while (micro := queue.take(limits.sequences, limits.tokens)) is not None:
@@ -102,7 +110,7 @@ def run(
                     found = model.forward(micro, sites)
                     piece = measure(micro, {site: at_least_single(x) for site, x in found.items()})
             except torch.cuda.OutOfMemoryError:
-                if len(micro.tokens) == 1:
+                if len(micro.tokens) <= queue.least:
                     raise
                 queue.give_back(micro)
                 limits = limits.halved(micro)

@@ -6,10 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 from maze_dla.results.attribution import AttributionResult, ContributionResult
+from maze_dla.results.checking.contrasts import check_contrast
 from maze_dla.results.checking.shapes import check_shapes
 from maze_dla.results.checking.streams import check_streamed
 from maze_dla.results.checking.sums import check_attribution, check_lens
 from maze_dla.results.checking.tokens import check_token_lens
+from maze_dla.results.contrast import PARTS, ContrastResult
 from maze_dla.results.lens import LensResult, TokenLensResult
 from maze_dla.results.streamed import StreamedResult
 
@@ -28,5 +30,10 @@ def check_result(result: Any) -> None:
     Raises:
         ValueError: naming the field.
     """
+    if isinstance(result, ContrastResult):
+        for part in PARTS:
+            check_result(getattr(result, part))
+        check_contrast(result)
+        return
     check_shapes(result)
     CHECKS[type(result)](result)

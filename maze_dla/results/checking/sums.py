@@ -13,6 +13,7 @@ from torch import Tensor
 from maze_dla.results.checking.shapes import check_finite
 from maze_dla.results.components import Component
 from maze_dla.results.tolerances import PRECISIONS, ROUNDING_OF_LOGITS, tolerance_of
+from maze_dla.results.words import HALVES
 
 LARGEST_LOGIT = 1e4
 OF_FEW_LOGITS = (
@@ -47,10 +48,12 @@ class Slack:
             raise ValueError(f"info: precision {name!r:.80}, expected one of {', '.join(PRECISIONS)}")
         tolerance, few = tolerance_of(PRECISIONS[name]), str(info.get("metric")).startswith(OF_FEW_LOGITS)
         logits = LARGEST_LOGIT if few else MANY * max(float(size.max()), 1.0)
-        largest = tolerance * ROUNDING_OF_LOGITS * logits
+        is_half = info.get("part") in HALVES
+        largest = tolerance * (1.0 if is_half else ROUNDING_OF_LOGITS) * logits
         if isinstance(rounding, bool) or not isinstance(rounding, int | float) or not 0 <= rounding <= largest:
             raise ValueError(f"info: rounding {rounding!r:.80}, expected a number between 0 and {largest:.3g}")
-        return cls(size.clamp_min(1e-12), tolerance, float(rounding))
+        # a half of a contrast is a difference of what was rounded in its two runs, of whose size its rounding is
+        return cls(size.clamp_min(rounding / tolerance if is_half else 1e-12), tolerance, float(rounding))
 
     def of_parts(self, values: Float[Tensor, "prompt ..."]) -> Slack:
         """The same for sums of these parts, of which single ones may be larger than all together."""
@@ -125,12 +128,16 @@ def _slack(result: Any, parts: Float[Tensor, "prompt part"]) -> Slack:
 
 
 def _check_labels(result: Any) -> None:
-    """Embeddings, then each layer's attention and, in models that have them, its MLP."""
+    """Embeddings, then each layer's attention and, in models that have them, its MLP; in a half the norm's part."""
     components, n = result.components, result.heads.shape[1]
+    if result.info.get("part") in HALVES:
+        if components[-1:] != (Component("norm"),):
+            raise ValueError(f"layer_labels: the last of a half is the norm's part, got {result.layer_labels!r:.200}")
+        components = components[:-1]
     kinds = ("attn_out", "mlp_out") if any(c.kind == "mlp_out" for c in components) else ("attn_out",)
     expected = tuple(Component(kind, i) for i in range(n) for kind in kinds)
     start = components[: len(components) - len(expected)]
-    if not start or any(c.layer is not None for c in start) or components[len(start) :] != expected:
+    if not start or any(c.layer is not None or c.kind == "norm" for c in start) or components[len(start) :] != expected:
         raise ValueError(
             f"layer_labels: expected embeddings and the components of {n} layers, got {result.layer_labels!r:.200}"
         )

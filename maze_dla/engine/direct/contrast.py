@@ -1,0 +1,265 @@
+"""How much of each contribution depends on what two prompts of a pair differ in, and how much they share.
+
+With u, v the unscaled contributions of a part in the clean and the corrupted run (activation times pulled-back
+direction) and a, b the inverse final scales: dependent = (u - v)/2 * (a + b)/2 and shared = (u + v)/2 * (a + b)/2. The
+part named `norm` takes sum(u + v)/2 * (a - b)/2 in dependent and sum(u - v)/2 * (a - b)/2 in shared, and the constant
+stands in shared alone: they sum to half the difference and to half the sum of the two metrics.
+
+Differences are taken of activations, before they meet the direction: what is alike in both runs is exactly zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from maze_dla.engine.completeness import SumChecks
+from maze_dla.engine.devices import to_device
+from maze_dla.engine.direct.attribution import parts_of_run
+from maze_dla.engine.direct.described import describe, is_correct
+from maze_dla.engine.direct.directions import pull_back
+from maze_dla.engine.direct.parts import (
+    by_kind,
+    check_parts,
+    components_of,
+    contributions,
+    fields_of,
+    kept_parts,
+    sites_to_record,
+    sizes,
+)
+from maze_dla.engine.fit import check_fit_of_pairs
+from maze_dla.engine.forward.running import Parts, run
+from maze_dla.engine.ids import NONE
+from maze_dla.engine.metrics import LinearMetric, logit_diff
+from maze_dla.engine.model import MicroBatch, ResidualModel
+from maze_dla.engine.pairs import PromptPairs
+from maze_dla.engine.sites import FINAL_SCALE, LOGITS, Activations, Site
+from maze_dla.results.attribution import AttributionResult, ContributionResult
+from maze_dla.results.components import Component
+from maze_dla.results.contrast import DEPENDENT, SHARED, ContrastResult
+from maze_dla.results.moments import Moments, sum_in_double
+from maze_dla.results.tolerances import tolerance_of
+
+NORM = Component("norm")
+NOT_LINEAR = ("pattern", FINAL_SCALE.name, LOGITS.name)  # stays with the two runs
+
+
+def contrast(
+    model: ResidualModel,
+    pairs: PromptPairs,
+    metric: LinearMetric | None = None,
+    *,
+    neurons: bool | Literal["mean"] = False,
+    sources: bool | Literal["kinds"] = False,
+    sequences_at_once: int | None = None,
+) -> ContrastResult:
+    """Attribute the metric in both prompts of every pair, and split it in halves, as `maze_dla.contrast` does.
+
+    One forward pass over both.
+
+    Raises:
+        InputError: pairs or metric do not fit the model or each other, pairs whose corrupted prompts have no answer,
+            an unknown value of `neurons` or `sources`.
+        CompletenessError: parts of a run, or of a half, do not add up.
+    """
+    metric = logit_diff(pairs) if metric is None else metric
+    keep = kept_parts(pairs.clean, neurons, sources)
+    check_fit_of_pairs(model, pairs, metric)
+    joined, of_both = pairs.joined(), for_both(metric, pairs)
+    moments, checks = Moments(), SumChecks(model.weights.precision)
+
+    def measure(micro: MicroBatch, found: Activations) -> Parts:
+        here, places = of_both.select(micro.prompts), Places.of(micro, len(pairs), found[LOGITS].device)
+        parts = parts_of_run(model, found, micro, here, joined.kinds)
+        halves = halves_of(model, found, micro, here, parts, places, len(joined.kinds))
+        _check(checks, parts, halves, micro.prompts, places)
+        parts |= is_correct(found[LOGITS], here.answers, here.foils)
+        if neurons and "neurons" in parts:  # at once, so that a micro-batch that memory cut short counts once
+            moments.add(torch.stack([x for p in (parts, halves) for x in places.split(p["neurons"])], 1))
+        kept = {name: x for name, x in parts.items() if name in keep or isinstance(name, Component)}
+        return kept | {("half", n): x for n, x in halves.items() if n in keep or isinstance(n, Component)}
+
+    parts = run(
+        model,
+        joined,
+        sites_to_record(model, sources),
+        measure,
+        what="contrasting",
+        sequences_at_once=sequences_at_once,
+        in_pairs=True,
+    )
+    checks.finish()
+    return _result(model, pairs, metric, of_both, parts, moments)
+
+
+def for_both(metric: LinearMetric, pairs: PromptPairs) -> LinearMetric:
+    """The metric of the clean prompts, and again for the corrupted ones, where their own answers count as right.
+
+    A metric whose right answers are not those of the clean prompts keeps its own for both.
+    """
+    n = len(pairs)
+    twice = replace(metric, made_for=None, compared_with=None).select(torch.arange(n).repeat(2))
+    if metric.answers is None or not metric.answers.equal(pairs.clean.answers):
+        return twice
+    foils = (metric.foils, None if metric.foils is None else pairs.corrupted.foils)
+    known = foils[0] is not None and foils[1] is not None
+    return replace(
+        twice,
+        answers=_stacked(metric.answers, pairs.corrupted.answers),
+        foils=_stacked(foils[0], foils[1]) if known else None,  # pyright: ignore[reportArgumentType]
+    )
+
+
+def _stacked(one: Int[Tensor, "prompt _"], two: Int[Tensor, "prompt _"]) -> Int[Tensor, "both k"]:
+    """Sets of ids one below the other, filled up with -1."""
+    width = max(one.shape[1], two.shape[1])
+    pad = torch.nn.functional.pad
+    return torch.cat([pad(sets, (0, width - sets.shape[1]), value=NONE) for sets in (one, two)])
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where in a micro-batch the clean prompts stand, and where, in the same order, their corrupted ones."""
+
+    clean: Int[Tensor, " pair"]
+    corrupted: Int[Tensor, " pair"]
+
+    @classmethod
+    def of(cls, micro: MicroBatch, n_pairs: int, device: torch.device) -> Places:
+        """Those of a micro-batch of pairs."""
+        order = (micro.prompts % n_pairs * 2 + (micro.prompts >= n_pairs)).argsort()
+        return cls(to_device(order[0::2], device), to_device(order[1::2], device))
+
+    def split(self, values: Float[Tensor, "prompt ..."]) -> tuple[Tensor, Tensor]:
+        """The values at the clean places and at the corrupted ones."""
+        return values[self.clean], values[self.corrupted]
+
+    def join(self, one: Float[Tensor, "pair ..."], two: Float[Tensor, "pair ..."]) -> Float[Tensor, "prompt ..."]:
+        """The first at the clean places, the second at the corrupted ones."""
+        joined = one.new_empty(2 * len(one), *one.shape[1:])
+        joined[self.clean], joined[self.corrupted] = one, two
+        return joined
+
+    def halved(self, values: Float[Tensor, "prompt ..."]) -> Float[Tensor, "prompt ..."]:
+        """Half of clean minus corrupted at the clean places, half of their sum at the corrupted ones."""
+        clean, corrupted = self.split(values)
+        return self.join((clean - corrupted) / 2, (clean + corrupted) / 2)
+
+
+def halves_of(
+    model: ResidualModel,
+    found: Activations,
+    micro: MicroBatch,
+    metric: LinearMetric,
+    runs: Parts,
+    places: Places,
+    n_kinds: int,
+) -> Parts:
+    """All parts of both halves: dependent ones at the places of clean prompts, shared ones at the corrupted ones."""
+    direction = pull_back(model.weights, metric)[0][places.clean]
+    a, b = (1 / scale for scale in places.split(found[FINAL_SCALE]))
+    direction = direction * ((a + b) / 2)[:, None]
+    constant = places.split(runs["constant"])[0]
+    is_shared = places.join(torch.zeros_like(a), torch.ones_like(a))
+    read = {s: places.halved(x) for s, x in found.items() if s.position == "read" and s.name not in NOT_LINEAR}
+
+    def sources(layer: int, through_W_O: Tensor) -> Tensor:
+        moved = _moved(found, layer, micro, through_W_O.shape[1])
+        return torch.einsum("phse,phe->phs", places.halved(moved), through_W_O)
+
+    with_sources = Site("pattern", 0) in found
+    both = places.join(direction, direction)
+    parts: Parts = {
+        "metric": places.halved(runs["metric"]),
+        "constant": places.join(torch.zeros_like(constant), constant),
+        **contributions(model, read, both, biases=is_shared, sources=sources if with_sources else None),
+    }
+    parts[NORM] = _norm(parts, a, b, places)
+    if with_sources and micro.kinds is not None:
+        parts["sources_by_kind"] = by_kind(parts["sources"], micro.kinds[micro.rows], n_kinds)
+    return parts
+
+
+def _moved(
+    found: Activations, layer: int, micro: MicroBatch, n_heads: int
+) -> Float[Tensor, "prompt head position d_head"]:
+    """What each head takes from each position, before W_O: its value there times the attention paid to it."""
+    values = found[Site("v", layer, position="all")]
+    values = values.repeat_interleave(n_heads // values.shape[2], 2)[to_device(micro.rows, values.device)]
+    return values.transpose(1, 2) * found[Site("pattern", layer)][..., None]
+
+
+def _norm(
+    parts: Parts, a: Float[Tensor, " pair"], b: Float[Tensor, " pair"], places: Places
+) -> Float[Tensor, " prompt"]:
+    """The part of the norm, whose scale differs between the two runs, in both halves.
+
+    As sum(u + v)/2 * (a - b)/2 = shared * (a - b)/(a + b), and likewise the other way round.
+    """
+    writers = torch.stack([values for name, values in parts.items() if isinstance(name, Component)], -1)
+    dependent, shared = places.split(sum_in_double(writers))
+    ratio = ((a.to(shared) - b.to(shared)) / (a.to(shared) + b.to(shared))).to(shared)
+    return places.join(shared * ratio, dependent * ratio).to(writers)
+
+
+def _check(checks: SumChecks, runs: Parts, halves: Parts, prompts: Int[Tensor, " prompt"], places: Places) -> None:
+    """Check the sums of both runs, and those of both halves by the sizes of the two runs."""
+    of_runs = sizes(runs)
+    check_parts(checks, runs, prompts, *of_runs)
+    largest = [torch.maximum(*places.split(size)) for size in of_runs]
+    numbers = prompts[to_device(places.clean, prompts.device)]
+    for which, part in enumerate((DEPENDENT, SHARED)):
+        of_half = {name: places.split(values)[which] for name, values in halves.items()}
+        check_parts(checks, of_half, numbers, *largest, which=f"{part} part: ")
+
+
+def _result(
+    model: ResidualModel,
+    pairs: PromptPairs,
+    metric: LinearMetric,
+    of_both: LinearMetric,
+    parts: Parts,
+    moments: Moments,
+) -> ContrastResult:
+    n, components = len(pairs), components_of(model, parts)
+    halves = {name[1]: parts.pop(name) for name in [*parts] if isinstance(name, tuple)}
+    neurons = _moments_of_each(moments)
+    changed = {"change": pairs.info["change"]} if "change" in pairs.info else {}
+    results: dict[str, Any] = {}
+    for i, (run_name, batch) in enumerate((("clean", pairs.clean), ("corrupted", pairs.corrupted))):
+        here = {name: values[i * n : (i + 1) * n] for name, values in parts.items()}
+        described = describe(model, batch, of_both.select(torch.arange(i * n, (i + 1) * n)), here.pop("logit_size"))
+        described["info"] |= {**changed, "run": run_name}
+        results[run_name] = AttributionResult(**described, **fields_of(here, components, batch, *neurons[i]))
+    slack = _slack(model, parts)
+    for i, part in enumerate((DEPENDENT, SHARED)):
+        here = {name: values[i * n : (i + 1) * n] for name, values in halves.items()}
+        described = describe(model, pairs.clean, metric)
+        described["info"] = _of_half(described["info"]) | {**changed, "part": part, "rounding": slack}
+        fields = fields_of(here, [*components, NORM], pairs.clean, *neurons[2 + i])
+        results[part] = ContributionResult(**described, **fields)
+    return ContrastResult(**results, info={**pairs.info, "pairs": n})
+
+
+def _moments_of_each(moments: Moments) -> list[tuple[Tensor | None, Tensor | None]]:
+    """Mean and variance of the neurons of both runs and both halves; None where they were not asked for."""
+    mean, variance = moments.mean, moments.variance
+    if mean is None or variance is None:
+        return [(None, None)] * 4
+    return list(zip(mean, variance, strict=True))
+
+
+def _slack(model: ResidualModel, parts: Parts) -> float:
+    """How far the sums of halves may be off: they are differences of what was rounded in runs of this size."""
+    return tolerance_of(model.weights.precision) * float(sizes(parts)[1].max())
+
+
+def _of_half(info: Mapping[str, Any]) -> dict[str, Any]:
+    """The info of a result without what only runs have: the choice between right and wrong tokens."""
+    return {name: value for name, value in info.items() if name != "forced_choice"}
