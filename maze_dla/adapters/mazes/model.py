@@ -14,12 +14,15 @@ import torch
 
 from maze_dla.adapters.mazes.checkpoint import MazeCheckpoint, read_checkpoint
 from maze_dla.adapters.mazes.datasets import MazeSupply, maze_supply
+from maze_dla.adapters.mazes.counterfactuals import Change
+from maze_dla.adapters.mazes.pairs import build_pairs, find_task_of_pairs
 from maze_dla.adapters.mazes.prompts import MazePromptBatch, Padding
 from maze_dla.adapters.mazes.tasks import Task, Tasks, find_tasks
 from maze_dla.adapters.mazes.vocabulary import MazeVocabulary
 from maze_dla.adapters.transformer_lens.build import build_decoder
 from maze_dla.adapters.transformer_lens.identity import identity, set_provenance
-from maze_dla.errors import CheckpointError, InputError, check_whole
+from maze_dla.engine.pairs import PromptPairs
+from maze_dla.errors import CheckpointError, InputError, check_kind, check_whole
 from maze_dla.torch_defaults import torch_defaults
 
 LARGEST_SEED = 2**32 - 1
@@ -89,6 +92,68 @@ class MazeModel:
         n_mazes = None if n_mazes is None else check_whole("n_mazes", n_mazes, 1)
         supply = maze_supply(mazes, self.vocabulary, self.dataset_config, n_mazes)
         return self._batch(supply, 0, supply.n_mazes, tasks, seed, prepend_bos, padding)
+
+    @torch_defaults()
+    def pairs(
+        self,
+        mazes: Any = None,
+        *,
+        task: Tasks = "first_path_choice",
+        change: Change = "target",
+        n_mazes: int | None = None,
+        seed: int = 0,
+        matched: bool = False,
+        prepend_bos: bool | None = None,
+        padding: Padding = None,
+    ) -> PromptPairs:
+        """Prompts of a task, each with its counterfactual: one thing is changed, and the right answer with it.
+
+        The two prompts of a pair have as many tokens, in the same order, and differ in nothing else. Where several next
+        cells lie on shortest paths all of them are right, and none is right in both prompts.
+
+        | change | what differs | tasks |
+        | --- | --- | --- |
+        | "target" | the goal: another cell of the same maze, to which another next step leads | `first_path_choice`; in mazes with forks also `rand_path_token`, `rand_path_token_non_endpoint` and `final_before_path_end`, where the path up to the read position leads to the other goal as well |
+        | "origin" | the origin, in its own place and at the start of the path | `first_path_choice` (2 tokens), `origin_after_path_start` (1 token) |
+        | "passage" | one passage of the adjacency list, in its place another: the same cells stay connected, trees stay trees, hallways hallways | as for "target" |
+
+        `path_start`, `path_end` and `every_path_step` are refused, and so is every task of which no change can turn the
+        answer; a function of your own may ask for one token of each maze. Mazes without such a counterfactual, in which
+        the path up to the read position fits no other path for one, are left out: `pairs.info` says how many and why.
+
+        Args:
+            mazes: as in `prompts`; a maze's text has to be whole, with one token for each cell.
+            task: one task, as in `prompts`.
+            change: "target", "origin" or "passage".
+            n_mazes: how many mazes are tried; default 100 where they are generated, else all that are given.
+            seed: as in `prompts`, and of what is drawn among several counterfactuals, for each maze by itself.
+            matched: whether both paths of a pair have to be as long.
+            prepend_bos: as in `prompts`.
+            padding: as in `prompts`.
+
+        Raises:
+            InputError: an unknown change or task, several tasks, one that the change does not go with (with the
+                reason), or no maze that allows it.
+            DatasetError: as `prompts`.
+            PromptError: as `prompts`, and a text that is written in another form, naming the maze.
+        """  # noqa: E501
+        found = find_task_of_pairs(task, change)
+        check_kind(matched, bool, "matched is True or False")
+        seed = check_whole("seed", seed, 0, LARGEST_SEED)
+        n_mazes = None if n_mazes is None else check_whole("n_mazes", n_mazes, 1)
+        supply = maze_supply(mazes, self.vocabulary, self.dataset_config, n_mazes)
+        return build_pairs(
+            supply.tokens(0, supply.n_mazes, seed),
+            self.vocabulary,
+            found,
+            change,
+            matched,
+            grid_n=self.grid_n,
+            prepend_bos=self.prepend_bos if prepend_bos is None else prepend_bos,
+            padding=padding,
+            seed=seed,
+            info={"seed": seed, "mazes": supply.origin(seed)},
+        )
 
     def prompt_batches(
         self,

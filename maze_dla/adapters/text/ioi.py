@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from string import Formatter
@@ -19,6 +20,7 @@ from maze_dla.errors import InputError, PromptError, whole_number
 from maze_dla.torch_defaults import torch_defaults
 
 KINDS = ("subject", "indirect object", "other")
+DEPRECATED = "gives way to ioi_pairs(model, change='names'), whose pairs dla.contrast takes"
 ORDERS = ("ABBA", "BABA")  # the indirect object comes first, or second
 
 
@@ -32,9 +34,12 @@ class IOISentence:
 
     def corrupted(self) -> IOISentence:
         """The sentence in which the other name comes twice, so that correct and incorrect change places."""
+        return IOISentence(self.with_last_subject(self.correct), self.incorrect, self.correct)
+
+    def with_last_subject(self, name: str) -> str:
+        """The text with another name where the subject comes for the second time."""
         last = [*re.finditer(rf"(?<= ){re.escape(self.incorrect)}\b", self.text)][-1]
-        text = self.text[: last.start()] + self.correct + self.text[last.end() :]
-        return IOISentence(text, self.incorrect, self.correct)
+        return self.text[: last.start()] + name + self.text[last.end() :]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -48,20 +53,21 @@ class IOIPromptBatch(PromptBatch):
     sentences: tuple[IOISentence, ...] = ()
     encoder: Any = None
 
-    @property
-    def corrupted(self) -> Self:
-        """The paired prompts for patching: in each the other name comes twice, and the answers change places.
-
-        Token by token as long as the prompts themselves.
-        """
+    def names_swapped(self) -> Self:
+        """The prompts in which the other name comes twice, and the answers change places; as long token by token."""
         sentences = [s.corrupted() for s in self.sentences]
         return self.build(sentences, self.encoder, {**self.info, "task": "IOI, names swapped"})
 
     @property
+    def corrupted(self) -> Self:
+        """The earlier way to `ioi_pairs(model, change="names").corrupted`."""
+        warnings.warn(f"corrupted {DEPRECATED}", DeprecationWarning, stacklevel=2)
+        return self.names_swapped()
+
+    @property
     def with_corrupted(self) -> Self:
-        """These prompts, and behind them their pairs of `corrupted` in the same order: i and len(self) + i belong
-        together. One run over both computes the beginning that the two of a pair share once.
-        """
+        """These prompts, and after them their counterfactuals in the same order; `ioi_pairs` takes its place."""
+        warnings.warn(f"with_corrupted {DEPRECATED}", DeprecationWarning, stacklevel=2)
         sentences = [*self.sentences, *(s.corrupted() for s in self.sentences)]
         task = f"{self.info['task']}, and names swapped"
         return self.build(sentences, self.encoder, {**self.info, "task": task})
@@ -145,7 +151,7 @@ def ioi_prompts(
     elif n_prompts is None:
         sentences, task, more = [IOISentence(*s) for s in STANDARD_PROMPTS], "IOI, the eight standard prompts", {}
     else:
-        words = (_at_least("names", names, 2), _at_least("places", places, 1), _at_least("objects", objects, 1))
+        words = (checked_words("names", names, 2), checked_words("places", places, 1), checked_words("objects", objects, 1))
         _single_tokens(words[0], encoder)
         sentences = sample_sentences(n_prompts, _checked(templates), *words, seed=seed)
         task, more = "IOI, sampled prompts", {"seed": seed}
@@ -189,7 +195,7 @@ def _own(prompts: Sequence[str] | None, answers: Sequence[tuple[str, str]] | Non
 
 
 def _checked(templates: Sequence[str]) -> Sequence[str]:
-    for i, template in enumerate(_at_least("templates", templates, 1)):
+    for i, template in enumerate(checked_words("templates", templates, 1)):
         slots = _slots(template)
         names = [s for s in slots if s not in ("place", "object")]
         if names not in (["A", "B", "S"], ["B", "A", "S"]):
@@ -213,7 +219,7 @@ def _are_lists(*given: Any) -> bool:
     return all(g is None or isinstance(g, list | tuple) for g in given)
 
 
-def _at_least(what: str, words: Sequence[str], n: int) -> list[str]:
+def checked_words(what: str, words: Sequence[str], n: int) -> list[str]:
     given = [] if isinstance(words, str) or not isinstance(words, Sequence) else list(words)
     if not all(isinstance(word, str) for word in given) or len(set(given)) < n:
         raise InputError(f"{what} is a list of at least {n} different words, got {words!r}")
