@@ -60,7 +60,7 @@ def _made(kind: str, saved: dict[str, Any], path: str | Path) -> Loaded:
     if missing := [n for n in names if n not in saved]:
         raise ResultFileError(f"{path}: the {kind} lacks {', '.join(missing)}")
     inner = {n: value for n, value in saved.items() if isinstance(value, dict) and set(value) == {"kind", "fields"}}
-    results = {n: _made(value["kind"], value["fields"], path) for n, value in inner.items()}
+    results: dict[str, Any] = {n: _made(value["kind"], value["fields"], path) for n, value in inner.items()}
     return KINDS[kind](**{n: results[n] if n in results else _restored(n, saved[n]) for n in names})
 
 

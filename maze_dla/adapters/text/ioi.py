@@ -151,7 +151,11 @@ def ioi_prompts(
     elif n_prompts is None:
         sentences, task, more = [IOISentence(*s) for s in STANDARD_PROMPTS], "IOI, the eight standard prompts", {}
     else:
-        words = (checked_words("names", names, 2), checked_words("places", places, 1), checked_words("objects", objects, 1))
+        words = (
+            checked_words("names", names, 2),
+            checked_words("places", places, 1),
+            checked_words("objects", objects, 1),
+        )
         _single_tokens(words[0], encoder)
         sentences = sample_sentences(n_prompts, _checked(templates), *words, seed=seed)
         task, more = "IOI, sampled prompts", {"seed": seed}
