@@ -15,7 +15,7 @@ from torch import Tensor
 
 from maze_dla.engine.completeness import SumChecks
 from maze_dla.engine.devices import to_device
-from maze_dla.engine.direct.described import describe, is_correct
+from maze_dla.engine.direct.described import describe, judged
 from maze_dla.engine.direct.directions import project, pull_back
 from maze_dla.engine.fit import check_fit
 from maze_dla.engine.forward.running import Parts, run
@@ -31,7 +31,7 @@ from maze_dla.results.moments import Moments, sum_in_double
 from maze_dla.results.tolerances import ROUNDING_OF_LOGITS
 
 FIELDS = (
-    *("metric", "correct", "preferred", "constant", "final_scale"),
+    *("metric", "predicted", "correct", "preferred", "constant", "final_scale"),
     *("heads", "attn_bias", "mlp_bias", "sources_by_kind", "logit_size"),
 )
 
@@ -69,7 +69,7 @@ def attribute(
         if sources and micro.kinds is not None:
             parts["sources_by_kind"] = _by_kind(parts["sources"], micro.kinds[micro.rows], len(batch.kinds))
         _check(checks, parts, micro.prompts)
-        parts |= is_correct(found[LOGITS], here.answers, here.foils)
+        parts |= judged(found[LOGITS], here.answers, here.foils)
         if neurons and "neurons" in parts:
             moments.add(parts["neurons"])  # the last step: a micro-batch that memory cut short counts once
         return {name: values for name, values in parts.items() if name in keep or isinstance(name, Component)}
@@ -83,7 +83,7 @@ def attribute(
     layers = torch.stack([parts.pop(component) for component in components], 1)
     return AttributionResult(
         correct=parts.pop("correct", None),
-        **describe(model, batch, metric, parts.pop("logit_size")),
+        **describe(model, batch, metric, parts.pop("predicted"), parts.pop("logit_size")),
         layers=layers,
         gap=parts["metric"].double() - torch.cat([layers, parts["constant"][:, None]], 1).double().sum(1),
         layer_labels=tuple(map(str, components)),
