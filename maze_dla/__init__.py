@@ -35,7 +35,7 @@ if TYPE_CHECKING:  # the same names as in _HOME, for type checkers
     from maze_dla.results.lens import TokenLensResult as TokenLensResult
     from maze_dla.results.loading import load_result as load_result
     from maze_dla.results.streamed import StreamedResult as StreamedResult
-    from maze_dla.streaming import stream as stream
+    from maze_dla.results.streaming import stream as stream
 
 __version__ = "0.1.0"
 
@@ -68,7 +68,7 @@ _HOME = {
     "logit_diff": "engine.metrics",
     "logit_lens": "analysis",
     "plots": "",
-    "stream": "streaming",
+    "stream": "results.streaming",
     "text_prompts": "adapters.text.texts",
     "token_lens": "analysis",
     "write_report": "report.write",

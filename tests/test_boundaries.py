@@ -19,7 +19,7 @@ ADAPTERS = {"adapters", "adapters.transformer_lens", "adapters.mazes", "adapters
 FOR_FAMILIES = {*FOR_ADAPTERS, "adapters.transformer_lens"}
 FOR_ANALYSIS = {*FOR_ADAPTERS, *ADAPTERS, "plots"}
 FOR_BASELINES = {*FOR_ANALYSIS, "analysis"}
-FOR_RUNS = {*FOR_BASELINES, "baselines", "streaming"}
+FOR_RUNS = {*FOR_BASELINES, "baselines"}
 RUNS = {"report", "explorer", "sweep", "bench", "training"}  # they do not know each other
 EVERYTHING = {*FOR_RUNS, *RUNS, "cli"}
 
@@ -37,7 +37,6 @@ MAY_IMPORT: dict[str, set[str]] = {
     **dict.fromkeys(("adapters.mazes", "adapters.gpt2", "adapters.text"), FOR_FAMILIES),
     "plots": {*BELOW_ENGINE, "geometry"},
     "analysis": FOR_ANALYSIS,
-    "streaming": FOR_ADAPTERS,
     "baselines": FOR_BASELINES,
     **dict.fromkeys(RUNS, FOR_RUNS),
     "cli": EVERYTHING - {"cli"},

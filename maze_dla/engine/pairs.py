@@ -56,6 +56,14 @@ class PromptPairs:
         if len(clean.sequences) != len(corrupted.sequences) or not clean.sequence_of.equal(corrupted.sequence_of):
             raise InputError("clean and corrupted prompts read sequences of other numbers, expected the same layout")
         self._check_vocabularies()
+        self._cluster_together()
+
+    def _cluster_together(self) -> None:
+        """Count what a pair is about once: the corrupted prompt is about the clean prompt's maze or text."""
+        unit, other = self.clean.unit, self.corrupted
+        columns = {**other.columns, unit: self.clean.columns[unit]}
+        if other.unit != unit or columns[unit] is not other.columns.get(unit):
+            object.__setattr__(self, "corrupted", replace(other, unit=unit, columns=columns))
 
     def _check_vocabularies(self) -> None:
         one, two = self.clean, self.corrupted

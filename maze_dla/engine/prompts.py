@@ -11,21 +11,13 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from maze_dla.engine.fields import check_named, kind_names, sets_of_tokens, token_labels, token_names
-from maze_dla.engine.ids import (
-    NONE,
-    as_mask,
-    check_first,
-    check_ids,
-    check_sets,
-    first_where,
-    id_sets,
-    in_sets,
-    whole_numbers,
-)
+from maze_dla.engine.batch_fields import complete_fields
+from maze_dla.engine.fields import token_labels
+from maze_dla.engine.ids import NONE, as_mask, id_sets, whole_numbers
 from maze_dla.engine.sparse import SparseRows
 from maze_dla.errors import InputError, PromptError, check_list, check_whole
 from maze_dla.results.arrays import LARGEST, as_array
+from maze_dla.results.columns import Columns, chosen_rows
 from maze_dla.torch_defaults import torch_defaults
 
 Batch = TypeVar("Batch", bound="PromptBatch")
@@ -35,8 +27,6 @@ if TYPE_CHECKING:
     AnswersOrTargets = Answers
 else:
     AnswersOrTargets = Answers | None  # None stands for the targets, and is never kept
-AXES = {"sequences": 2, "sequence_lengths": 1, "sequence_of": 1, "read_positions": 1, "targets": 1}
-OPTIONAL_AXES = {"incorrect": 1, "sequence_kinds": 2, "answers": 2, "foils": 2, "steps": 1}
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,100 +73,15 @@ class PromptBatch:
     """The number of tokens that the model reads, where it is known; else ids are checked when the batch is run."""
     steps: Int[Tensor, " prompt"] | None = None
     """Where prompts are steps of a path: which step each is."""
+    columns: Columns = field(default_factory=dict)
+    """One value for each prompt under each name, a number or a text; the table of a result repeats them."""
+    unit: str = "text"
+    """The column that names what a prompt is about. Prompts about one such thing are not independent of each other:
+    intervals count things, not prompts. Without such a column prompts of one sequence are about one thing."""
 
     @torch_defaults()
     def __post_init__(self) -> None:
-        for name, axes in (AXES | OPTIONAL_AXES).items():
-            if (given := getattr(self, name)) is not None or name in AXES:
-                self._set(name, whole_numbers(name, given))
-                if len(shape := tuple(getattr(self, name).shape)) != axes:
-                    raise InputError(f"{name} has shape {shape}, expected {axes} axes")
-        self._set("d_vocab", check_whole("d_vocab", self.d_vocab, 1, LARGEST))
-        if self.d_vocab_in is not None:
-            self._set("d_vocab_in", check_whole("d_vocab_in", self.d_vocab_in, 1, LARGEST))
-        if self.vocabulary is not None:
-            self._set("vocabulary", token_names(self.vocabulary, self.d_vocab))
-        check_named("info", self.info)
-        self._set("kinds", kind_names(self.kinds))
-        n = len(self.targets)
-        if n == 0:
-            raise InputError("a batch needs at least one prompt, got none")
-        for name in ("sequence_of", "read_positions", "incorrect", "steps"):
-            if (given := getattr(self, name)) is not None and len(given) != n:
-                raise InputError(f"{name} has {len(given)} entries, targets has {n}")
-        self._check_sequences()
-        ends = self.sequence_lengths[self.sequence_of]
-        if (bad := (self.read_positions >= ends) | (self.read_positions < 0)).any():
-            i = first_where(bad)
-            raise PromptError(
-                f"prompt {i}: read position {int(self.read_positions[i])} outside its {int(ends[i])} tokens"
-            )
-        self._check_tokens()
-        self._check_answers()
-        self._set("token_sets", sets_of_tokens(self.token_sets, n, self.d_vocab))
-
-    def _set(self, name: str, value: Any) -> None:
-        """A field in the form in which it is kept."""
-        object.__setattr__(self, name, value)
-
-    def _check_sequences(self) -> None:
-        n_sequences, width = self.sequences.shape
-        if 0 in (n_sequences, width):
-            raise InputError(f"sequences has shape ({n_sequences}, {width}), expected at least one token")
-        check_list(self.sequence_labels, "sequence_labels", "sequence")
-        for name in ("sequence_lengths", "sequence_labels"):
-            if len(getattr(self, name)) != n_sequences:
-                raise InputError(f"{name} has {len(getattr(self, name))} entries, there are {n_sequences} sequences")
-        if int(self.sequence_lengths.max()) > width:
-            raise InputError(f"a sequence of {int(self.sequence_lengths.max())} tokens in an array {width} wide")
-        labels = token_labels("sequence", self.sequence_labels, self.sequence_lengths.tolist())
-        self._set("sequence_labels", labels)
-        if int(self.sequence_of.min()) < 0 or int(self.sequence_of.max()) >= n_sequences:
-            raise InputError(f"sequence_of names sequences outside the {n_sequences} that are there")
-        if (kinds := self.sequence_kinds) is not None and (
-            kinds.shape != self.sequences.shape or int(kinds.min()) < 0 or int(kinds.max()) >= len(self.kinds)
-        ):
-            largest = max(kinds.flatten().tolist(), default=0)
-            raise InputError(
-                f"sequence_kinds has shape {tuple(kinds.shape)} and numbers up to {largest}, expected "
-                f"{tuple(self.sequences.shape)} and numbers of the {len(self.kinds)} kinds"
-            )
-
-    def _check_tokens(self) -> None:
-        """Negative ids are refused at once, those above the vocabulary where its size is known."""
-        inside = torch.arange(self.sequences.shape[1]) < self.sequence_lengths[:, None]
-        outside = self.sequences < 0
-        if self.d_vocab_in is not None:
-            outside |= self.sequences >= self.d_vocab_in
-        if (outside := outside & inside).any():
-            row, position = torch.nonzero(outside)[0].tolist()
-            size = "" if self.d_vocab_in is None else f" of {self.d_vocab_in} tokens"
-            raise PromptError(
-                f"sequence {row}, position {position}: token id {int(self.sequences[row, position])} outside the "
-                f"vocabulary{size}"
-            )
-
-    def _check_answers(self) -> None:
-        """Right and wrong tokens as sets that begin with `targets` and `incorrect` and have nothing in common."""
-        check_ids("the target of prompt", self.targets, self.d_vocab)
-        if self.answers is None:
-            self._set("answers", self.targets[:, None])
-        check_first("answers", self.targets, self.answers)
-        check_sets("answers", self.answers, self.d_vocab)
-        if self.incorrect is None:
-            if self.foils is not None:
-                raise InputError("foils are given without incorrect, which is the first of each prompt")
-            return
-        check_ids("the incorrect token of prompt", self.incorrect, self.d_vocab)
-        if self.foils is None:
-            self._set("foils", self.incorrect[:, None])
-        assert self.foils is not None
-        check_first("foils", self.incorrect, self.foils)
-        check_sets("foils", self.foils, self.d_vocab)
-        if (both := in_sets(self.foils, self.answers)).any():
-            i, k = torch.nonzero(both)[0].tolist()
-            name = self.token_name(int(self.foils[i, k]))
-            raise PromptError(f"prompt {i}: the token {name!r} is both right and wrong")
+        complete_fields(self)
 
     @classmethod
     @torch_defaults()
@@ -302,7 +207,23 @@ class PromptBatch:
             foils=None if self.foils is None else self.foils[chosen],
             sequence_kinds=None if self.sequence_kinds is None else self.sequence_kinds[used],
             steps=None if self.steps is None else self.steps[chosen],
+            columns=chosen_rows(self.columns, chosen),
         )
+
+    @torch_defaults()
+    def with_column(self: Batch, name: str, values: Any) -> Batch:
+        """The batch with one more column, which the tables of its results show.
+
+        Args:
+            name: its name, none that results or prompts use themselves.
+            values: a number or a text for each prompt, as a list, array or Series.
+
+        Raises:
+            InputError: a name that is taken, or values that do not fit.
+        """
+        if name in self.columns:
+            raise InputError(f"there is a column {name!r} already: {', '.join(self.columns)}")
+        return replace(self, columns={**self.columns, name: values})
 
     def geometry(self, prompt: int) -> Any:
         """Where a prompt's tokens lie, as a picture needs it; None where they have no place."""

@@ -13,7 +13,7 @@ from torch import Tensor
 from maze_dla.errors import InputError, check_kind, check_whole
 from maze_dla.geometry import MazeGeometry, Mazes
 from maze_dla.results.arrays import as_array
-from maze_dla.results.attribution import AttributionResult, ContributionResult
+from maze_dla.results.attribution import ContributionResult
 from maze_dla.results.base import PromptResult
 from maze_dla.results.parts import Head, place_of_head
 from maze_dla.results.streamed import StreamedResult
@@ -47,12 +47,12 @@ def check_attribution(result: object) -> None:
         raise InputError(
             "this picture shows prompts and takes a result of attribute, got a StreamedResult, which keeps means alone"
         )
-    check_kind(result, ContributionResult, "this picture takes a result of attribute")
+    check_kind(result, ContributionResult, "this picture takes a result of attribute, or one half of a contrast")
 
 
 def check_summaries(result: object) -> None:
     """Raise InputError for anything but a result of `attribute`, or a stream of such results."""
-    takes = "this picture takes a result of attribute, or a stream of such results"
+    takes = "this picture takes a result of attribute, one half of a contrast, or a stream of such results"
     check_kind(result, ContributionSummaries, takes)
     if isinstance(result, StreamedResult) and "layers" not in result.means:
         raise InputError(f"{takes}, got a stream of {result.of}")
@@ -67,13 +67,13 @@ def check_prompt(result: PromptResult, prompt: int) -> int:
         raise InputError(f"prompt is an index from 0 to {n - 1}, got {prompt!r:.80}") from None
 
 
-def check_head(result: AttributionResult, head: Head | None) -> tuple[int, int] | None:
+def check_head(result: ContributionResult, head: Head | None) -> tuple[int, int] | None:
     """Layer and head; InputError for one that the model does not have. None stays None."""
     n_layers, n_heads = result.heads.shape[1:]
     return None if head is None else place_of_head(head, n_layers, n_heads)
 
 
-def maze_of(result: AttributionResult, maze: MazeGeometry | Mazes, prompt: int) -> MazeGeometry:
+def maze_of(result: ContributionResult, maze: MazeGeometry | Mazes, prompt: int) -> MazeGeometry:
     """The maze of a prompt, from its geometry or from the batch that the result was made of.
 
     Raises:

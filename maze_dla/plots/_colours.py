@@ -7,7 +7,7 @@ import numpy as np
 BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
 GREY, INK = "#8A8A8A", "#222222"
 LINES = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
-KINDS = {"embeddings": GREEN, "attention": BLUE, "MLP": ORANGE, "other": PURPLE, "constant": GREY}
+KINDS = {"embeddings": GREEN, "attention": BLUE, "MLP": ORANGE, "final norm": SKY, "other": PURPLE, "constant": GREY}
 POSITIVE, NEGATIVE = "#B2182B", "#2166AC"  # the ends of SIGNED
 
 SIGNED = "RdBu_r"

@@ -11,29 +11,32 @@ from maze_dla.results.components import Component
 from maze_dla.results.streamed import StreamedResult
 
 EMBEDDINGS = {"embed": "token embedding", "pos_embed": "position embedding"}
+NORM = {"norm": "final norm"}
 DUST = frozenset(".,;:'`")
 KINDS_OF_WRITERS = {"attn_out": "attention", "mlp_out": "MLP"}
 
 
 def component_name(component: Component) -> str:
     """A component in words: attention 3, token embedding."""
-    name = KINDS_OF_WRITERS.get(component.kind, EMBEDDINGS.get(component.kind, component.kind))
+    name = {**KINDS_OF_WRITERS, **EMBEDDINGS, **NORM}.get(component.kind, component.kind)
     return name if component.layer is None else f"{name} {component.layer}"
 
 
 def component_kind(component: Component) -> str:
-    """To which kind a component belongs: embeddings, attention, MLP, or something else in the stream."""
-    return KINDS_OF_WRITERS.get(component.kind) or ("embeddings" if component.kind in EMBEDDINGS else "other")
+    """To which kind a component belongs: embeddings, attention, MLP, final norm, or something else in the stream."""
+    kinds = {**KINDS_OF_WRITERS, **dict.fromkeys(EMBEDDINGS, "embeddings"), **NORM}
+    return kinds.get(component.kind, "other")
 
 
 def metric_name(result: PromptResult | StreamedResult) -> str:
-    """The metric, from the result's info."""
-    return one_line(str(result.info.get("metric", "metric")))
+    """The metric, from the result's info; of one half of a contrast also which half it is."""
+    name, part = str(result.info.get("metric", "metric")), result.info.get("part")
+    return one_line(name if part is None else f"{name}, {part} part")
 
 
 def of_prompts(result: PromptResult | StreamedResult) -> str:
-    """The metric, and over how many prompts."""
-    return f"{metric_name(result)}, {counted(len(result), 'prompt')}"
+    """The metric, and over how many prompts, or pairs of them."""
+    return f"{metric_name(result)}, {counted(len(result), 'pair' if 'part' in result.info else 'prompt')}"
 
 
 def one_line(text: str) -> str:

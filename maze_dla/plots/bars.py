@@ -21,13 +21,13 @@ from maze_dla.plots._axes import (
 from maze_dla.plots._checks import check_count, check_summaries
 from maze_dla.plots._colours import INK, KINDS, NEGATIVE, POSITIVE
 from maze_dla.plots._words import component_kind, component_name, counted, metric_name, of_prompts, one_line, signed
-from maze_dla.results.attribution import AttributionResult
+from maze_dla.results.attribution import ContributionResult
 from maze_dla.results.streamed import StreamedResult
 
 INCHES_PER_BAR = 0.17
 
 
-def layers(result: AttributionResult | StreamedResult, ax: Axes | None = None) -> Axes:
+def layers(result: ContributionResult | StreamedResult, ax: Axes | None = None) -> Axes:
     """A bar for each layer component and the constant, with 95% intervals over prompts; the bars sum to the metric.
 
     Raises:
@@ -46,7 +46,7 @@ def layers(result: AttributionResult | StreamedResult, ax: Axes | None = None) -
     return titled_with_legend(ax, f"{metric_name(result)}: {total} logits in all", shown)
 
 
-def neurons(result: AttributionResult | StreamedResult, ax: Axes | None = None, k: int = 20) -> Axes:
+def neurons(result: ContributionResult | StreamedResult, ax: Axes | None = None, k: int = 20) -> Axes:
     """The `k` neurons with the largest mean contribution by size, strongest at the top, with 95% intervals.
 
     Raises:
@@ -65,7 +65,7 @@ def neurons(result: AttributionResult | StreamedResult, ax: Axes | None = None, 
     return titled(ax, f"Strongest {counted(len(ranked), 'neuron')} of {n_neurons}: {metric_name(result)}")
 
 
-def source_kinds(result: AttributionResult | StreamedResult, ax: Axes | None = None) -> Axes:
+def source_kinds(result: ContributionResult | StreamedResult, ax: Axes | None = None) -> Axes:
     """Contributions that heads moved from each kind of token, mean over prompts in logits.
 
     To the right what heads with a positive mean added, to the left what the others took away; the dot is the sum of

@@ -11,15 +11,16 @@ from maze_dla.errors import InputError, check_kind
 from maze_dla.plots._axes import axes_or_new, name_columns, quiet_frame, titled_with_legend
 from maze_dla.plots._colours import INK, LINES
 from maze_dla.plots._words import counted, in_lines, metric_name, one_line
-from maze_dla.results.attribution import AttributionResult
+from maze_dla.results.attribution import ContributionResult
 from maze_dla.results.lens import LensResult, LensSummary
 from maze_dla.results.streamed import StreamedResult
 from maze_dla.results.words import depth_names
 
 SCALES = {"final": "the final norm's recorded scale", "own": "each depth's own scale"}
+OF_HALVES = "the mean of the two runs' final scales"  # of their inverses
 HALF = "half of the final value reached"
 DASH = 4.0  # in line widths
-Read = LensResult | AttributionResult | StreamedResult
+Read = LensResult | ContributionResult | StreamedResult
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ def lens(result: Read, *more: Read, ax: Axes | None = None, labels: Sequence[str
     """The mean metric at every depth with its 95% interval, and where it first reaches half of its final value.
 
     Args:
-        result: of `logit_lens`, or of `attribute` (its `lens()` is drawn), or a stream of either.
+        result: of `logit_lens`, or of `attribute` or one half of a contrast (its `lens()` is drawn), or a stream.
         *more: results to draw beside it, read at the same depths.
         ax: where to draw; a new figure by default.
         labels: a name for each result; by default what tells them apart.
@@ -59,7 +60,9 @@ def lens(result: Read, *more: Read, ax: Axes | None = None, labels: Sequence[str
 
 
 def _curve_of(result: Read) -> _Curve:
-    check_kind(result, Read, "this picture takes results of logit_lens or attribute, or streams of them")
+    check_kind(
+        result, Read, "this picture takes results of logit_lens or attribute, halves of a contrast, or streams of them"
+    )
     return _Curve(result, result.lens_summary())
 
 
@@ -107,9 +110,14 @@ def _check_same_depths(curves: Sequence[_Curve]) -> None:
 def _names(curves: Sequence[_Curve]) -> list[str]:
     """Names that tell the results apart: model, task, metric or scale."""
     if len(curves) == 1:
-        return [f"mean of {counted(curves[0].lens.summary.n, 'prompt')}"]
+        noun = "pair" if "part" in curves[0].result.info else "prompt"
+        return [f"mean of {counted(curves[0].lens.summary.n, noun)}"]
     facts = [
-        (*(one_line(str(c.result.info.get(key, "?"))) for key in ("model", "task", "metric")), f"{c.lens.scale} scale")
+        (
+            *(one_line(str(c.result.info.get(key, "?"))) for key in ("model", "task")),
+            metric_name(c.result),
+            f"{c.lens.scale} scale",
+        )
         for c in curves
     ]
     differing = [column for column in zip(*facts, strict=True) if len(set(column)) > 1]
@@ -123,8 +131,14 @@ def _shared_metric(curves: Sequence[_Curve]) -> str:
     return names.pop() if len(names) == 1 else "metric"
 
 
+def _scale(curve: _Curve) -> str | None:
+    if "part" in curve.result.info:
+        return OF_HALVES
+    return None if curve.lens.scale is None else SCALES[curve.lens.scale]
+
+
 def _title(curves: Sequence[_Curve]) -> str:
-    scales = {curve.lens.scale for curve in curves}
+    scales = {_scale(curve) for curve in curves}
     scale = scales.pop() if len(scales) == 1 else None
-    read = f", read at {SCALES[scale]}" if scale else ""
+    read = f", read at {scale}" if scale else ""
     return f"Mean and 95% interval{read}" if len(curves) > 1 else f"The metric over depth{read}"

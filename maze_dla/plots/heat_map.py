@@ -26,7 +26,7 @@ from maze_dla.plots._axes import (
 from maze_dla.plots._checks import Steps, check_attribution, check_count, check_prompt, check_summaries, steps_of
 from maze_dla.plots._colours import SIGNED, symmetric_limit, text_colour
 from maze_dla.plots._words import component_name, counted, decimals, metric_name, of_prompts, shown_token
-from maze_dla.results.attribution import AttributionResult
+from maze_dla.results.attribution import ContributionResult
 from maze_dla.results.base import PromptResult
 from maze_dla.results.components import Component
 from maze_dla.results.lens import LensResult
@@ -58,7 +58,7 @@ def write_in_cell(image: AxesImage, row: int, column: int, words: str, size: flo
     image.axes.text(column, row, words, ha="center", va="center", fontsize=size, fontweight=weight, color=colour)
 
 
-def heads(result: AttributionResult | StreamedResult, ax: Axes | None = None, label: int = 5) -> Axes:
+def heads(result: ContributionResult | StreamedResult, ax: Axes | None = None, label: int = 5) -> Axes:
     """The mean contribution of each head, layer by head; the `label` strongest of them are named.
 
     Raises:
@@ -80,7 +80,7 @@ def heads(result: AttributionResult | StreamedResult, ax: Axes | None = None, la
     return ax
 
 
-def token_sources(result: AttributionResult, prompt: int = 0, ax: Axes | None = None, k: int = 8) -> Axes:
+def token_sources(result: ContributionResult, prompt: int = 0, ax: Axes | None = None, k: int = 8) -> Axes:
     """Contributions from each token of a prompt to its `k` strongest heads, and to all heads together, in logits.
 
     Args:
@@ -136,10 +136,11 @@ def lens_along_path(result: LensResult, steps: Steps, ax: Axes | None = None) ->
     ax = _along_path(result, result.values, steps, ax, depth_names(result.labels), f"{metric_name(result)} (logits)")
     ax.set_ylabel("residual stream read after")
     scale = {"final": "the final norm's scale", "own": "each depth's own scale"}[result.scale]
+    scale = "the mean of the two runs' final scales" if "part" in result.info else scale
     return titled(ax, f"The metric over depth and path, read at {scale}: {counted(len(result), 'prompt')}")
 
 
-def layers_along_path(result: AttributionResult, steps: Steps, ax: Axes | None = None) -> Axes:
+def layers_along_path(result: ContributionResult, steps: Steps, ax: Axes | None = None) -> Axes:
     """The mean contribution of each layer component and the constant, for each step of the path.
 
     Each column sums to the mean metric of its step.

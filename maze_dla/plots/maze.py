@@ -31,7 +31,7 @@ from maze_dla.plots._axes import (
 from maze_dla.plots._checks import check_attribution, check_head, maze_of
 from maze_dla.plots._colours import ATTENTION, INK, SIGNED
 from maze_dla.plots._words import metric_name, signed
-from maze_dla.results.attribution import AttributionResult
+from maze_dla.results.attribution import ContributionResult
 from maze_dla.results.components import Component
 from maze_dla.results.parts import Head
 
@@ -71,7 +71,7 @@ class _CellValues:
 
 
 def maze_sources(
-    result: AttributionResult,
+    result: ContributionResult,
     maze: MazeGeometry | Mazes,
     prompt: int = 0,
     head: Head | None = None,
@@ -82,8 +82,8 @@ def maze_sources(
     Between two cells a bar has the colour of what came from the `<-->` and `;` of their passage.
 
     Args:
-        result: from `attribute(..., sources=True)`.
-        maze: the batch that the result was made of, or the geometry of this prompt.
+        result: from `attribute(..., sources=True)`, or one half of a contrast, drawn on the clean prompt's maze.
+        maze: the batch or pairs that the result was made of, or the geometry of this prompt.
         prompt: which prompt.
         head: (layer, head), a name such as "L5H3" or an entry of `top_heads()`; None sums the heads of all layers.
         ax: where to draw; a new figure by default.
@@ -97,7 +97,7 @@ def maze_sources(
 
 
 def maze_attention(
-    result: AttributionResult,
+    result: ContributionResult,
     maze: MazeGeometry | Mazes,
     prompt: int = 0,
     head: Head | None = None,
@@ -121,7 +121,7 @@ def maze_attention(
 
 
 def maze_sources_and_attention(
-    result: AttributionResult, maze: MazeGeometry | Mazes, prompt: int = 0, head: Head | None = None
+    result: ContributionResult, maze: MazeGeometry | Mazes, prompt: int = 0, head: Head | None = None
 ) -> tuple[Axes, Axes]:
     """`maze_sources` and `maze_attention` side by side in a new figure.
 
@@ -137,7 +137,7 @@ def maze_sources_and_attention(
 
 
 def _asked(
-    result: AttributionResult, maze: MazeGeometry | Mazes, prompt: int, head: Head | None
+    result: ContributionResult, maze: MazeGeometry | Mazes, prompt: int, head: Head | None
 ) -> tuple[MazeGeometry, Place | None]:
     """The maze of the prompt, and layer and head."""
     check_attribution(result)
@@ -186,14 +186,17 @@ def _finish(ax: Axes, image: AxesImage, title: str, unit: str) -> Axes:
     return titled(ax, title)
 
 
-def _cell_sources(result: AttributionResult, maze: MazeGeometry, prompt: int, head: Place | None) -> _CellValues:
+def _cell_sources(result: ContributionResult, maze: MazeGeometry, prompt: int, head: Place | None) -> _CellValues:
     """The contribution that a head, or all heads together, moved from each cell's tokens, in logits."""
     return _by_cell(maze, _of_head(result.sources, "sources", prompt, head).sum(0))
 
 
-def _cell_attention(result: AttributionResult, maze: MazeGeometry, prompt: int, head: Place | None) -> _CellValues:
+def _cell_attention(result: ContributionResult, maze: MazeGeometry, prompt: int, head: Place | None) -> _CellValues:
     """The attention that a head pays to each cell's tokens, or the mean over all heads."""
-    return _by_cell(maze, _of_head(result.patterns, "attention patterns", prompt, head).mean(0))
+    if "part" in result.info:
+        raise InputError("half of a contrast has no attention of its own: draw that of contrast.clean or .corrupted")
+    patterns = getattr(result, "patterns", None)
+    return _by_cell(maze, _of_head(patterns, "attention patterns", prompt, head).mean(0))
 
 
 def _of_head(values: Tensor | None, what: str, prompt: int, head: Place | None) -> Float[Tensor, "head position"]:

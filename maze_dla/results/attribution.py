@@ -13,7 +13,7 @@ from torch import Tensor
 from maze_dla.results.base import PromptResult
 from maze_dla.results.contributions import Contributions
 from maze_dla.results.lens import LensResult, LensSummary
-from maze_dla.results.statistics import Summary, summarize, summary_from_moments
+from maze_dla.results.statistics import Summary, summary_from_moments
 from maze_dla.results.summaries import ContributionSummaries, no_such_number
 from maze_dla.results.words import depths_of, rows_of_half
 from maze_dla.torch_defaults import torch_defaults
@@ -48,7 +48,7 @@ class ContributionResult(PromptResult, Contributions, ContributionSummaries):
         numbers = self.per_prompt()
         if not isinstance(name, str) or name not in numbers:
             raise no_such_number(name, list(numbers))
-        return summarize(numbers[name])
+        return self.summarized(numbers[name])
 
     @torch_defaults()
     def lens(self) -> LensResult:
@@ -72,6 +72,8 @@ class ContributionResult(PromptResult, Contributions, ContributionSummaries):
             labels=tuple(label for label in labels if label is not None),
             scale="final",
             preferred=self.preferred,
+            predicted=self.predicted,
+            columns=self.columns,
         )
 
     def lens_summary(self) -> LensSummary:

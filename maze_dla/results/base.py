@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jaxtyping import Bool, Float
+import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from maze_dla.errors import visible
+from maze_dla.results.columns import Columns, groups_of
 from maze_dla.results.statistics import Proportion, Summary, summarize
+from maze_dla.torch_defaults import torch_defaults
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,8 +68,10 @@ class PromptResult(Reported):
     prompts the most likely token is right, one of the prompt's answers; None where the metric has no notion of right.
     `preferred` says, where the batch names wrong tokens as IOI does, for which prompts the best right token is likelier
     than the best wrong one; there `info["forced_choice"]` is set, and accuracy is the share of these.
-    `prompt_tokens` are the prompts' tokens as strings, `targets` the (first) token that should follow. `info` names the
-    model, its checkpoint's hash, the task, the seed and the metric.
+    `prompt_tokens` are the prompts' tokens as strings, `targets` the (first) token that should follow, `predicted` the
+    model's most likely one. `columns` say what each prompt is, for the `table`. `info` names the model, its
+    checkpoint's hash, the task, the seed and the metric, and as "unit" the column of what prompts are about: those
+    about one thing are not independent, and intervals are clustered by it.
     """
 
     metric: Float[Tensor, " prompt"]
@@ -74,6 +80,8 @@ class PromptResult(Reported):
     targets: tuple[str, ...]
     info: Mapping[str, Any]
     preferred: Bool[Tensor, " prompt"] | None = field(default=None, kw_only=True)
+    predicted: tuple[str, ...] | None = field(default=None, kw_only=True)
+    columns: Columns = field(default_factory=dict, kw_only=True)
 
     def __len__(self) -> int:
         return len(self.metric)
@@ -90,9 +98,37 @@ class PromptResult(Reported):
         """The share of prompts that the model answers correctly; None where the metric has no notion of right."""
         return None if self.answered is None else Proportion(int(self.answered.sum()), len(self))
 
+    @cached_property
+    @torch_defaults()
+    def clusters(self) -> Int[Tensor, " prompt"]:
+        """The number of what each prompt is about, a maze for one, from 0; where that is not known, of the prompt."""
+        named = self.columns.get(str(self.info.get("unit")))
+        return torch.arange(len(self)) if named is None else groups_of(named)
+
+    @property
+    @torch_defaults()
+    def table(self) -> pd.DataFrame:
+        """One row for each prompt, with its number as the index: what it is, what the model says, and the metric.
+
+        First come the prompts' own columns; of mazes: `maze` (a name that is the same wherever the maze is), `task`,
+        `step`, `origin_cell`, `target_cell`, `path_length` (steps of the whole path), `distance` (steps left),
+        `manhattan` (rows and columns between the current cell and the target) and `legal_moves`. Then `answer`,
+        `predicted`, `correct`, `preferred` (as far as they are known), `metric` in logits, and columns of your own.
+        """
+        import pandas as pd
+
+        said = {"answer": self.targets, "predicted": self.predicted, "correct": self.correct}
+        said |= {"preferred": self.preferred, "metric": self.metric}
+        known = {name: values for name, values in {**self.columns, **said}.items() if values is not None}
+        return pd.DataFrame({name: v.tolist() if isinstance(v, Tensor) else list(v) for name, v in known.items()})
+
+    def summarized(self, values: Float[Tensor, "prompt ..."]) -> Summary:
+        """Mean, standard error and 95% interval over prompts of numbers with a prompt axis, clustered by `clusters`."""
+        return summarize(values, self.clusters)
+
     def metric_summary(self) -> Summary:
         """Mean, standard error and interval of the metric over prompts."""
-        return summarize(self.metric)
+        return self.summarized(self.metric)
 
     def save(self, path: str | Path) -> Path:
         """Write the result to a `.zanj` file, replacing one of that name only when the new one is whole.

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from maze_dla.errors import InputError
 from maze_dla.results.base import PromptResult
-from maze_dla.results.statistics import Summary, summarize
+from maze_dla.results.statistics import Summary
 from maze_dla.results.words import depth_name, rows_of_half
 from maze_dla.torch_defaults import torch_defaults
 
@@ -52,7 +52,7 @@ class LensResult(PromptResult):
 
     def summary(self) -> Summary:
         """Mean, standard error and interval at each depth over prompts."""
-        return summarize(self.values)
+        return self.summarized(self.values)
 
     def first_depth_with(self, share: float = 0.5) -> str | None:
         """The first depth at which the mean reaches this share of the final mean; None where that is not positive."""

@@ -74,9 +74,15 @@ def _restored(name: str, value: Any) -> Any:
     return value
 
 
+def _restored_column(kind: str, held: list[Any]) -> Any:
+    return tuple(held) if kind == "text" else torch.tensor(held, dtype=getattr(torch, kind))
+
+
 def _restored_text(name: str, value: Any) -> Any:
     if name in ("info", "token_names"):
         return dict(value)
+    if name == "columns":
+        return {name: _restored_column(kind, held) for name, kind, held in value}
     if name == "axis_labels":
         return {key: tuple(names) for key, names in value}
     return tuple(tuple(item) if isinstance(item, list) else item for item in value)

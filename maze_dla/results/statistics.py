@@ -6,16 +6,19 @@ import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
+
+from maze_dla.torch_defaults import torch_defaults
 
 
 @dataclass(frozen=True, eq=False)
 class Summary:
     """Mean over prompts with its standard error and 95% confidence interval, in the units of the values.
 
-    `low` and `high` come from Student's t with one degree of freedom less than there are prompts; with a single
-    prompt the error is unknown and they are NaN.
+    Prompts about one thing, such as a maze, are one cluster; without any the prompts themselves are. `low` and `high`
+    come from Student's t with one degree of freedom less than there are clusters (`n_clusters`); with a single cluster
+    the error is unknown and they are NaN.
     """
 
     mean: Float[Tensor, "..."]
@@ -23,23 +26,40 @@ class Summary:
     low: Float[Tensor, "..."]
     high: Float[Tensor, "..."]
     n: int
+    n_clusters: int
 
 
-def summarize(values: Float[Tensor, "prompt ..."]) -> Summary:
-    """Mean, standard error and interval of `values` over the first axis."""
+@torch_defaults()
+def summarize(values: Float[Tensor, "prompt ..."], clusters: Int[Tensor, " prompt"] | None = None) -> Summary:
+    """Mean, standard error and interval of `values` over the first axis.
+
+    The variance of the mean is G / (G - 1) * sum over clusters g of (sum over i in g of (y_i - mean))^2 / n^2 (Liang
+    and Zeger 1986, Biometrika 73, p. 13): prompts of a cluster may depend on each other in any way.
+    """
     values = values.double()
-    n = len(values)
-    variance = values.var(0, correction=1) if n > 1 and values.numel() else torch.full_like(values[0], math.nan)
-    return summary_from_moments(values.mean(0), variance, n)
+    n, mean = len(values), values.mean(0)
+    deviations = values - mean
+    if clusters is not None:
+        n_clusters = int(clusters.max()) + 1
+        deviations = values.new_zeros(n_clusters, *mean.shape).index_add_(0, clusters, deviations)
+    n_clusters = len(deviations)
+    error = deviations.square_().sum(0).mul_(n_clusters / max(n_clusters - 1, 1)).sqrt_() / n
+    return interval_of(mean, error, n, n_clusters)
+
+
+def interval_of(mean: Float[Tensor, "..."], error: Float[Tensor, "..."], n: int, n_clusters: int) -> Summary:
+    """The summary of `n` prompts of so many clusters whose mean and standard error are known."""
+    from scipy.stats import t as student_t
+
+    if n_clusters < 2:
+        error = torch.full_like(mean, math.nan)
+    reach = float(student_t.ppf(0.975, n_clusters - 1)) * error if n_clusters > 1 else error
+    return Summary(mean, error, mean - reach, mean + reach, n, n_clusters)
 
 
 def summary_from_moments(mean: Float[Tensor, "..."], variance: Float[Tensor, "..."], n: int) -> Summary:
-    """The summary of `n` prompts whose mean and (unbiased) variance are known."""
-    from scipy.stats import t as student_t
-
-    error = (variance / n).sqrt()
-    reach = float(student_t.ppf(0.975, n - 1)) * error if n > 1 else torch.full_like(error, math.nan)
-    return Summary(mean, error, mean - reach, mean + reach, n)
+    """The summary of `n` independent prompts whose mean and (unbiased) variance are known."""
+    return interval_of(mean, (variance / n).sqrt(), n, n)
 
 
 @dataclass(frozen=True)

@@ -70,9 +70,18 @@ def _storable(name: str, value: Any, file: Path) -> Any:
         return {"arrays": {key: array.cpu().numpy() for key, array in value.items()}}
     if name == "info":
         return {"json": json.dumps([[key, _of_info(key, item, file)] for key, item in value.items()])}
+    if name == "columns":
+        return {"json": json.dumps([[key, *_of_column(held)] for key, held in value.items()])}
     if isinstance(value, Mapping):
         return {"json": json.dumps(list(value.items()))}
     return {"json": json.dumps(value)} if isinstance(value, tuple) else value
+
+
+def _of_column(held: Tensor | tuple[str, ...]) -> tuple[str, list[Any]]:
+    """The kind of a column's values, and the values."""
+    if isinstance(held, Tensor):
+        return str(held.dtype).removeprefix("torch."), held.tolist()
+    return "text", list(held)
 
 
 def _of_info(key: Any, value: Any, file: Path) -> Any:

@@ -15,7 +15,7 @@ from torch import Tensor
 import maze_dla as dla
 from maze_dla.results.checking import check_result
 from maze_dla.results.loading import load_result
-from maze_dla.streaming import stream
+from maze_dla.results.streaming import stream
 
 from .test_storage import POSITIONS, RESULTS, assert_same, attribution, lens, random, refused, token_lens
 

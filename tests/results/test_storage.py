@@ -22,7 +22,7 @@ from maze_dla.results.attribution import AttributionResult, ContributionResult
 from maze_dla.results.lens import LensResult, TokenLensResult
 from maze_dla.results.loading import KINDS, Loaded, load_result
 from maze_dla.results.storage import save_result
-from maze_dla.streaming import stream
+from maze_dla.results.streaming import stream
 
 LAYERS, HEADS, NEURONS, POSITIONS = 2, 3, 200, 7
 

@@ -13,7 +13,7 @@ from maze_dla.errors import InputError
 from maze_dla.results.attribution import AttributionResult
 from maze_dla.results.comparison import compare
 from maze_dla.results.streamed import StreamedResult
-from maze_dla.streaming import stream
+from maze_dla.results.streaming import stream
 from results.test_comparison import MOVED, SHARES, noisy
 from results.test_result_classes import lens, token_lens
 

@@ -55,8 +55,8 @@ NEVER_FOR: dict[tuple[Change, str], str] = {
 }
 
 
-class Left(Exception):  # noqa: N818: no error, but a maze without a counterfactual
-    """The reason for which a maze is left out."""
+class Left(Exception):
+    """A maze without a counterfactual: the reason for which it is left out."""
 
 
 @dataclass(frozen=True)

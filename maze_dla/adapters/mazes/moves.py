@@ -74,10 +74,8 @@ def right_moves(
 
 def targets_of(sequences: Int[Tensor, "sequence position"], vocabulary: MazeVocabulary) -> Int[Tensor, " sequence"]:
     """The cell after each maze's first `<TARGET_START>`, numbered as in moves; -1 where there is none."""
-    starts = sequences[:, :-1] == vocabulary.ids.get(TARGET_START, -1)
-    found = sequences.gather(1, starts.int().argmax(1, keepdim=True) + 1)[:, 0]
-    numbered = torch.arange(len(sequences)) * len(vocabulary.tokens) + found
-    return torch.where(starts.any(1) & (vocabulary.lattice_sizes[found] > 0), numbered, NONE)
+    found = vocabulary.cells_after(sequences, TARGET_START)
+    return torch.where(found == NONE, NONE, torch.arange(len(sequences)) * len(vocabulary.tokens) + found)
 
 
 def _with_loops(moves: Moves) -> Moves:

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from typing_extensions import Self
 
+from maze_dla.adapters.mazes.columns import maze_columns, maze_name
 from maze_dla.adapters.mazes.lattice import (
     ADJLIST_START,
     ORIGIN_START,
@@ -25,6 +26,7 @@ from maze_dla.adapters.mazes.moves import allowed_moves, legal_moves, right_move
 from maze_dla.adapters.mazes.target_positions import TargetPositions, find_targets
 from maze_dla.adapters.mazes.tasks import Task
 from maze_dla.adapters.mazes.vocabulary import MazeVocabulary
+from maze_dla.engine.ids import NONE
 from maze_dla.engine.prompts import PromptBatch, chosen_prompts
 from maze_dla.errors import InputError, check_whole, whole_number
 from maze_dla.geometry import MazeGeometry
@@ -48,12 +50,15 @@ class MazePromptBatch(PromptBatch):
     "neighbors" is empty. Where a maze has loops, every next cell on a shortest path to the target is right, if that of
     the path is. Right answers never count as others, so that "neighbors" leaves the legal wrong moves.
     Kinds of tokens: the parts of a maze's text, its own start and end tokens with each; BOS goes with the first.
+    Prompts about one maze, by whatever task, with any padding and BOS, have one name in the column `maze`; the other
+    columns are those of `PromptResult.table`.
     """
 
     grid_n: int
     tasks: tuple[str, ...]
     task_of: Int[Tensor, " prompt"]
     steps: Int[Tensor, " prompt"] = field()
+    unit: str = "maze"
 
     def n_extra(self, prompt: int) -> int:
         """How many tokens stand in front of a prompt's maze: padding, and 1 with the extra BOS."""
@@ -136,6 +141,7 @@ class MazePromptBatch(PromptBatch):
         current = torch.where(steps > 0, sequence_of * n + sequences[sequence_of, reads], -1)
         moves, path_tokens = allowed_moves(sequences, lengths, vocabulary), sequences[sequence_of, reads + 1]
         legal = legal_moves(moves, current, n)
+        names = tuple(tasks)
         size = max(grid_n, int(vocabulary.lattice_sizes[sequences.unique()].max()))
         return cls(
             sequences=sequences,
@@ -151,9 +157,16 @@ class MazePromptBatch(PromptBatch):
             token_sets={"cells": vocabulary.cell_mask(size), "neighbors": legal},
             info={**info, "prepend_bos": prepend_bos, **({} if padding is None else {"padding": f"left, {padding}"})},
             grid_n=size,
-            tasks=tuple(tasks),
+            tasks=names,
             task_of=torch.tensor(found.task_of),
             steps=steps,
+            columns={
+                "maze": tuple(maze_name(found.labels[row]) for row in found.maze_of),
+                "task": tuple(names[i] for i in found.task_of),
+                "step": steps,
+                **maze_columns(sequences, lengths, sequence_of, steps, vocabulary),
+                "legal_moves": (legal != NONE).sum(1),
+            },
             kinds=tuple(PARTS),
             sequence_kinds=_kinds(sequences, vocabulary),
         )

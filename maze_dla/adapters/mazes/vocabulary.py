@@ -60,6 +60,20 @@ class MazeVocabulary:
         cells = (cell_of(token) for token in self.tokens)
         return torch.tensor([0 if c is None else 1 + max(c) for c in cells])
 
+    @cached_property
+    @torch_defaults()
+    def coordinates(self) -> Int[Tensor, "vocab 2"]:
+        """Row and column of each token that names a cell; -1 for all other tokens."""
+        return torch.tensor([cell_of(token) or (-1, -1) for token in self.tokens])
+
+    def cells_after(self, sequences: Int[Tensor, "sequence position"], special: str) -> Int[Tensor, " sequence"]:
+        """The id of the cell after the first of a special token in each sequence; -1 where there is none."""
+        starts = sequences[:, :-1] == self.ids.get(special, -1)
+        if not starts.shape[1]:
+            return torch.full((len(sequences),), -1)
+        found = sequences.gather(1, starts.int().argmax(1, keepdim=True) + 1)[:, 0]
+        return torch.where(starts.any(1) & (self.lattice_sizes[found] > 0), found, -1)
+
     def cell_mask(self, grid_n: int) -> Bool[Tensor, " vocab"]:
         """Which tokens name a cell of a lattice of this size."""
         return (self.lattice_sizes > 0) & (self.lattice_sizes <= grid_n)

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 
 from maze_dla.engine.completeness import SumChecks
-from maze_dla.engine.direct.described import describe, is_correct
+from maze_dla.engine.direct.described import describe, judged
 from maze_dla.engine.direct.directions import pull_back
 from maze_dla.engine.direct.parts import (
     by_kind,
@@ -57,7 +57,7 @@ def attribute(
         here = metric.select(micro.prompts)
         parts = parts_of_run(model, found, micro, here, batch.kinds)
         check_parts(checks, parts, micro.prompts, *sizes(parts))
-        parts |= is_correct(found[LOGITS], here.answers, here.foils)
+        parts |= judged(found[LOGITS], here.answers, here.foils)
         if neurons and "neurons" in parts:
             moments.add(parts["neurons"])  # the last step: a micro-batch that memory cut short counts once
         return {name: values for name, values in parts.items() if name in keep or isinstance(name, Component)}
@@ -65,7 +65,7 @@ def attribute(
     sites = sites_to_record(model, sources)
     parts = run(model, batch, sites, measure, what="attributing", sequences_at_once=sequences_at_once)
     checks.finish()
-    described = describe(model, batch, metric, parts.pop("logit_size"))
+    described = describe(model, batch, metric, parts.pop("predicted"), parts.pop("logit_size"))
     fields = fields_of(parts, components_of(model, parts), batch, moments.mean, moments.variance)
     return AttributionResult(**described, **fields)
 

@@ -10,7 +10,6 @@ Differences are taken of activations, before they meet the direction: what is al
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -21,7 +20,7 @@ from torch import Tensor
 from maze_dla.engine.completeness import SumChecks
 from maze_dla.engine.devices import to_device
 from maze_dla.engine.direct.attribution import parts_of_run
-from maze_dla.engine.direct.described import describe, is_correct
+from maze_dla.engine.direct.described import describe, judged
 from maze_dla.engine.direct.directions import pull_back
 from maze_dla.engine.direct.parts import (
     by_kind,
@@ -79,7 +78,7 @@ def contrast(
         parts = parts_of_run(model, found, micro, here, joined.kinds)
         halves = halves_of(model, found, micro, here, parts, places, len(joined.kinds))
         _check(checks, parts, halves, micro.prompts, places)
-        parts |= is_correct(found[LOGITS], here.answers, here.foils)
+        parts |= judged(found[LOGITS], here.answers, here.foils)
         if neurons and "neurons" in parts:  # at once, so that a micro-batch that memory cut short counts once
             moments.add(torch.stack([x for p in (parts, halves) for x in places.split(p["neurons"])], 1))
         kept = {name: x for name, x in parts.items() if name in keep or isinstance(name, Component)}
@@ -227,23 +226,34 @@ def _result(
     parts: Parts,
     moments: Moments,
 ) -> ContrastResult:
-    n, components = len(pairs), components_of(model, parts)
+    """The two runs and the two halves; what halves are named by is that of the clean run."""
+    n, components, neurons = len(pairs), components_of(model, parts), _moments_of_each(moments)
     halves = {name[1]: parts.pop(name) for name in [*parts] if isinstance(name, tuple)}
-    neurons = _moments_of_each(moments)
+    slack = tolerance_of(model.weights.precision) * float(sizes(parts)[1].max())
     changed = {"change": pairs.info["change"]} if "change" in pairs.info else {}
     results: dict[str, Any] = {}
-    for i, (run_name, batch) in enumerate((("clean", pairs.clean), ("corrupted", pairs.corrupted))):
-        here = {name: values[i * n : (i + 1) * n] for name, values in parts.items()}
-        described = describe(model, batch, of_both.select(torch.arange(i * n, (i + 1) * n)), here.pop("logit_size"))
-        described["info"] |= {**changed, "run": run_name}
-        results[run_name] = AttributionResult(**described, **fields_of(here, components, batch, *neurons[i]))
-    slack = _slack(model, parts)
+    for i, (name, batch) in enumerate((("clean", pairs.clean), ("corrupted", pairs.corrupted))):
+        here = {key: values[i * n : (i + 1) * n] for key, values in parts.items()}
+        of_run = of_both.select(torch.arange(i * n, (i + 1) * n))
+        described = describe(model, batch, of_run, here.pop("predicted"), here.pop("logit_size"))
+        described["info"] |= {**changed, "run": name}
+        results[name] = AttributionResult(**described, **fields_of(here, components, batch, *neurons[i]))
+    clean: AttributionResult = results["clean"]
+    known = {name: value for name, value in clean.info.items() if name not in ("run", "forced_choice")}
     for i, part in enumerate((DEPENDENT, SHARED)):
-        here = {name: values[i * n : (i + 1) * n] for name, values in halves.items()}
-        described = describe(model, pairs.clean, metric)
-        described["info"] = _of_half(described["info"]) | {**changed, "part": part, "rounding": slack}
-        fields = fields_of(here, [*components, NORM], pairs.clean, *neurons[2 + i])
-        results[part] = ContributionResult(**described, **fields)
+        results[part] = ContributionResult(
+            prompt_tokens=clean.prompt_tokens,
+            targets=clean.targets,
+            columns=clean.columns,
+            # sums are differences of what was rounded in runs of this size
+            info={**known, "part": part, "rounding": slack},
+            **fields_of(
+                {key: values[i * n : (i + 1) * n] for key, values in halves.items()},
+                [*components, NORM],
+                pairs.clean,
+                *neurons[2 + i],
+            ),
+        )
     return ContrastResult(**results, info={**pairs.info, "pairs": n})
 
 
@@ -253,13 +263,3 @@ def _moments_of_each(moments: Moments) -> list[tuple[Tensor | None, Tensor | Non
     if mean is None or variance is None:
         return [(None, None)] * 4
     return list(zip(mean, variance, strict=True))
-
-
-def _slack(model: ResidualModel, parts: Parts) -> float:
-    """How far the sums of halves may be off: they are differences of what was rounded in runs of this size."""
-    return tolerance_of(model.weights.precision) * float(sizes(parts)[1].max())
-
-
-def _of_half(info: Mapping[str, Any]) -> dict[str, Any]:
-    """The info of a result without what only runs have: the choice between right and wrong tokens."""
-    return {name: value for name, value in info.items() if name != "forced_choice"}

@@ -13,21 +13,23 @@ from maze_dla.engine.ids import NONE
 from maze_dla.engine.metrics import LinearMetric
 from maze_dla.engine.model import ResidualModel
 from maze_dla.engine.prompts import PromptBatch
+from maze_dla.results.columns import Columns
 from maze_dla.results.tolerances import ROUNDING_OF_LOGITS, tolerance_of
 
 
-def is_correct(
+def judged(
     logits: Float[Tensor, "prompt vocab"],
     answers: Int[Tensor, "prompt answer"] | None,
     foils: Int[Tensor, "prompt foil"] | None = None,
 ) -> dict[str, Tensor]:
-    """For which prompts the most likely token is right (`correct`), and the best right one above the best wrong one
-    (`preferred`), as far as right and wrong ones are known.
+    """The most likely token of each prompt (`predicted`), whether it is right (`correct`), and whether the best right
+    one is above the best wrong one (`preferred`), as far as right and wrong ones are known.
     """  # fmt: skip
+    parts = {"predicted": logits.argmax(-1)}
     if answers is None:
-        return {}
+        return parts
     answers = to_device(answers, logits.device)
-    parts = {"correct": (answers == logits.argmax(-1, keepdim=True)).any(-1)}
+    parts["correct"] = (answers == parts["predicted"][:, None]).any(-1)
     if foils is not None:
         parts["preferred"] = best_of(logits, answers) > best_of(logits, to_device(foils, logits.device))
     return parts
@@ -44,24 +46,33 @@ class Described(TypedDict):
     prompt_tokens: tuple[tuple[str, ...], ...]
     targets: tuple[str, ...]
     info: dict[str, Any]
+    columns: Columns
+    predicted: tuple[str, ...]
 
 
 def describe(
-    model: ResidualModel, batch: PromptBatch, metric: LinearMetric, logit_size: Tensor | None = None
+    model: ResidualModel,
+    batch: PromptBatch,
+    metric: LinearMetric,
+    predicted: Int[Tensor, " prompt"],
+    logit_size: Tensor | None = None,
 ) -> Described:
     """The fields of a result that describe its prompts, its model and its metric.
 
     `precision` is what the model computes in, `rounding` how far sums may be off since logits of this size are rounded,
     `others` tells apart metrics of one name that compare every prompt with one mask of tokens.
     """
-    facts = {"metric": metric.name, "shift_invariant": metric.shift_invariant}
+    facts = {"metric": metric.name, "shift_invariant": metric.shift_invariant, "unit": batch.unit}
     facts |= {} if metric.foils is None else {"forced_choice": True}
     facts |= {"precision": str(model.weights.precision).removeprefix("torch.")}
     facts |= {} if metric.others is None else {"others": metric.others}
     if logit_size is not None:
         facts |= {"rounding": tolerance_of(model.weights.precision) * ROUNDING_OF_LOGITS * float(logit_size.max())}
+    names = {token: batch.token_name(token) for token in {*predicted.tolist(), *batch.targets.tolist()}}
     return {
         "prompt_tokens": batch.labels,
-        "targets": tuple(batch.token_name(t) for t in batch.targets.tolist()),
+        "targets": tuple(names[token] for token in batch.targets.tolist()),
         "info": {**batch.info, **model.info, **facts},
+        "columns": batch.columns,
+        "predicted": tuple(names[token] for token in predicted.tolist()),
     }

@@ -12,7 +12,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from maze_dla.engine.completeness import SumChecks
-from maze_dla.engine.direct.described import describe, is_correct
+from maze_dla.engine.direct.described import describe, judged
 from maze_dla.engine.direct.directions import pull_back
 from maze_dla.engine.fit import check_fit
 from maze_dla.engine.forward.running import Parts, run
@@ -53,12 +53,12 @@ def logit_lens(
         checks.add(parts["metric"], values[:, -1:], size, "metric = the last depth", micro.prompts)
         if scale == "own":
             check_own_scales(checks, model, scaled, micro.prompts)
-        return parts | is_correct(logits, here.answers, here.foils)
+        return parts | judged(logits, here.answers, here.foils)
 
     sites = [*depths, FINAL_SCALE, LOGITS]
     parts = run(model, batch, sites, measure, what="logit lens", sequences_at_once=sequences_at_once)
     checks.finish()
-    described = describe(model, batch, metric, parts.pop("logit_size"))
+    described = describe(model, batch, metric, parts.pop("predicted"), parts.pop("logit_size"))
     correct = parts.pop("correct", None)
     return LensResult(correct=correct, **described, labels=depth_labels(depths), scale=scale, **parts)
 

@@ -28,7 +28,7 @@ from maze_dla.results.moments import sum_in_double
 from maze_dla.results.tolerances import ROUNDING_OF_LOGITS
 
 FIELDS = (
-    *("metric", "correct", "preferred", "constant", "final_scale"),
+    *("metric", "predicted", "correct", "preferred", "constant", "final_scale"),
     *("heads", "attn_bias", "mlp_bias", "sources_by_kind", "logit_size"),
 )
 Sources = Callable[[int, Tensor], Tensor]  # of a layer, by the direction pulled back through its W_O

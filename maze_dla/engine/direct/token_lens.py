@@ -15,7 +15,7 @@ from torch import Tensor
 
 from maze_dla.engine.completeness import SumChecks
 from maze_dla.engine.devices import to_device
-from maze_dla.engine.direct.described import best_of, describe, is_correct
+from maze_dla.engine.direct.described import best_of, describe, judged
 from maze_dla.engine.direct.lens import check_own_scales, check_scale, depth_labels, depths_of, scaled_depths
 from maze_dla.engine.fit import check_fit
 from maze_dla.engine.forward.running import Parts, run
@@ -73,7 +73,7 @@ def token_lens(
             check_own_scales(checks, model, scaled, prompts)
         here = asked.select(prompts)
         parts["metric"] = target_logit.select(micro.prompts)(logits)
-        return parts | is_correct(logits, here.answers, here.foils)
+        return parts | judged(logits, here.answers, here.foils)
 
     sites = [*depths, FINAL_SCALE, LOGITS]
     joined = run(model, everywhere, sites, measure, what="token lens", sequences_at_once=sequences_at_once)
@@ -81,7 +81,7 @@ def token_lens(
     if positions == "all":
         joined = {name: _by_prompt(values, batch, name) for name, values in joined.items()}
     names = {int(t): batch.token_name(int(t)) for t in joined["top_ids"].unique() if t >= 0}
-    described = describe(model, batch, asked)
+    described = describe(model, batch, asked, joined.pop("predicted"))
     return TokenLensResult(**described, labels=depth_labels(depths), scale=scale, token_names=names, **joined)
 
 
@@ -141,6 +141,7 @@ def _at_all_positions(batch: PromptBatch) -> PromptBatch:
         incorrect=None,
         foils=None,
         steps=None,
+        columns={},
     )
 
 
@@ -152,7 +153,7 @@ def _prompt_of(batch: PromptBatch) -> Int[Tensor, " position_of_any_prompt"]:
 def _by_prompt(values: Tensor, batch: PromptBatch, name: str) -> Tensor:
     """[position of any prompt, ...] as [prompt, position, ...]; of what is no lens only the read position."""
     ends = batch.lengths.cumsum(0) - 1
-    if name in ("metric", "correct", "preferred"):
+    if name in ("metric", "correct", "preferred", "predicted"):
         return values[ends]
     shape = (len(batch), int(batch.lengths.max()), *values.shape[1:])
     padded = values.new_full(shape, PADDING.get(name, float("nan")))

@@ -52,7 +52,7 @@ class SequenceQueue:
         self._next = 0
 
     def take(self, n_sequences: int, n_tokens: int) -> MicroBatch | None:
-        """The next sequences: at least `least`, at most so many of them and of their tokens. None when all are taken."""
+        """The next sequences: `least` or more, at most so many of them and of their tokens. None when all are taken."""
         if self._next == len(self._order):
             return None
         longest = int(self._last_read[self._order[self._next]])

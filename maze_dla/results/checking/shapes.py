@@ -9,8 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from maze_dla.results.columns import checked_columns
+
 SHAPE = re.compile(r"""(Float|Int|Bool)\[Tensor, ['"]([^'"]*)['"]\]""")  # annotations are kept as text
-LENGTHS = {"prompt_tokens": "prompt", "targets": "prompt"}
+LENGTHS = {"prompt_tokens": "prompt", "targets": "prompt", "predicted": "prompt"}
 NAMES = {"layer_labels": "component", "labels": "depth", "kinds": "kind"}  # one for each, no two alike
 
 
@@ -22,16 +24,19 @@ def check_shapes(result: Any) -> None:
     """
     sizes = _sizes(result)
     for name, axis in (LENGTHS | NAMES).items():
-        if name in vars(result) and len(getattr(result, name)) != sizes.get(axis, 0):
+        if vars(result).get(name) is not None and len(getattr(result, name)) != sizes.get(axis, 0):
             raise ValueError(f"{name}: {len(getattr(result, name))} of them for {sizes.get(axis, 0)} ({axis})")
     for name in NAMES.keys() & vars(result).keys():
         check_names(name, getattr(result, name))
     for name, texts in (
         ("targets", [getattr(result, "targets", ())]),
+        ("predicted", [getattr(result, "predicted", None) or ()]),
         ("prompt_tokens", vars(result).get("prompt_tokens", ())),
     ):
         if not all(isinstance(some, tuple) and all(isinstance(text, str) for text in some) for some in texts):
             raise ValueError(f"{name}: not all are text")
+    if "columns" in vars(result):
+        checked_columns(result.columns, sizes["prompt"])
     if "labels" in vars(result):
         check_depths("labels", result.labels)
     if (
