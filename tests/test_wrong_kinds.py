@@ -36,5 +36,7 @@ def test_the_message_says_what_is_taken_and_what_was_given() -> None:
         check_whole("n", 1, 2)
     with pytest.raises(InputError, match=r"^n is at most 3, got 4$"):
         check_whole("n", 4, 2, 3)
-    with pytest.raises(InputError, match=r"takes a result of attribute, or a stream of such results, got int$"):
+    with pytest.raises(
+        InputError, match=r"takes a result of attribute, one half of a contrast, or a stream of such results, got int$"
+    ):
         plots.heads(3)  # pyright: ignore[reportArgumentType]

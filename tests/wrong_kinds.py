@@ -27,6 +27,7 @@ maze, gpt2 = dla.load_maze_model(), dla.load_gpt2("bundled")
 batch = maze.prompts(n_mazes=3)
 metric = dla.logit(batch)
 result = dla.attribute(maze.model, batch, metric, neurons="mean", sources=True)
+pairs = maze.pairs(n_mazes=3)
 by_kind = dla.attribute(maze.model, batch, metric, sources="kinds")
 lens, tokens = result.lens(), dla.token_lens(maze.model, batch)
 stream = dla.stream(lambda part: dla.attribute(maze.model, part, dla.logit(part)), [batch])
@@ -46,6 +47,7 @@ WRONG = {
     "model": maze,
     "batch": batch,
     "metric": metric,
+    "pairs": pairs,
     "object": object(),
 }
 
@@ -57,6 +59,11 @@ def calls(folder: Path) -> dict[str, Callable[[Any], object]]:
         "attribute model": lambda w: dla.attribute(w, batch, metric),
         "attribute batch": lambda w: dla.attribute(maze.model, w, metric),
         "attribute metric": lambda w: dla.attribute(maze.model, batch, w),
+        "contrast model": lambda w: dla.contrast(w, pairs),
+        "contrast pairs": lambda w: dla.contrast(maze.model, w),
+        "contrast metric": lambda w: dla.contrast(maze.model, pairs, w),
+        "contrast neurons": lambda w: dla.contrast(maze.model, pairs, neurons=w),
+        "contrast sequences_at_once": lambda w: dla.contrast(maze.model, pairs, sequences_at_once=w),
         "logit_lens model": lambda w: dla.logit_lens(w, batch, metric),
         "logit_lens batch": lambda w: dla.logit_lens(maze.model, w, metric),
         "logit_lens metric": lambda w: dla.logit_lens(maze.model, batch, w),
@@ -67,6 +74,8 @@ def calls(folder: Path) -> dict[str, Callable[[Any], object]]:
         "compare second": lambda w: dla.compare(result, w),
         "compare seed": lambda w: dla.compare(result, seed=w),
         "ioi_prompts model": lambda w: dla.ioi_prompts(w),
+        "ioi_pairs model": lambda w: dla.ioi_pairs(w),
+        "ioi_pairs change": lambda w: dla.ioi_pairs(gpt2, w),
         "load_gpt2 source": lambda w: dla.load_gpt2(w),
         "load_maze_model source": lambda w: dla.load_maze_model(w),
         "load_result path": lambda w: dla.load_result(w),
@@ -85,6 +94,11 @@ def calls(folder: Path) -> dict[str, Callable[[Any], object]]:
         "prompts task": lambda w: maze.prompts(task=w, n_mazes=2),
         "prompts padding": lambda w: maze.prompts(n_mazes=2, padding=w),
         "prompts seed": lambda w: maze.prompts(n_mazes=2, seed=w),
+        **{
+            f"pairs {name}": lambda w, name=name: maze.pairs(**{"n_mazes": 2, name: w})
+            for name in ("mazes", "task", "change", "n_mazes", "seed", "matched", "padding")
+        },
+        "select pairs": lambda w: pairs.select(w),
         "geometry prompt": lambda w: batch.geometry(w),
         "plots.comparison compared": plots.comparison,
         "plots.heads label": lambda w: plots.heads(result, label=w),
@@ -134,6 +148,10 @@ def _of_metrics_and_prompts() -> dict[str, Callable[[Any], object]]:
         **{
             f"PromptBatch {field.name}": lambda w, name=field.name: replace(plain, **{name: w})
             for field in fields(dla.PromptBatch)
+        },
+        **{
+            f"PromptPairs {name}": lambda w, name=name: replace(pairs, **{name: w})
+            for name in ("clean", "corrupted", "info")
         },
         "having name": lambda w: batch.having(w),
         "token_set name": lambda w: batch.token_set(w),

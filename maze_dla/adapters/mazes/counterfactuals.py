@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 from typing import Literal, get_args
 
 import numpy as np
@@ -55,7 +56,7 @@ NEVER_FOR: dict[tuple[Change, str], str] = {
 }
 
 
-class Left(Exception):
+class NoCounterfactualError(Exception):
     """A maze without a counterfactual: the reason for which it is left out."""
 
 
@@ -84,8 +85,8 @@ class Walk:
             walk, known = None, False
         if walk is None or not known or walk.tokens() != tokens:
             raise PromptError(
-                f"{what}: pairs need the text of a whole maze with one token for each cell, as `(0,1) <--> (0,2) ;` for "
-                f"each passage and then origin, target and path; this one is written otherwise"
+                f"{what}: pairs need the text of a whole maze with one token for each cell, as `(0,1) <--> (0,2) ;` "
+                "for each passage and then origin, target and path; this one is written otherwise"
             )
         return walk
 
@@ -115,12 +116,12 @@ def counterfactual(walk: Walk, step: int, change: Change, matched: bool, rng: np
         rng: draws among those that there are, each as likely.
 
     Raises:
-        Left: there is none, with the reason.
+        NoCounterfactualError: there is none, with the reason.
     """
     if not 0 <= step < len(walk.path):
-        raise Left(NO_STEP)
+        raise NoCounterfactualError(NO_STEP)
     if len(walk.path) - 1 != walk.graph.steps_from(walk.path[0]).get(walk.target):
-        raise Left(NOT_SHORTEST)
+        raise NoCounterfactualError(NOT_SHORTEST)
     return MAKERS[change](walk, step, matched, rng)
 
 
@@ -141,7 +142,7 @@ def _other_target(walk: Walk, step: int, matched: bool, rng: np.random.Generator
     """Another goal: the path up to the read position is the beginning of a shortest path to it as well."""
     given, graph = walk.path[:step], walk.graph
     if step == 0:
-        raise Left(NOTHING_ELSE["target"])
+        raise NoCounterfactualError(NOTHING_ELSE["target"])
     here, from_origin = graph.steps_from(given[-1]), graph.steps_from(given[0])
     beyond = {n: graph.steps_from(n) for n in graph.beside[given[-1]]}
     right = {cell: {n for n in beyond if beyond[n].get(cell) == here[cell] - 1} for cell in here}
@@ -162,7 +163,7 @@ def _other_origin(walk: Walk, step: int, matched: bool, rng: np.random.Generator
     """Another origin, in its own place and at the start of the path."""
     graph, steps = walk.graph, walk.graph.steps_from(walk.target)
     if step > 1:
-        raise Left("the prompt's path does not fit the path from another origin")
+        raise NoCounterfactualError("the prompt's path does not fit the path from another origin")
     right = graph.next_cells(walk.path[0], steps)
     origins = [
         cell
@@ -179,9 +180,9 @@ def _other_passage(walk: Walk, step: int, matched: bool, rng: np.random.Generato
     """Another passage in the place of one: the same cells stay connected, trees stay trees and hallways hallways."""
     graph, given = walk.graph, walk.path[:step]
     if step == 0:
-        raise Left(NOTHING_ELSE["passage"])
+        raise NoCounterfactualError(NOTHING_ELSE["passage"])
     right = graph.next_cells(given[-1], graph.steps_from(walk.target))
-    on_path = {(min(pair), max(pair)) for pair in zip(walk.path[step - 1 :], walk.path[step:], strict=False)}
+    on_path = {(min(pair), max(pair)) for pair in pairwise(walk.path[step - 1 :])}
     # of a tree only what is on the path can turn it
     places = [i for i, (a, b) in enumerate(walk.listed) if not graph.is_forest or (min(a, b), max(a, b)) in on_path]
     walls = graph.walls()
@@ -194,7 +195,7 @@ def _other_passage(walk: Walk, step: int, matched: bool, rng: np.random.Generato
             listed = (*walk.listed[:place], written, *walk.listed[place + 1 :])
             rest = changed.shortest_path(given[-1], walk.target, rng)
             return Walk(listed, (*given[:-1], *rest), walk.target)
-    raise Left(_nothing("passage", matched))
+    raise NoCounterfactualError(_nothing("passage", matched))
 
 
 def _turns(changed: MazeGraph, walk: Walk, given: tuple[Cell, ...], right: set[Cell], matched: bool) -> bool:
@@ -202,14 +203,14 @@ def _turns(changed: MazeGraph, walk: Walk, given: tuple[Cell, ...], right: set[C
     steps = changed.steps_from(walk.target)
     if len(changed.passages) != len(walk.graph.passages) or given[-1] not in steps:
         return False
-    down = all(b in changed.next_cells(a, steps) for a, b in zip(given, given[1:], strict=False))
+    down = all(b in changed.next_cells(a, steps) for a, b in pairwise(given))
     as_long = not matched or steps[given[0]] == len(walk.path) - 1
     return down and as_long and not changed.next_cells(given[-1], steps) & right
 
 
 def _drawn(cells: list[Cell], change: Change, matched: bool, rng: np.random.Generator) -> Cell:
     if not cells:
-        raise Left(_nothing(change, matched))
+        raise NoCounterfactualError(_nothing(change, matched))
     return cells[int(rng.integers(len(cells)))]
 
 

@@ -76,7 +76,7 @@ class MazeGraph:
         return MazeGraph((self.passages - {removed}) | {added})
 
     def connects_as(self, other: MazeGraph) -> bool:
-        """Whether the same cells are connected with each other, and forks are there in none where the other has none."""
+        """Whether the same cells are connected with each other, and no forks are new where the other has none."""
         if self.has_forks and not other.has_forks:
             return False
         return self.beside.keys() == other.beside.keys() and _groups(self) == _groups(other)

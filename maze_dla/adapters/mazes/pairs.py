@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from maze_dla.adapters.mazes.counterfactuals import Change, Left, Walk, check_task, counterfactual
+from maze_dla.adapters.mazes.counterfactuals import Change, NoCounterfactualError, Walk, check_task, counterfactual
 from maze_dla.adapters.mazes.prompts import MazePromptBatch, Padding
 from maze_dla.adapters.mazes.target_positions import find_targets
 from maze_dla.adapters.mazes.tasks import Task, Tasks, find_tasks
@@ -95,7 +95,7 @@ def _changed(
         walk = Walk.of(list(tokens), f"maze {i}")
         try:
             other = counterfactual(walk, step, change, matched, np.random.default_rng([seed, i]))
-        except Left as reason:
+        except NoCounterfactualError as reason:
             why[str(reason)] += 1
             continue
         clean.append(list(tokens))

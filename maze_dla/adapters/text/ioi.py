@@ -224,6 +224,11 @@ def _are_lists(*given: Any) -> bool:
 
 
 def checked_words(what: str, words: Sequence[str], n: int) -> list[str]:
+    """The different words of a list.
+
+    Raises:
+        InputError: no list of words, or fewer than `n` different ones.
+    """
     given = [] if isinstance(words, str) or not isinstance(words, Sequence) else list(words)
     if not all(isinstance(word, str) for word in given) or len(set(given)) < n:
         raise InputError(f"{what} is a list of at least {n} different words, got {words!r}")
