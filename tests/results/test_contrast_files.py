@@ -62,11 +62,18 @@ def meddled(result: ContrastResult, part: str, **changes: Any) -> ContrastResult
     return replace(result, **{part: replace(getattr(result, part), **changes)})
 
 
+def moved(half: Any, by: float) -> Any:
+    """Another metric, with a constant that makes up for it."""
+    metric, constant = half.metric + by, half.constant + by
+    gap = metric.double() - torch.cat([half.layers, constant[:, None]], 1).double().sum(1)
+    return replace(half, metric=metric, constant=constant, gap=gap)
+
+
 DAMAGE: dict[str, tuple[Callable[[ContrastResult], ContrastResult], str]] = {
     "halves swapped": (lambda r: replace(r, dependent=r.shared, shared=r.dependent), "dependent: of part 'shared'"),
     "a half of other prompts": (
-        lambda r: meddled(r, "shared", prompt_tokens=r.shared.prompt_tokens[::-1]),
-        "not zero behind|of other prompts than clean|the longest has|expected",
+        lambda r: meddled(r, "shared", prompt_tokens=tuple((*t[:-1], "x") for t in r.shared.prompt_tokens)),
+        "shared: of part 'shared', or of other prompts than clean",
     ),
     "a head changed with its layer": (
         lambda r: meddled(
@@ -80,7 +87,7 @@ DAMAGE: dict[str, tuple[Callable[[ContrastResult], ContrastResult], str]] = {
         "dependent: heads are half of the runs'",
     ),
     "another metric": (
-        lambda r: meddled(r, "shared", metric=r.shared.metric + 1, constant=r.shared.constant + 1),
+        lambda r: replace(r, shared=moved(r.shared, 1.0)),
         "shared: metric is half of the runs'",
     ),
     "fewer prompts in one run": (

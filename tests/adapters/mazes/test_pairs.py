@@ -55,6 +55,21 @@ def grid(n: int, *, loops: int = 0, forks: bool = True, seed: int = 0) -> Any:
     return solved_maze(connected, np.array(path))
 
 
+def percolated(n: int, share: float, seed: int) -> Any:
+    """Each passage of a lattice open by chance, in several parts; the ends lie in the largest part."""
+    rng = np.random.default_rng([n, seed])
+    connected = rng.random((2, n, n)) < share
+    connected[0, -1], connected[1, :, -1] = False, False
+    found = np.argwhere(connected).tolist()
+    ways = ways_of({((r, c), (r, c + 1) if d else (r + 1, c)) for d, r, c in found})
+    part = sorted(max(groups(ways), key=lambda cells: (len(cells), sorted(cells))))
+    path, target = [part[rng.integers(len(part) // 2)]], part[-1]
+    steps = distances(ways, target)
+    while path[-1] != target:
+        path.append(min(b for b in ways[path[-1]] if steps[b] == steps[path[-1]] - 1))
+    return solved_maze(connected, np.array(path))
+
+
 def ways_of(passages: Any) -> dict[Cell, set[Cell]]:
     ways: dict[Cell, set[Cell]] = {}
     for a, b in passages:
@@ -127,6 +142,7 @@ MAZES: dict[str, Callable[[int], Any]] = {
     "forks": lambda i: grid(5, seed=i),
     "loops": lambda i: grid(5, loops=4, seed=i),
     "many loops": lambda i: grid(4, loops=6, seed=i),
+    "parts that are not connected": lambda i: percolated(5, 0.5, i),
     "small": lambda i: grid(3, seed=i),
 }
 
@@ -277,3 +293,14 @@ def test_cells_beside_the_origin_do_not_depend_on_the_target_and_one_head_does(m
         assert dependent[layer, head] < 0.05 < 0.8 < shared[layer, head]
     assert dependent[5, 3] > 0.25
     assert found.dependent.top_heads(1)[0].name == "L5H3"
+
+
+@pytest.mark.parametrize("name", ["2023-model.final", "2024-model.final"])
+def test_checkpoints_of_every_generation(real_model: Callable[[str], MazeModel], name: str) -> None:
+    """Other vocabularies, larger mazes, and a tokenizer made of parts."""
+    real = real_model(name)
+    for change in ("target", "origin", "passage"):
+        pairs = real.pairs([grid(6, seed=i) for i in range(12)], change=change)  # pyright: ignore[reportArgumentType]
+        check(pairs, change)
+        found = dla.contrast(real, pairs)
+        assert float(found.dependent.gap.abs().max()) < 1e-4
