@@ -202,9 +202,10 @@ def _norm(
     As sum(u + v)/2 * (a - b)/2 = shared * (a - b)/(a + b), and likewise the other way round.
     """
     writers = torch.stack([values for name, values in parts.items() if isinstance(name, Component)], -1)
-    dependent, shared = places.split(sum_in_double(writers))
-    ratio = ((a.to(shared) - b.to(shared)) / (a.to(shared) + b.to(shared))).to(shared)
-    return places.join(shared * ratio, dependent * ratio).to(writers)
+    dependent, shared = (sum_in_double(half) for half in places.split(writers))
+    a, b = (inverse.to(shared) for inverse in (a, b))
+    ratio = (a - b) / (a + b)
+    return places.join((shared * ratio).to(writers), (dependent * ratio).to(writers))
 
 
 def _check(checks: SumChecks, runs: Parts, halves: Parts, prompts: Int[Tensor, " prompt"], places: Places) -> None:
