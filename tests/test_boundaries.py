@@ -41,7 +41,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "baselines": FOR_BASELINES,
     **dict.fromkeys(RUNS, FOR_RUNS),
     "cli": EVERYTHING - {"cli"},
-    "": EVERYTHING,  # maze_dla/__init__.py, the public names
+    "": EVERYTHING,  # maze_dla/__init__.pyi, the public names
     "__main__": {"cli"},
 }
 FOREIGN = {"maze_dataset", "zanj", "muutils", "transformer_lens", "transformers", "matplotlib", "pandas", "scipy"}
@@ -71,20 +71,21 @@ def imported(tree: ast.AST, module: str, is_package: bool) -> Iterator[tuple[int
 
 def violations(files: dict[str, str]) -> list[str]:
     """Every import that points up, or sideways, from the sources of the files by their paths."""
-    modules = {path.removesuffix(".py").replace("/", ".").removesuffix(".__init__"): path for path in files}
+    modules = {path: path.partition(".")[0].replace("/", ".").removesuffix(".__init__") for path in files}
     found = []
-    for module, path in sorted(modules.items()):
+    for path, module in sorted(modules.items()):
         part = part_of(module)
         if part not in MAY_IMPORT:
             found.append(f"{path}: no place in the house for {part!r}")
             continue
         tree = ast.parse(files[path])
-        for line, source, names in imported(tree, module, path.endswith("__init__.py")):
+        for line, source, names in imported(tree, module, "__init__." in path):
             if part == "engine" and source.split(".")[0] in FOREIGN:
                 found.append(f"{path}:{line}: engine imports {source}")
             if source.split(".")[0] != "maze_dla":
                 continue
-            targets = {f"{source}.{name}" if f"{source}.{name}" in modules else source for name in names} or {source}
+            known = modules.values()
+            targets = {f"{source}.{name}" if f"{source}.{name}" in known else source for name in names} or {source}
             for target in sorted(targets):
                 other = part_of(target)
                 if other != part and other not in MAY_IMPORT[part]:
@@ -93,12 +94,13 @@ def violations(files: dict[str, str]) -> list[str]:
 
 
 def house() -> dict[str, str]:
-    files = (ROOT / "maze_dla").rglob("*.py")
+    files = (path for ending in ("py", "pyi") for path in (ROOT / "maze_dla").rglob(f"*.{ending}"))
     return {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in files}
 
 
 def test_all_arrows_point_down() -> None:
     assert len(house()) > 20
+    assert "maze_dla/__init__.pyi" in house()
     assert violations(house()) == []
 
 
@@ -168,6 +170,7 @@ PLANTED = {
         f"{run}, {other}": (f"maze_dla/{run}/run.py", f"from maze_dla.{other} import run", f"{run} imports {other}")
         for run, other in permutations(sorted(RUNS), 2)
     },
+    "in the stub": ("maze_dla/__init__.pyi", "from .__main__ import main", " imports __main__"),
     "report, cli": ("maze_dla/report/run.py", "from maze_dla import cli", "report imports cli"),
     "errors, anything": ("maze_dla/errors.py", "from maze_dla.results import base", "errors imports results"),
     "geometry, results": ("maze_dla/geometry.py", "from maze_dla.results import base", "geometry imports results"),
