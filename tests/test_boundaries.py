@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-SMALL = {"errors", "geometry", "files", "torch_defaults", "zanj_file"}  # shared by all above
+SMALL = {"errors", "geometry", "files", "torch_defaults"}  # shared by all above
 BELOW_ENGINE = {"errors", "results", "torch_defaults"}
 FOR_ADAPTERS = {*SMALL, "results", "engine"}
 ADAPTERS = {"adapters", "adapters.transformer_lens", "adapters.mazes", "adapters.gpt2", "adapters.text"}
@@ -28,7 +28,6 @@ MAY_IMPORT: dict[str, set[str]] = {
     "torch_defaults": set(),
     "errors": set(),
     "geometry": {"errors"},
-    "zanj_file": {"errors"},
     "files": {"errors"},
     "results": SMALL - {"geometry"},
     "engine": BELOW_ENGINE,
@@ -116,7 +115,7 @@ PLANTED = {
     "relative from a package": ("maze_dla/engine/__init__.py", "from .. import report", "engine imports report"),
     "by name": ("maze_dla/engine/lens.py", "import_module('maze_dla.cli')", "engine imports cli"),
     "public names": ("maze_dla/engine/lens.py", "from maze_dla import attribute", "engine imports maze_dla"),
-    "file format": ("maze_dla/engine/lens.py", "from maze_dla import zanj_file", "engine imports zanj_file"),
+    "file format": ("maze_dla/engine/lens.py", "from maze_dla.files import zanj_file", "engine imports files"),
     "files": ("maze_dla/engine/lens.py", "from maze_dla import files", "engine imports files"),
     "geometry": ("maze_dla/engine/lens.py", "from maze_dla.geometry import Cell", "engine imports geometry"),
     "foreign": ("maze_dla/engine/lens.py", "def f():\n    import pandas as pd", "engine imports pandas"),
@@ -176,7 +175,16 @@ PLANTED = {
     "geometry, results": ("maze_dla/geometry.py", "from maze_dla.results import base", "geometry imports results"),
 }
 SKELETON = [
-    *("__init__", "errors", "zanj_file", "files", "geometry", "analysis", "baselines", "results/__init__"),
+    *(
+        "__init__",
+        "errors",
+        "files/__init__",
+        "files/zanj_file",
+        "geometry",
+        "analysis",
+        "baselines",
+        "results/__init__",
+    ),
     *("results/base", "engine/__init__", "engine/lens", "plots/__init__", "plots/bars", "adapters/__init__"),
     *("adapters/mazes/__init__", "adapters/mazes/tasks", "adapters/text/__init__", "adapters/text/words"),
     *("adapters/gpt2/__init__", "adapters/gpt2/load", "adapters/transformer_lens/__init__"),

@@ -15,7 +15,7 @@ from torch import Tensor
 from maze_dla.adapters.mazes.vocabulary import MazeVocabulary, vocabulary_of
 from maze_dla.adapters.transformer_lens.build import DecoderSpec
 from maze_dla.errors import CheckpointError
-from maze_dla.zanj_file import read_container
+from maze_dla.files.zanj_file import read_container
 
 BUFFERS = (".attn.mask", ".attn.IGNORE")
 LARGEST = 1_000_000  # any size beyond is a damaged number
