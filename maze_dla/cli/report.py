@@ -7,8 +7,6 @@ from typing import Any
 
 from maze_dla.cli.parser import DONE, Commands, add_out, add_prompt, add_seed, print_report
 
-METRICS = ("all", "cells", "neighbors", "logit")
-
 
 def add_report(commands: Commands) -> None:
     """Describe the command's arguments."""
@@ -55,14 +53,16 @@ def _report(chosen: argparse.Namespace) -> int:
 
 def _write_report(chosen: argparse.Namespace) -> int:
     from maze_dla.adapters.mazes.model import load_maze_model
+    from maze_dla.report.metrics import metric_by_name
     from maze_dla.report.write import write_report
 
     maze = load_maze_model(chosen.checkpoint, prepend_bos=not chosen.no_bos, device=chosen.device)
     batch = maze.prompts(
         chosen.dataset, task=chosen.task, n_mazes=chosen.n_mazes, seed=chosen.seed, padding=_padding(chosen.padding)
     )
-    batch, metric, left_out = _metric(batch, chosen.metric, chosen.reduce)
-    report = write_report(maze, batch, metric, chosen.out, prompt=chosen.prompt)
+    kept, metric = metric_by_name(batch, chosen.metric, chosen.reduce)
+    left_out = len(batch) - len(kept)
+    report = write_report(maze, kept, metric, chosen.out, prompt=chosen.prompt)
     print_report(report, f"{left_out} prompts have no legal wrong move and were left out." if left_out else "")
     return DONE
 
@@ -70,16 +70,3 @@ def _write_report(chosen: argparse.Namespace) -> int:
 def _padding(given: str | None) -> Any:
     """A number where one is given; words are left to `prompts`, which knows which it takes."""
     return int(given) if given is not None and given.isdecimal() else given
-
-
-def _metric(batch, name: str, reduce: str):
-    """The metric by its name, the prompts that have it, and how many have not."""
-    from maze_dla.engine.metrics import correct_vs_other, logit
-    from maze_dla.errors import InputError
-
-    if name not in METRICS:
-        raise InputError(f"unknown metric {name!r}, expected one of {', '.join(METRICS)}")
-    if name == "logit":
-        return batch, logit(batch), 0
-    kept = batch.having(name) if name == "neighbors" else batch
-    return kept, correct_vs_other(kept, name, reduce), len(batch) - len(kept)
