@@ -8,8 +8,6 @@ from typing import Any
 
 from maze_dla.cli.parser import DONE, Commands, add_out, add_prompt, add_seed, print_report
 
-METRICS = ("all", "cells", "neighbors", "logit")
-
 
 def add_report(commands: Commands) -> None:
     """Describe the command's arguments."""
@@ -76,12 +74,15 @@ def _write_reports(chosen: argparse.Namespace) -> int:
 def _asked(chosen: argparse.Namespace, checkpoint: str | None) -> tuple[Any, Any, Any, int]:
     """The model of a checkpoint, its prompts, their metric, and how many prompts have none."""
     from maze_dla.adapters.mazes.model import load_maze_model
+    from maze_dla.report.metrics import metric_by_name
 
     maze = load_maze_model(checkpoint, prepend_bos=not chosen.no_bos, device=chosen.device)
     batch = maze.prompts(
         chosen.dataset, task=chosen.task, n_mazes=chosen.n_mazes, seed=chosen.seed, padding=_padding(chosen.padding)
     )
-    return maze, *_metric(batch, chosen.metric, chosen.reduce)
+    name = chosen.metric or ("neighbors" if batch.asks_for_steps else "all")
+    kept, metric = metric_by_name(batch, name, chosen.reduce)
+    return maze, kept, metric, len(batch) - len(kept)
 
 
 def _folders(out: str, checkpoints: list[str]) -> list[Path]:
@@ -101,18 +102,3 @@ def _folders(out: str, checkpoints: list[str]) -> list[Path]:
 def _padding(given: str | None) -> Any:
     """A number where one is given; words are left to `prompts`, which knows which it takes."""
     return int(given) if given is not None and given.isdecimal() else given
-
-
-def _metric(batch: Any, name: str | None, reduce: str) -> tuple[Any, Any, int]:
-    """The prompts that have a metric, the metric, and how many have not; without a name the one that fits the task."""
-    from maze_dla.engine.metrics import correct_vs_other, logit
-    from maze_dla.errors import InputError
-
-    if name is None:
-        name = "neighbors" if batch.asks_for_steps else "all"
-    if name not in METRICS:
-        raise InputError(f"unknown metric {name!r}, expected one of {', '.join(METRICS)}")
-    if name == "logit":
-        return batch, logit(batch), 0
-    kept = batch.having(name) if name == "neighbors" else batch
-    return kept, correct_vs_other(kept, name, reduce), len(batch) - len(kept)

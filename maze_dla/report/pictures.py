@@ -24,6 +24,11 @@ EARLIER = ("token_lens", "token_sources", "maze_all_heads", "maze_strongest_head
 PICTURES = tuple(
     f"{name}.png" for name in (*OF_ALL, *EARLIER, *(f"{rule}_{name}" for rule in RULES for name in OF_ONE))
 )
+HOW_TO_READ = (
+    "Left: what was moved to the prediction from the tokens that name each cell, in logits; the bars between cells "
+    "show what came from the <--> and ; of their passage in the adjacency list. Right: the attention paid to the same "
+    "tokens. Grey cells lie outside the maze."
+)
 
 
 @dataclass(frozen=True)
@@ -159,13 +164,10 @@ def _draw_maze(
     close_up: CloseUp, maze: MazeGeometry, head: tuple[int, int] | None, name: str, who: str, folder: Path
 ) -> Picture:
     axes = plots.maze_sources_and_attention(close_up.result, maze, head=head)
-    caption = (
-        "Left: what was moved to the prediction from the tokens that name each cell, in logits; the bars between cells "
-        "show what came from the <--> and ; of their passage in the adjacency list. Right: the attention paid to the "
-        "same tokens. Grey cells lie outside the maze."
-    )
     file = folder / f"{close_up.rule}_maze_{name}.png"
-    return _save(axes[0], file, f"From which cells, by {who}, prompt {close_up.number}", caption)
+    return _save(
+        axes[0], file, f"From which cells, by {who}, prompt {close_up.number}", HOW_TO_READ if head is None else ""
+    )
 
 
 def save_figure(axes: Any, file: Path) -> None:
