@@ -25,7 +25,6 @@ from maze_dla.errors import InputError, check_kind, check_whole
 from maze_dla.results.attribution import AttributionResult
 from maze_dla.results.contrast import ContrastResult
 from maze_dla.results.lens import LensResult, Scale, TokenLensResult
-from maze_dla.torch_defaults import torch_defaults
 
 BATCH = "batch is a PromptBatch, such as that of maze.prompts()"
 PAIRS = "pairs are PromptPairs, such as those of maze.pairs() or ioi_pairs()"
@@ -224,5 +223,5 @@ def _running(model: Any, forward: Forward, engine: Forward | None) -> Iterator[R
         warnings.warn("engine= is now called forward=", DeprecationWarning, stacklevel=4)
         forward = engine
     itself = model.model if isinstance(model, MazeModel) else model
-    with torch_defaults(), exclusive(itself.source if isinstance(itself, ResidualModel) else itself):
+    with exclusive(itself.source if isinstance(itself, ResidualModel) else itself):
         yield as_residual_model(model, forward)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-SMALL = {"errors", "geometry", "files", "torch_defaults", "zanj_file"}  # shared by all above
+SMALL = {"errors", "geometry", "files", "torch_defaults"}  # shared by all above
 BELOW_ENGINE = {"errors", "results", "torch_defaults"}
 FOR_ADAPTERS = {*SMALL, "results", "engine"}
 ADAPTERS = {"adapters", "adapters.transformer_lens", "adapters.mazes", "adapters.gpt2", "adapters.text"}
@@ -28,7 +28,6 @@ MAY_IMPORT: dict[str, set[str]] = {
     "torch_defaults": set(),
     "errors": set(),
     "geometry": {"errors"},
-    "zanj_file": {"errors"},
     "files": {"errors"},
     "results": SMALL - {"geometry"},
     "engine": BELOW_ENGINE,
@@ -40,7 +39,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "baselines": FOR_BASELINES,
     **dict.fromkeys(RUNS, FOR_RUNS),
     "cli": EVERYTHING - {"cli"},
-    "": EVERYTHING,  # maze_dla/__init__.py, the public names
+    "": EVERYTHING,  # maze_dla/__init__.pyi, the public names
     "__main__": {"cli"},
 }
 FOREIGN = {"maze_dataset", "zanj", "muutils", "transformer_lens", "transformers", "matplotlib", "pandas", "scipy"}
@@ -70,20 +69,21 @@ def imported(tree: ast.AST, module: str, is_package: bool) -> Iterator[tuple[int
 
 def violations(files: dict[str, str]) -> list[str]:
     """Every import that points up, or sideways, from the sources of the files by their paths."""
-    modules = {path.removesuffix(".py").replace("/", ".").removesuffix(".__init__"): path for path in files}
+    modules = {path: path.partition(".")[0].replace("/", ".").removesuffix(".__init__") for path in files}
     found = []
-    for module, path in sorted(modules.items()):
+    for path, module in sorted(modules.items()):
         part = part_of(module)
         if part not in MAY_IMPORT:
             found.append(f"{path}: no place in the house for {part!r}")
             continue
         tree = ast.parse(files[path])
-        for line, source, names in imported(tree, module, path.endswith("__init__.py")):
+        for line, source, names in imported(tree, module, "__init__." in path):
             if part == "engine" and source.split(".")[0] in FOREIGN:
                 found.append(f"{path}:{line}: engine imports {source}")
             if source.split(".")[0] != "maze_dla":
                 continue
-            targets = {f"{source}.{name}" if f"{source}.{name}" in modules else source for name in names} or {source}
+            known = modules.values()
+            targets = {f"{source}.{name}" if f"{source}.{name}" in known else source for name in names} or {source}
             for target in sorted(targets):
                 other = part_of(target)
                 if other != part and other not in MAY_IMPORT[part]:
@@ -92,12 +92,13 @@ def violations(files: dict[str, str]) -> list[str]:
 
 
 def house() -> dict[str, str]:
-    files = (ROOT / "maze_dla").rglob("*.py")
+    files = (path for ending in ("py", "pyi") for path in (ROOT / "maze_dla").rglob(f"*.{ending}"))
     return {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in files}
 
 
 def test_all_arrows_point_down() -> None:
     assert len(house()) > 20
+    assert "maze_dla/__init__.pyi" in house()
     assert violations(house()) == []
 
 
@@ -113,7 +114,7 @@ PLANTED = {
     "relative from a package": ("maze_dla/engine/__init__.py", "from .. import report", "engine imports report"),
     "by name": ("maze_dla/engine/lens.py", "import_module('maze_dla.cli')", "engine imports cli"),
     "public names": ("maze_dla/engine/lens.py", "from maze_dla import attribute", "engine imports maze_dla"),
-    "file format": ("maze_dla/engine/lens.py", "from maze_dla import zanj_file", "engine imports zanj_file"),
+    "file format": ("maze_dla/engine/lens.py", "from maze_dla.files import zanj_file", "engine imports files"),
     "files": ("maze_dla/engine/lens.py", "from maze_dla import files", "engine imports files"),
     "geometry": ("maze_dla/engine/lens.py", "from maze_dla.geometry import Cell", "engine imports geometry"),
     "foreign": ("maze_dla/engine/lens.py", "def f():\n    import pandas as pd", "engine imports pandas"),
@@ -167,12 +168,22 @@ PLANTED = {
         f"{run}, {other}": (f"maze_dla/{run}/run.py", f"from maze_dla.{other} import run", f"{run} imports {other}")
         for run, other in permutations(sorted(RUNS), 2)
     },
+    "in the stub": ("maze_dla/__init__.pyi", "from .__main__ import main", " imports __main__"),
     "report, cli": ("maze_dla/report/run.py", "from maze_dla import cli", "report imports cli"),
     "errors, anything": ("maze_dla/errors.py", "from maze_dla.results import base", "errors imports results"),
     "geometry, results": ("maze_dla/geometry.py", "from maze_dla.results import base", "geometry imports results"),
 }
 SKELETON = [
-    *("__init__", "errors", "zanj_file", "files", "geometry", "analysis", "baselines", "results/__init__"),
+    *(
+        "__init__",
+        "errors",
+        "files/__init__",
+        "files/zanj_file",
+        "geometry",
+        "analysis",
+        "baselines",
+        "results/__init__",
+    ),
     *("results/base", "engine/__init__", "engine/lens", "plots/__init__", "plots/bars", "adapters/__init__"),
     *("adapters/mazes/__init__", "adapters/mazes/tasks", "adapters/text/__init__", "adapters/text/words"),
     *("adapters/gpt2/__init__", "adapters/gpt2/load", "adapters/transformer_lens/__init__"),

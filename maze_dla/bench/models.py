@@ -39,8 +39,6 @@ MAZE = BenchModel(
         d_vocab=75,  # the 64 cells of an 8x8 grid and 11 special tokens
         n_ctx=256,
         act_fn="gelu",
-        normalization_type="LN",
-        positional_embedding_type="standard",
         name="maze shape",
     ),
     shortest=120,
@@ -56,8 +54,6 @@ GPT2 = BenchModel(
         d_vocab=50257,
         n_ctx=1024,
         act_fn="gelu_new",
-        normalization_type="LN",
-        positional_embedding_type="standard",
         name="gpt2-small shape",
     ),
     shortest=16,

@@ -37,12 +37,12 @@ def _write_report(chosen: argparse.Namespace) -> int:
     from maze_dla.adapters.gpt2.load import load_gpt2
     from maze_dla.adapters.gpt2.sources import BUNDLED_NAME
     from maze_dla.adapters.text.ioi import ioi_prompts
-    from maze_dla.engine.metrics import logit_diff
+    from maze_dla.report.metrics import metric_by_name
     from maze_dla.report.write import write_report
 
     model = load_gpt2(chosen.model, device=chosen.device)
-    batch = ioi_prompts(model, chosen.n_prompts, seed=chosen.seed)
-    report = write_report(model, batch, logit_diff(batch), chosen.out, prompt=chosen.prompt)
+    batch, metric = metric_by_name(ioi_prompts(model, chosen.n_prompts, seed=chosen.seed), "logit_diff")
+    report = write_report(model, batch, metric, chosen.out, prompt=chosen.prompt)
     is_bundled = model.cfg.model_name == BUNDLED_NAME
     note = "This is the bundled tiny model; for gpt2-small's figures give --model, or set MAZE_DLA_GPT2 to its folder."
     print_report(report, note if is_bundled else "")

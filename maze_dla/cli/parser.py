@@ -51,7 +51,10 @@ def add_out(parser: argparse.ArgumentParser, default: str) -> None:
 def add_prompt(parser: argparse.ArgumentParser) -> None:
     """`--prompt`, for whatever looks at one prompt closely."""
     parser.add_argument(
-        "--prompt", type=int, metavar="N", help="which prompt to look at closely, from 0 (default: a long, solved one)"
+        "--prompt",
+        type=int,
+        metavar="N",
+        help="which prompt to look at closely, from 0 (default: three, by rules that the page names)",
     )
 
 

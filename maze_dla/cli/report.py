@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from maze_dla.cli.parser import DONE, Commands, add_out, add_prompt, add_seed, print_report
-
-METRICS = ("all", "cells", "neighbors", "logit")
 
 
 def add_report(commands: Commands) -> None:
@@ -15,7 +14,11 @@ def add_report(commands: Commands) -> None:
     text = "Attribute a checkpoint's next step to its parts: an HTML report, pictures and the result."
     report = commands.add_parser("report", help=text, description=text)
     report.add_argument(
-        "checkpoint", nargs="?", metavar="CHECKPOINT", help="a .zanj checkpoint; default: the bundled one"
+        "checkpoint",
+        nargs="*",
+        metavar="CHECKPOINT",
+        help="a .zanj checkpoint (default: the bundled one); several get a report each, in folders beside each other "
+        "and with the same scales",
     )
     report.add_argument(
         "--task",
@@ -27,9 +30,9 @@ def add_report(commands: Commands) -> None:
     )
     report.add_argument(
         "--metric",
-        default="all",
         help="the correct token's logit minus that of the others: all tokens, cells, or neighbors "
-        "(the legal wrong moves); or logit, the correct token's alone (default: %(default)s)",
+        "(the legal wrong moves); or logit, the correct token's alone (default: neighbors where a step is asked for, "
+        "else all)",
     )
     report.add_argument("--reduce", default="mean", help="mean or sum over the others (default: %(default)s)")
     report.add_argument("--dataset", metavar="FILE", help="a saved .zanj data set (default: mazes are generated)")
@@ -50,36 +53,52 @@ def _report(chosen: argparse.Namespace) -> int:
     from maze_dla.files import output_folder
 
     with output_folder(chosen.out):
-        return _write_report(chosen)
+        return _write_reports(chosen)
 
 
-def _write_report(chosen: argparse.Namespace) -> int:
-    from maze_dla.adapters.mazes.model import load_maze_model
+def _write_reports(chosen: argparse.Namespace) -> int:
+    """A report in the folder itself, or of several checkpoints one in a folder of each one's name."""
+    from maze_dla.analysis import attribute
     from maze_dla.report.write import write_report
 
-    maze = load_maze_model(chosen.checkpoint, prepend_bos=not chosen.no_bos, device=chosen.device)
+    asked = [_asked(chosen, checkpoint) for checkpoint in chosen.checkpoint or [None]]
+    folders = [Path(chosen.out)] if len(asked) == 1 else _folders(chosen.out, chosen.checkpoint)
+    together = asked if len(asked) > 1 else []
+    beside = [attribute(maze, batch, metric, neurons="mean") for maze, batch, metric, _ in together]
+    for (maze, batch, metric, left_out), folder in zip(asked, folders, strict=True):
+        report = write_report(maze, batch, metric, folder, prompt=chosen.prompt, beside=beside)
+        print_report(report, f"{left_out} prompts have no legal wrong move and were left out." if left_out else "")
+    return DONE
+
+
+def _asked(chosen: argparse.Namespace, checkpoint: str | None) -> tuple[Any, Any, Any, int]:
+    """The model of a checkpoint, its prompts, their metric, and how many prompts have none."""
+    from maze_dla.adapters.mazes.model import load_maze_model
+    from maze_dla.report.metrics import metric_by_name
+
+    maze = load_maze_model(checkpoint, prepend_bos=not chosen.no_bos, device=chosen.device)
     batch = maze.prompts(
         chosen.dataset, task=chosen.task, n_mazes=chosen.n_mazes, seed=chosen.seed, padding=_padding(chosen.padding)
     )
-    batch, metric, left_out = _metric(batch, chosen.metric, chosen.reduce)
-    report = write_report(maze, batch, metric, chosen.out, prompt=chosen.prompt)
-    print_report(report, f"{left_out} prompts have no legal wrong move and were left out." if left_out else "")
-    return DONE
+    name = chosen.metric or ("neighbors" if batch.asks_for_steps else "all")
+    kept, metric = metric_by_name(batch, name, chosen.reduce)
+    return maze, kept, metric, len(batch) - len(kept)
+
+
+def _folders(out: str, checkpoints: list[str]) -> list[Path]:
+    """A folder for each checkpoint, named after its file.
+
+    Raises:
+        InputError: two files of one name.
+    """
+    from maze_dla.errors import InputError
+
+    names = [Path(checkpoint).stem for checkpoint in checkpoints]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise InputError(f"two checkpoints have the name {twice!r}: give them different names, or one report each")
+    return [Path(out) / name for name in names]
 
 
 def _padding(given: str | None) -> Any:
     """A number where one is given; words are left to `prompts`, which knows which it takes."""
     return int(given) if given is not None and given.isdecimal() else given
-
-
-def _metric(batch, name: str, reduce: str):
-    """The metric by its name, the prompts that have it, and how many have not."""
-    from maze_dla.engine.metrics import correct_vs_other, logit
-    from maze_dla.errors import InputError
-
-    if name not in METRICS:
-        raise InputError(f"unknown metric {name!r}, expected one of {', '.join(METRICS)}")
-    if name == "logit":
-        return batch, logit(batch), 0
-    kept = batch.having(name) if name == "neighbors" else batch
-    return kept, correct_vs_other(kept, name, reduce), len(batch) - len(kept)

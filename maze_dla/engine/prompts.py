@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from maze_dla.engine.batch_fields import complete_fields
@@ -227,9 +227,6 @@ class PromptBatch:
 
     def geometry(self, prompt: int) -> Any:
         """Where a prompt's tokens lie, as a picture needs it; None where they have no place."""
-
-    def example_scores(self) -> Float[Tensor, " prompt"] | None:
-        """How well each prompt serves as an example; None where none serves better than another."""
 
     @torch_defaults()
     def having(self: Batch, token_set: str) -> Batch:

@@ -7,13 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from maze_dla import plots
-from maze_dla.adapters.gpt2.load import load_gpt2
-from maze_dla.adapters.mazes.model import load_maze_model
-from maze_dla.adapters.text.ioi import ioi_prompts
 from maze_dla.analysis import attribute
-from maze_dla.engine.metrics import correct_vs_other, logit_diff
+from maze_dla.engine.prompts import PromptBatch
 from maze_dla.errors import InputError
 from maze_dla.files import drafted_folder, output_folder
+from maze_dla.report.metrics import metric_by_name
 from maze_dla.report.pictures import save_figure
 from maze_dla.results.attribution import AttributionResult
 from maze_dla.results.comparison import Comparison, compare
@@ -38,16 +36,10 @@ def read_results(files: Sequence[str | Path]) -> list[AttributionResult]:
     return results
 
 
-def attribute_both(ioi_model: Any, n_prompts: int, seed: int, device: Any = None) -> list[AttributionResult]:
-    """The bundled maze model on its first path choice against the legal wrong moves, and a GPT-2 model on IOI."""
-    maze = load_maze_model(device=device)
-    mazes = maze.prompts(task="first_path_choice", n_mazes=n_prompts, seed=seed).having("neighbors")
-    gpt2 = load_gpt2(ioi_model, device=device)
-    ioi = ioi_prompts(gpt2, n_prompts, seed=seed)
-    return [
-        attribute(maze.model, mazes, correct_vs_other(mazes, "neighbors"), sources="kinds"),
-        attribute(gpt2, ioi, logit_diff(ioi), sources="kinds"),
-    ]
+def attribute_kinds(model: Any, batch: PromptBatch, metric: str) -> AttributionResult:
+    """A metric by its name, of the prompts that have it, with sources by kinds: what a comparison shows of a result."""
+    kept, found = metric_by_name(batch, metric)
+    return attribute(model, kept, found, sources="kinds")
 
 
 def write_comparison(results: Sequence[AttributionResult], out: str | Path) -> tuple[Comparison, tuple[Path, ...]]:

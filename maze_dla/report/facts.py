@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from maze_dla.results.attribution import AttributionResult
 from maze_dla.results.base import format_mean, shown_accuracy
+from maze_dla.results.lens import LensResult
 from maze_dla.results.parts import RankedPart
 from maze_dla.results.statistics import Proportion
 from maze_dla.results.words import depth_name
 
 
-def fact_table(result: AttributionResult) -> list[tuple[str, str]]:
-    """Name and value of each line, for the terminal and the page alike."""
-    lens = result.lens()
-    half = lens.first_depth_with(0.5)
-    depth = f"after {depth_name(lens.labels, half)}" if half else "nowhere: it is not positive"
+def fact_table(result: AttributionResult, own: LensResult) -> list[tuple[str, str]]:
+    """Name and value of each line, for the terminal and the page alike; `own` is the lens at each depth's own scale."""
     return [
         ("model", str(result.info.get("model"))),
         ("checkpoint", str(result.info.get("checkpoint"))),
@@ -22,9 +20,16 @@ def fact_table(result: AttributionResult) -> list[tuple[str, str]]:
         *_accuracies(result),
         (f"metric: {result.info.get('metric')}", f"{format_mean(result.metric_summary())} logits"),
         *((f"head {part.name}", part_text(part)) for part in result.top_heads(5)),
-        ("half of the metric is there", f"{depth} (lens at the final norm's recorded scale)"),
+        ("half of it is there", f"{_half(result.lens())} (lens at the final norm's recorded scale)"),
+        ("at each depth's own scale", _half(own)),
         ("completeness gap", completeness_text(result)),
     ]
+
+
+def _half(lens: LensResult) -> str:
+    """The depth at which the mean metric reaches half of its final value."""
+    half = lens.first_depth_with(0.5)
+    return f"after {depth_name(lens.labels, half)}" if half else "nowhere: it is not positive"
 
 
 def _accuracies(result: AttributionResult) -> list[tuple[str, str]]:

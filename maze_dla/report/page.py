@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
 from html import escape
 
-from maze_dla.report.facts import fact_table, part_text
+from maze_dla.report.facts import part_text
 from maze_dla.report.pictures import Picture
 from maze_dla.results.attribution import AttributionResult
 from maze_dla.results.parts import RankedPart
@@ -24,20 +26,30 @@ footer { color: #57606a; font-size: .85rem; margin-top: 3rem; }
 """
 
 
-def render_page(result: AttributionResult, pictures: list[Picture]) -> str:
+@dataclass(frozen=True)
+class Section:
+    """Pictures of one thing, with its title and a sentence about it, both empty for what is about all prompts."""
+
+    title: str
+    words: str
+    pictures: Sequence[Picture]
+
+
+def render_page(result: AttributionResult, facts: list[tuple[str, str]], sections: Sequence[Section]) -> str:
     """The page as text, pictures embedded."""
     name, task = (escape(str(result.info.get(k))) for k in ("model", "task"))
     warning = f'<p class="warning">{escape(result.warning)}</p>' if result.warning else ""
     largest = float(result.gap.abs().max())
-    figures = "".join(_figure(p) for p in pictures)
+    figures = "".join(map(_section, sections))
+    metric = escape(str(result.info.get("metric")))
     neurons = _ranking("Strongest neurons", result.top_neurons(10)) if result.neuron_mean is not None else ""
     return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>maze_dla: {task}</title>
+<html lang="en"><head><meta charset="utf-8"><title>maze_dla: {name}, {task}, {metric}</title>
 <style>{STYLE}</style></head><body>
 <h1>Who writes the next {"step" if "mazes" in result.info else "token"}?</h1>
-<p class="lead">Direct logit attribution of {name} on {task}</p>
+<p class="lead">Direct logit attribution of {name} on {task}: {metric}</p>
 {warning}
-{_table(fact_table(result))}
+{_table(facts)}
 <p class="promise">For each of the {len(result)} prompts the contributions and the constant add up to the metric
 that the model's own logits give; the largest gap is {largest:.1e} logits. All contributions are in logits,
 at the scale that the final norm recorded.{_shift_note(result)}</p>
@@ -57,11 +69,18 @@ def _shift_note(result: AttributionResult) -> str:
     )
 
 
+def _section(section: Section) -> str:
+    """A section's title in words, and its figures; those about all prompts have none."""
+    title = f"<h2>{escape(section.title)}</h2>" if section.title else ""
+    words = f"<p>{escape(section.words[:1].upper() + section.words[1:])}</p>" if section.words else ""
+    return title + words + "".join(_figure(p) for p in section.pictures)
+
+
 def _figure(picture: Picture) -> str:
     data = base64.b64encode(picture.file.read_bytes()).decode()
     title = escape(picture.title)
     return (
-        f'<figure><h2>{title}</h2><img alt="{title}" src="data:image/png;base64,{data}">'
+        f'<figure><h3>{title}</h3><img alt="{title}" src="data:image/png;base64,{data}">'
         f"<figcaption>{escape(picture.caption)}</figcaption></figure>"
     )
 

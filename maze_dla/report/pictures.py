@@ -11,13 +11,23 @@ from torch import Tensor
 
 from maze_dla import plots
 from maze_dla.geometry import MazeGeometry
-from maze_dla.report.close_up import CloseUp
+from maze_dla.report.close_up import RULES, CloseUp
+from maze_dla.report.scales import Scales
 from maze_dla.results.attribution import AttributionResult
+from maze_dla.results.components import Component
 from maze_dla.results.lens import LensResult
 
-PICTURES = (  # of any report; those that a new one does not have are removed with the old one
-    *("lens.png", "layers.png", "heads.png", "neurons.png", "source_kinds.png", "lens_along_path.png"),
-    *("layers_along_path.png", "token_lens.png", "maze_all_heads.png", "maze_strongest_head.png", "token_sources.png"),
+OF_ALL = ("lens", "layers", "heads", "neurons", "source_kinds", "lens_along_path", "layers_along_path")
+OF_ONE = ("token_lens", "token_sources", "maze_all_heads", "maze_strongest_here", "maze_strongest_on_average")
+EARLIER = ("token_lens", "token_sources", "maze_all_heads", "maze_strongest_head")  # of reports with one close-up
+# of any report; those that a new one does not have are removed with the old one
+PICTURES = tuple(
+    f"{name}.png" for name in (*OF_ALL, *EARLIER, *(f"{rule}_{name}" for rule in RULES for name in OF_ONE))
+)
+HOW_TO_READ = (
+    "Left: what was moved to the prediction from the tokens that name each cell, in logits; the bars between cells "
+    "show what came from the <--> and ; of their passage in the adjacency list. Right: the attention paid to the same "
+    "tokens. Grey cells lie outside the maze."
 )
 
 
@@ -31,30 +41,30 @@ class Picture:
 
 
 def draw_pictures(
-    result: AttributionResult, own: LensResult, close_up: CloseUp, steps: Int[Tensor, " prompt"] | None, folder: Path
+    result: AttributionResult, own: LensResult, steps: Int[Tensor, " prompt"] | None, scales: Scales, folder: Path
 ) -> list[Picture]:
-    """Draw all pictures of a report into a folder; those along the path where the step of each prompt is known."""
+    """Draw the pictures over all prompts; those along the path where the step of each prompt is known."""
     along = [] if steps is None else _along_the_path(result, own, steps, folder)
-    return [*_over_all_prompts(result, own, folder), *along, *_of_one_prompt(result, close_up, folder)]
+    return [*_over_all_prompts(result, own, scales, folder), *along]
 
 
-def _over_all_prompts(result: AttributionResult, own: LensResult, folder: Path) -> list[Picture]:
+def _over_all_prompts(result: AttributionResult, own: LensResult, scales: Scales, folder: Path) -> list[Picture]:
     drawn = [
         _save(
-            plots.lens(result.lens(), own, labels=("final norm's scale", "own scale")),
+            scales.applied("lens", plots.lens(result.lens(), own, labels=("final norm's scale", "own scale"))),
             folder / "lens.png",
             "From which depth on can the answer be read?",
             "The metric read from the residual stream at every depth, mean over prompts with its 95% interval: at the "
             "scale that the final norm recorded, and at each depth's own.",
         ),
         _save(
-            plots.layers(result),
+            scales.applied("layers", plots.layers(result)),
             folder / "layers.png",
             "Which layers write it?",
             "What embeddings, attention layers, MLPs and the constant contribute. The bars sum to the metric.",
         ),
         _save(
-            plots.heads(result),
+            scales.applied("heads", plots.heads(result)),
             folder / "heads.png",
             "Which heads write it?",
             "The mean contribution of every head; the strongest are named.",
@@ -62,7 +72,14 @@ def _over_all_prompts(result: AttributionResult, own: LensResult, folder: Path) 
     ]
     if result.neuron_mean is not None:
         caption = "The neurons with the largest mean contributions, with 95% intervals."
-        drawn.append(_save(plots.neurons(result), folder / "neurons.png", "Which neurons write it?", caption))
+        drawn.append(
+            _save(
+                scales.applied("neurons", plots.neurons(result)),
+                folder / "neurons.png",
+                "Which neurons write it?",
+                caption,
+            )
+        )
     if result.sources_by_kind is not None and result.heads.numel():
         drawn.append(
             _save(
@@ -95,23 +112,42 @@ def _along_the_path(
     ]
 
 
-def _of_one_prompt(result: AttributionResult, close_up: CloseUp, folder: Path) -> list[Picture]:
+def draw_close_up(result: AttributionResult, close_up: CloseUp, folder: Path) -> list[Picture]:
+    """Draw the pictures of one prompt."""
+    prompt = f"prompt {close_up.number}"
     drawn = [
         _save(
             plots.token_lens(close_up.tokens),
-            folder / "token_lens.png",
-            f"What the model would say at every depth, prompt {close_up.number}",
+            folder / f"{close_up.rule}_token_lens.png",
+            f"What the model would say at every depth, {prompt}",
             f"The most likely next tokens at each depth (each depth's own scale); the next token is "
             f"{close_up.result.targets[0].strip()}. Darker cells are further from the final distribution.",
         )
     ]
     if close_up.maze is None:
         return [*drawn, _draw_tokens(close_up, folder)]
-    drawn.append(_draw_maze(close_up, close_up.maze, None, folder / "maze_all_heads.png", "all heads together"))
+    drawn.append(_draw_maze(close_up, close_up.maze, None, "all_heads", "all heads together", folder))
+    return [*drawn, *_of_strongest_heads(result, close_up, close_up.maze, folder)]
+
+
+def _of_strongest_heads(
+    result: AttributionResult, close_up: CloseUp, maze: MazeGeometry, folder: Path
+) -> list[Picture]:
+    """What the strongest head of this prompt moved, and the strongest on average where that is another."""
+    n_heads = result.heads.shape[2]
+    ranked = close_up.result.heads[0].abs().flatten().argsort(descending=True, stable=True).tolist()
+    drawn = []
     for part in result.top_heads(1):
-        who = f"{part.name}, the strongest head on average over all prompts"
-        place, file = (part.layer, part.number), folder / "maze_strongest_head.png"
-        drawn.append(_draw_maze(close_up, close_up.maze, place, file, who))
+        here = divmod(ranked[0], n_heads)
+        rank = 1 + ranked.index(part.layer * n_heads + part.number)
+        name = str(Component("head", *here))
+        on_average = f"{part.name}, the strongest head on average, number {rank} of {len(ranked)} on this prompt"
+        both = f"{name}, the strongest head on this prompt and on average"
+        who = both if rank == 1 else f"{name}, the strongest head on this prompt"
+        drawn.append(_draw_maze(close_up, maze, here, "strongest_here", who, folder))
+        if rank > 1:
+            place = (part.layer, part.number)
+            drawn.append(_draw_maze(close_up, maze, place, "strongest_on_average", on_average, folder))
     return drawn
 
 
@@ -121,17 +157,17 @@ def _draw_tokens(close_up: CloseUp, folder: Path) -> Picture:
         "in logits."
     )
     title = f"From which tokens, prompt {close_up.number}"
-    return _save(plots.token_sources(close_up.result), folder / "token_sources.png", title, caption)
+    return _save(plots.token_sources(close_up.result), folder / f"{close_up.rule}_token_sources.png", title, caption)
 
 
-def _draw_maze(close_up: CloseUp, maze: MazeGeometry, head: tuple[int, int] | None, file: Path, who: str) -> Picture:
+def _draw_maze(
+    close_up: CloseUp, maze: MazeGeometry, head: tuple[int, int] | None, name: str, who: str, folder: Path
+) -> Picture:
     axes = plots.maze_sources_and_attention(close_up.result, maze, head=head)
-    caption = (
-        "Left: what was moved to the prediction from the tokens that name each cell, in logits; the bars between cells "
-        "show what came from the <--> and ; of their passage in the adjacency list. Right: the attention paid to the "
-        "same tokens. Grey cells lie outside the maze."
+    file = folder / f"{close_up.rule}_maze_{name}.png"
+    return _save(
+        axes[0], file, f"From which cells, by {who}, prompt {close_up.number}", HOW_TO_READ if head is None else ""
     )
-    return _save(axes[0], file, f"From which cells, by {who}, prompt {close_up.number}", caption)
 
 
 def save_figure(axes: Any, file: Path) -> None:

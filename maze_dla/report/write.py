@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,11 @@ from maze_dla.analysis import attribute, logit_lens
 from maze_dla.engine.metrics import LinearMetric
 from maze_dla.engine.prompts import PromptBatch
 from maze_dla.files import drafted_folder, output_folder
-from maze_dla.report.close_up import check_asked, look_closely
+from maze_dla.report.close_up import RULES, check_asked, look_closely
 from maze_dla.report.facts import fact_table
-from maze_dla.report.page import render_page
-from maze_dla.report.pictures import PICTURES, draw_pictures
+from maze_dla.report.page import Section, render_page
+from maze_dla.report.pictures import PICTURES, draw_close_up, draw_pictures
+from maze_dla.report.scales import Scales
 from maze_dla.results.attribution import AttributionResult
 from maze_dla.torch_defaults import torch_defaults
 
@@ -33,7 +35,13 @@ class Report:
 
 @torch_defaults()
 def write_report(
-    model: Any, batch: PromptBatch, metric: LinearMetric, out: str | Path, *, prompt: int | None = None
+    model: Any,
+    batch: PromptBatch,
+    metric: LinearMetric,
+    out: str | Path,
+    *,
+    prompt: int | None = None,
+    beside: Sequence[AttributionResult] = (),
 ) -> Report:
     """Attribute a metric, draw it, and write `report.html`, `result.zanj` and the pictures into a folder.
 
@@ -44,7 +52,9 @@ def write_report(
         batch: its prompts, about mazes or not.
         metric: made for them.
         out: the folder.
-        prompt: which prompt the close-up shows; None for one that is chosen from those that the model gets right.
+        prompt: which prompt the close-up shows; None for three: a typical one, the longest path that the model gets
+            right, and one that it gets wrong.
+        beside: results whose reports are to be read beside this one: pictures take a scale in which all of them fit.
 
     Raises:
         InputError: the folder cannot be written, batch and metric do not fit, or there is no such prompt.
@@ -52,17 +62,29 @@ def write_report(
     """
     check_asked(batch, prompt, out)
     with output_folder(out) as folder:
-        return _write(model, batch, metric, folder, prompt)
+        return _write(model, batch, metric, folder, prompt, beside)
 
 
-def _write(model: Any, batch: PromptBatch, metric: LinearMetric, folder: Path, prompt: int | None) -> Report:
+def _write(
+    model: Any,
+    batch: PromptBatch,
+    metric: LinearMetric,
+    folder: Path,
+    prompt: int | None,
+    beside: Sequence[AttributionResult],
+) -> Report:
     result = attribute(model, batch, metric, neurons="mean", sources=False if batch.sequence_kinds is None else "kinds")
     own = logit_lens(model, batch, metric, scale="own")
-    close_up = look_closely(model, batch, metric, result, prompt)
+    close_ups = look_closely(model, batch, metric, result, prompt)
+    scales = Scales.of([result, *beside], [own]) if beside else Scales()
+    facts = fact_table(result, own)
     steps = batch.steps if len(batch) > len(batch.sequences) else None  # where mazes are read at several
     with drafted_folder(folder, owned=PICTURES) as draft:
-        pictures = draw_pictures(result, own, close_up, steps, draft)
-        (draft / PAGE).write_text(render_page(result, pictures), encoding="utf-8")
+        sections = [Section("", "", draw_pictures(result, own, steps, scales, draft))]
+        for one in close_ups:
+            title = f"Prompt {one.number}: {RULES[one.rule]}"
+            sections.append(Section(title, one.why, draw_close_up(result, one, draft)))
+        (draft / PAGE).write_text(render_page(result, facts, sections), encoding="utf-8")
         result.save(draft / RESULT)
-    drawn = tuple(folder / p.file.name for p in pictures)
-    return Report(result, folder / PAGE, folder / RESULT, drawn, tuple(fact_table(result)))
+    drawn = tuple(folder / p.file.name for section in sections for p in section.pictures)
+    return Report(result, folder / PAGE, folder / RESULT, drawn, tuple(facts))

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from maze_dla.errors import ResultFileError, check_path
+from maze_dla.files.zanj_file import read_container
 from maze_dla.results.attribution import AttributionResult, ContributionResult
 from maze_dla.results.checking import check_result
 from maze_dla.results.contrast import ContrastResult
@@ -18,7 +19,6 @@ from maze_dla.results.lens import LensResult, TokenLensResult
 from maze_dla.results.storage import FORMAT_VERSION
 from maze_dla.results.streamed import StreamedResult
 from maze_dla.torch_defaults import torch_defaults
-from maze_dla.zanj_file import read_container
 
 Loaded = AttributionResult | ContributionResult | ContrastResult | LensResult | TokenLensResult | StreamedResult
 KINDS: dict[str, type[Loaded]] = {c.__name__: c for c in get_args(Loaded)}

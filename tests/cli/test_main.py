@@ -5,18 +5,19 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import torch
 from adapters.mazes.small_files import damaged, small_checkpoint
 
-from maze_dla.adapters.mazes.model import load_maze_model
+from maze_dla.adapters.mazes.model import BUNDLED, load_maze_model
 from maze_dla.adapters.mazes.tasks import TASKS
 from maze_dla.analysis import attribute
 from maze_dla.cli import main
 from maze_dla.engine.metrics import correct_vs_other
 from maze_dla.report import write as writing
+from maze_dla.report.scales import Scales
 from maze_dla.results.attribution import AttributionResult
 from maze_dla.results.loading import load_result
 
@@ -49,6 +50,7 @@ def say(capsys: pytest.CaptureFixture[str]):
 def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing takes seconds and is looked at elsewhere."""
     monkeypatch.setattr(writing, "draw_pictures", lambda *args: [])
+    monkeypatch.setattr(writing, "draw_close_up", lambda *args: [])
 
 
 def test_a_report_of_the_bundled_checkpoint(say, tmp_path: Path) -> None:
@@ -60,19 +62,20 @@ def test_a_report_of_the_bundled_checkpoint(say, tmp_path: Path) -> None:
         r"model +\S+",
         r"checkpoint +\S+\.zanj",
         r"task +first_path_choice",
-        r"prompts +4 \(generated, seed 0\)",
+        r"prompts +[34] \(generated, seed 0\)",
         rf"accuracy +{INTERVAL}",
-        rf"metric: correct minus mean of all +{INTERVAL} logits",
+        rf"metric: correct minus mean of neighbors +{INTERVAL} logits",
         *[rf"head L\d+H\d+ +{SIGNED}"] * 5,
-        r"half of the metric is there +after [a-zA-Z]+( \d)? \(lens at the final norm's recorded scale\)$",
+        r"half of it is there +after [a-zA-Z]+( \d)? \(lens at the final norm's recorded scale\)$",
+        r"at each depth's own scale +after [a-zA-Z]+( \d)?$",
         r"completeness gap +\d\.\de-\d\d logits at most, beside parts of up to \d+\.\d",
     ]
     for line, pattern in zip(lines, expected, strict=False):
         assert re.match(f"^{pattern}", line), line
     out = tmp_path / "out"
-    assert lines[-1] == f"written: {out / 'report.html'}, {out / 'result.zanj'} and 8 pictures beside them"
-    assert len(lines) - len(expected) - 1 in (0, 1)  # with a warning where the model cannot do the task
-    assert len(list(out.glob("*.png"))) == 8
+    n_drawn = len(list(out.glob("*.png")))
+    assert lines[-1] == f"written: {out / 'report.html'}, {out / 'result.zanj'} and {n_drawn} pictures beside them"
+    assert len(lines) - len(expected) - 1 in (0, 1, 2)  # a warning; prompts that were left out
     assert (out / "report.html").stat().st_size > 100_000
     result = load_result(out / "result.zanj")
     assert isinstance(result, AttributionResult)
@@ -97,13 +100,14 @@ def test_all_options(say, checkpoint: Path, tmp_path: Path) -> None:
 @pytest.mark.usefixtures("no_pictures")
 @pytest.mark.parametrize("padding", ["longest", 71])
 def test_padding(padding: object, say, checkpoint: Path, tmp_path: Path) -> None:
-    said = say("report", checkpoint, "--n-mazes", 3, "--padding", padding, "--prompt", 2, "--out", tmp_path)
+    of_all = ("--metric", "all")
+    said = say("report", checkpoint, "--n-mazes", 3, "--padding", padding, "--prompt", 2, *of_all, "--out", tmp_path)
     assert (said.code, said.err) == (0, "")
     expected = load_maze_model(checkpoint).prompts(n_mazes=3, padding=padding)  # pyright: ignore[reportArgumentType]
     assert load_result(tmp_path / "result.zanj").prompt_tokens == expected.labels
     for option, message in ((("--padding", "wide"), "padding is None, 'longest' or a number of tokens, got 'wide'"),
                             (("--prompt", "3"), "prompt is at most 2, got 3")):  # fmt: skip
-        said = say("report", checkpoint, "--n-mazes", 3, *option, "--out", tmp_path)
+        said = say("report", checkpoint, "--n-mazes", 3, "--metric", "all", *option, "--out", tmp_path)
         assert said.code == 2
         assert message in said.err
 
@@ -122,12 +126,40 @@ def test_neighbors_leaves_prompts_out_and_says_so(say, checkpoint: Path, tmp_pat
     batch = load_maze_model(checkpoint).prompts(n_mazes=12)
     kept = len(batch.having("neighbors"))
     assert 0 < kept < 12
-    said = say("report", checkpoint, "--n-mazes", 12, "--metric", "neighbors", "--out", tmp_path)
+    said = say("report", checkpoint, "--n-mazes", 12, "--out", tmp_path)  # steps are set against other moves
     assert said.code == 0
     assert f"{12 - kept} prompts have no legal wrong move and were left out." in said.out.splitlines()
     assert re.search(rf"^prompts +{kept} \(", said.out, re.MULTILINE)
     assert len(load_result(tmp_path / "result.zanj")) == kept
-    assert "left out" not in say("report", checkpoint, "--n-mazes", 4, "--out", tmp_path).out
+    assert "left out" not in say("report", checkpoint, "--n-mazes", 4, "--metric", "all", "--out", tmp_path).out
+
+
+def test_reports_of_several_checkpoints_share_scales(say, checkpoint: Path, tmp_path: Path, monkeypatch) -> None:
+    """Each in a folder of its name; the range of each picture holds the numbers of both."""
+    drawn: list[tuple[str, tuple[float, float]]] = []
+    monkeypatch.setattr(writing, "draw_close_up", lambda *args: [])
+    applied = Scales.applied
+
+    def noted(self: Scales, picture: str, ax: Any) -> Any:
+        applied(self, picture, ax)
+        ends = (
+            ax.images[0].get_clim() if picture == "heads" else ax.get_xlim() if picture == "neurons" else ax.get_ylim()
+        )
+        drawn.append((picture, ends))
+        return ax
+
+    monkeypatch.setattr(Scales, "applied", noted)
+    said = say("report", checkpoint, BUNDLED, "--n-mazes", 6, "--metric", "all", "--out", tmp_path / "out")
+    assert (said.code, said.err) == (0, "")
+    assert sorted(p.name for p in (tmp_path / "out").iterdir() if p.is_dir()) == sorted([checkpoint.stem, BUNDLED.stem])
+    one, two = drawn[:4], drawn[4:]
+    assert [name for name, _ in one] == [name for name, _ in two] == ["lens", "layers", "heads", "neurons"]
+    shared = {name for (name, ends), (_, others) in zip(one, two, strict=True) if ends == others}
+    assert shared >= {"layers", "heads", "neurons"}  # the lens at each depth's own scale belongs to its report alone
+    drawn.clear()
+    for each in (checkpoint, BUNDLED):
+        say("report", each, "--n-mazes", 6, "--metric", "all", "--out", tmp_path / "alone")
+    assert all(drawn[i][1] != drawn[i + 4][1] for i in range(4))
 
 
 def bad_files(folder: Path) -> dict[str, tuple[list[object], str]]:
@@ -166,7 +198,7 @@ def bad_files(folder: Path) -> dict[str, tuple[list[object], str]]:
             "none of the 2 prompts has a token in 'neighbors'",
         ),
         "option": ([good, "--colour", "red"], "unrecognized arguments: --colour red"),
-        "too many": ([good, good], "unrecognized arguments: "),
+        "one name twice": ([good, good], "two checkpoints have the name 'good': give them different names"),
     }
 
 
@@ -231,7 +263,7 @@ def test_a_reader_that_stops_reading_is_no_error(tmp_path: Path, monkeypatch: py
     def stopped(chosen: object) -> int:
         raise BrokenPipeError
 
-    monkeypatch.setattr("maze_dla.cli.report._write_report", stopped)
+    monkeypatch.setattr("maze_dla.cli.report._write_reports", stopped)
     monkeypatch.setattr(sys, "stdout", sys.stdout)
     assert main(["report", "--out", str(tmp_path)]) == 0
 

@@ -120,7 +120,7 @@ def write(chosen):
             (Path(chosen.out) / "report.html").write_text("x")
         sys.stdout.write("ready\\n"), sys.stdout.flush()
         time.sleep(60)
-report._write_report = write
+report._write_reports = write
 sys.exit(main(["report", "--out", sys.argv[1]]))
 """
 

@@ -15,7 +15,7 @@ from maze_dla.errors import InputError
 from maze_dla.report.compare import read_results, write_comparison
 from maze_dla.report.write import Report, write_report
 
-PICTURES = {"lens", "layers", "heads", "neurons", "source_kinds", "token_lens", "token_sources"}
+PICTURES = {"lens", "layers", "heads", "neurons", "source_kinds", "typical_token_lens", "typical_token_sources"}
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,10 @@ def test_its_result_has_kinds_and_no_prompt_wide_sources(ioi_report: Report) -> 
 def test_plain_prompts_have_a_report_too(gpt2: Any, tmp_path: Path) -> None:
     batch = dla.PromptBatch.from_tokens([[0, 5, 6], [0, 7, 8, 9]], [3, 4], d_vocab=gpt2.cfg.d_vocab)
     report = write_report(gpt2, batch, dla.logit(batch), tmp_path)
-    assert {p.stem for p in report.pictures} == PICTURES - {"source_kinds"}
+    right = int(report.result.correct.sum())  # pyright: ignore[reportOptionalMemberAccess]
+    seen = {0: ["wrong"], 1: ["typical", "wrong"], 2: ["typical"]}[right]
+    looks = {f"{rule}_{name}" for rule in seen for name in ("token_lens", "token_sources")}
+    assert {p.stem for p in report.pictures} == {"lens", "layers", "heads", "neurons", *looks}
     assert not plt.get_fignums()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -122,10 +124,12 @@ def build_gpt2(config: Any, state: State, file: Path) -> Any:
         config.tie_word_embeddings = torch.equal(head, embedding)
     elif config.tie_word_embeddings and embedding is not None:
         state = {**state, HEAD: embedding}
-    with torch.device("meta"):  # names and shapes alone, whatever the sizes
-        expected = _made(GPT2LMHeadModel, config, file).state_dict()
+    impossible = f"{file}: no GPT-2 can be built from its config"
+    with foreign_errors(impossible), torch.device("meta"):  # names and shapes alone, whatever the sizes
+        expected = GPT2LMHeadModel(config).state_dict()
     check_weights(state, expected, file)
-    model = _made(GPT2LMHeadModel, config, file).float()
+    with foreign_errors(impossible):  # whatever an odd option leads to
+        model = GPT2LMHeadModel(config).float()
     model.set_attn_implementation("eager")  # the only one that shows patterns and heeds every setting of the config
     model.load_state_dict(state, strict=True)
     return model.eval()
@@ -134,19 +138,18 @@ def build_gpt2(config: Any, state: State, file: Path) -> Any:
 def _config(content: dict[str, Any], file: Path) -> Any:
     from transformers import GPT2Config
 
-    try:
+    with foreign_errors(f"{file}: no architecture of GPT-2"):  # its checks raise errors of their own
         return GPT2Config(**content)
-    except Exception as problem:  # its checks raise errors of their own
-        raise CheckpointError(f"{file}: no architecture of GPT-2 ({one_line(problem)})") from problem
 
 
-def _made(kind: Any, config: Any, file: Path) -> Any:
+@contextmanager
+def foreign_errors(what: str) -> Iterator[None]:
+    """Errors of other libraries, of whatever kind, as errors of a checkpoint.
+
+    Raises:
+        CheckpointError: what was wrong, and the other error's kind and message on one line.
+    """
     try:
-        return kind(config)
-    except Exception as problem:  # whatever an odd option leads to
-        raise CheckpointError(f"{file}: no GPT-2 can be built from its config ({one_line(problem)})") from problem
-
-
-def one_line(problem: Exception) -> str:
-    """An error of another library, kind and message."""
-    return f"{type(problem).__name__}: {' '.join(str(problem).split())}"
+        yield
+    except Exception as problem:
+        raise CheckpointError(f"{what} ({type(problem).__name__}: {' '.join(str(problem).split())})") from problem

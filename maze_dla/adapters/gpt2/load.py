@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from maze_dla.adapters.gpt2.architecture import build_gpt2, config_of, one_line
+from maze_dla.adapters.gpt2.architecture import build_gpt2, config_of, foreign_errors
 from maze_dla.adapters.gpt2.sources import BUNDLED, GPT2_SMALL, GPT2Location, locate_gpt2
 from maze_dla.adapters.gpt2.tokenizer import read_tokenizer
 from maze_dla.adapters.gpt2.weights import read_checkpoint, read_folder, weight_files
@@ -75,7 +75,8 @@ def load_gpt2(
     with torch.random.fork_rng(devices=[]):  # the first weights are random, and at once replaced
         model = build_gpt2(config, state, found.path)
         expected = self_check_logits(model)
-        model = _taken_over(model, tokenizer, _name(found, config), found)
+        with foreign_errors(f"{found.path}: TransformerLens cannot use it"):  # an odd architecture or tokenizer
+            model = from_hugging_face(model, tokenizer, _name(found, config))
     check_logits(model, expected, "this version of TransformerLens does not compute what the architecture asks for")
     if device is not None:
         model = model.to(device)
@@ -83,13 +84,6 @@ def load_gpt2(
     model = model if dtype is None else model.to(dtype)
     set_provenance(model, model.cfg.model_name, file_name)
     return model
-
-
-def _taken_over(model: Any, tokenizer: Any, name: str, found: GPT2Location) -> Any:
-    try:
-        return from_hugging_face(model, tokenizer, name)
-    except Exception as problem:  # whatever it makes of an odd architecture or tokenizer
-        raise CheckpointError(f"{found.path}: TransformerLens cannot use it ({one_line(problem)})") from problem
 
 
 def self_check_logits(model: Any) -> Float[Tensor, "position vocab"]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from maze_dla.adapters.gpt2.architecture import one_line
+from maze_dla.adapters.gpt2.architecture import foreign_errors
 from maze_dla.adapters.gpt2.sources import TOKENIZER_FILES
 from maze_dla.adapters.gpt2.weights import read_json
 from maze_dla.errors import CheckpointError
@@ -30,13 +30,11 @@ def read_tokenizer(folder: Path) -> Any:
     special = dict.fromkeys(SPECIAL[:3], END_OF_TEXT) | _special_tokens(folder)
     from transformers import PreTrainedTokenizerFast  # pyright: ignore[reportAttributeAccessIssue] (a lazy module)
 
-    try:
+    with foreign_errors(f"{folder}: the tokenizer cannot be read"):  # the tokenizers library raises plain exceptions
         backend = _backend(folder)
         # the name of no folder, and BOS as asked for: so TransformerLens has no reason to read the folder again
         tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, name_or_path="", add_bos_token=True, **special)
         _put_first(tokenizer)
-    except Exception as problem:  # the tokenizers library raises plain exceptions
-        raise CheckpointError(f"{folder}: the tokenizer cannot be read ({one_line(problem)})") from problem
     return tokenizer
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from maze_dla.adapters.mazes.vocabulary import MazeVocabulary, vocabulary_of
 from maze_dla.adapters.transformer_lens.build import DecoderSpec
 from maze_dla.errors import CheckpointError
-from maze_dla.zanj_file import read_container
+from maze_dla.files.zanj_file import read_container
 
 BUFFERS = (".attn.mask", ".attn.IGNORE")
 LARGEST = 1_000_000  # any size beyond is a damaged number
@@ -99,8 +99,7 @@ def _spec(
         raise CheckpointError(f"{file}: d_model {d_model} is no multiple of d_head {d_head}")
     if act_fn not in ACTIVATIONS:
         raise CheckpointError(f"{file}: unknown activation {act_fn!r}, expected one of {', '.join(ACTIVATIONS)}")
-    positions = str(model_config.get("positional_embedding_type", "standard"))
-    if positions != "standard":
+    if (positions := str(model_config.get("positional_embedding_type", "standard"))) != "standard":
         raise CheckpointError(f"{file}: positional_embedding_type {positions!r}, expected 'standard'")
     for tensor, axes in (("embed.W_E", 2), ("blocks.0.mlp.W_in", 2)):
         if tensor not in state or state[tensor].ndim != axes:
@@ -115,7 +114,6 @@ def _spec(
         n_ctx=n_ctx,
         act_fn=act_fn,
         normalization_type="LNPre" if _is_folded(model_config, state) else "LN",
-        positional_embedding_type=positions,
         name=name,
     )
 

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from maze_dla.adapters.mazes.randomness import GENERATORS_MODULE, Generators, Privately
-from maze_dla.zanj_file import NEW_KEY, OLD_KEY, rename_format_keys
+from maze_dla.files.zanj_file import NEW_KEY, OLD_KEY, rename_format_keys
 
 
 def import_maze_dataset() -> Any:

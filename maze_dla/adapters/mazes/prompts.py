@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 from typing_extensions import Self
 
@@ -80,17 +80,10 @@ class MazePromptBatch(PromptBatch):
         before = self.labels[prompt][: self.n_extra(prompt)]
         return self.text(prompt).geometry(int(self.lengths[prompt]), self.grid_n, before)
 
-    @torch_defaults()
-    def example_scores(self) -> Float[Tensor, " prompt"]:
-        """The number of cells of each prompt's path, less a little for a step far from its middle.
-
-        Where each maze is read once the number alone counts.
-        """
-        length = torch.tensor([float(len(self.text(i).path)) for i in range(len(self))])
-        if len(self.sequences) == len(self):
-            return length
-        off_middle = (self.steps - length / 2).abs()
-        return length - off_middle / (1 + off_middle.max())
+    @property
+    def asks_for_steps(self) -> bool:
+        """Whether any prompt's answer is a legal move from its cell, so that the other moves can be set against it."""
+        return bool((self.set_rows("neighbors").at(self.targets[:, None]) > 0).any())
 
     @torch_defaults()
     def select(self, prompts: Sequence[int] | Tensor) -> Self:

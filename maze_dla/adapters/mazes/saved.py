@@ -11,8 +11,8 @@ import numpy as np
 from maze_dla.adapters.mazes.lattice import walk_fault
 from maze_dla.adapters.mazes.library import load_mazes
 from maze_dla.errors import DatasetError
+from maze_dla.files.zanj_file import read_container
 from maze_dla.geometry import Passage
-from maze_dla.zanj_file import read_container
 
 CONNECTIONS, LENGTHS = "maze_connection_lists", "maze_solution_lengths"
 SOLUTIONS, JOINED, ENDS = "maze_solutions", "maze_solutions_concat", "maze_endpoints"

@@ -17,8 +17,8 @@ from maze_dla.adapters.mazes.lattice import cell_of
 from maze_dla.adapters.mazes.library import has_modular_tokenizers, import_maze_dataset, legacy_tokenizer
 from maze_dla.adapters.mazes.modular import modular_tokens, writes_as_before
 from maze_dla.errors import CheckpointError, MazeDlaError, PromptError
+from maze_dla.files.zanj_file import NEW_KEY
 from maze_dla.torch_defaults import torch_defaults
-from maze_dla.zanj_file import NEW_KEY
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -25,9 +25,9 @@ class DecoderSpec:
     d_vocab: int
     n_ctx: int
     act_fn: str
-    normalization_type: str
-    positional_embedding_type: str
     name: str
+    normalization_type: str = "LN"
+    positional_embedding_type: str = "standard"
     eps: float = 1e-5
     use_attn_scale: bool = True
     scale_attn_by_inverse_layer_idx: bool = False
@@ -101,17 +101,4 @@ def hooked_transformer(spec: DecoderSpec, state: dict[str, Tensor]) -> Any:
 
 
 def _sizes(spec: DecoderSpec) -> dict[str, Any]:
-    return {
-        "n_layers": spec.n_layers,
-        "n_heads": spec.n_heads,
-        "d_model": spec.d_model,
-        "d_head": spec.d_head,
-        "d_mlp": spec.d_mlp,
-        "d_vocab": spec.d_vocab,
-        "n_ctx": spec.n_ctx,
-        "act_fn": spec.act_fn,
-        "normalization_type": spec.normalization_type,
-        "positional_embedding_type": spec.positional_embedding_type,
-        "eps": spec.eps,
-        **{name: getattr(spec, name) for name, usual in UNUSUAL.items() if getattr(spec, name) != usual},
-    }
+    return {name: size for name, size in asdict(spec).items() if name != "name" and size != UNUSUAL.get(name)}

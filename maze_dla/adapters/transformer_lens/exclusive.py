@@ -1,4 +1,4 @@
-"""A model for one run at a time, in eval mode."""
+"""A model for one run at a time, in eval mode and in torch's usual settings."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from torch import nn
+
+from maze_dla.torch_defaults import torch_defaults
 
 _LOCKS: WeakKeyDictionary[nn.Module, threading.RLock] = WeakKeyDictionary()
 _CHOOSING = threading.Lock()
@@ -41,8 +43,14 @@ def exclusive(model: Any) -> Iterator[None]:
     """No other run of maze_dla on this model meanwhile, dropout off; afterwards every part is in the mode it was in.
 
     Hooks of one run would be seen by another, since TransformerLens keeps them in the model. What is no module is
-    left alone.
+    left alone. Meanwhile torch has its usual settings.
     """
+    with torch_defaults(), _exclusive(model):
+        yield
+
+
+@contextmanager
+def _exclusive(model: Any) -> Iterator[None]:
     if not isinstance(model, nn.Module):
         yield
         return

@@ -37,8 +37,6 @@ def _hooked_gpt2(hf_model: Any, tokenizer: Any, name: str) -> Any:
         d_vocab=config.vocab_size,
         n_ctx=config.n_positions,
         act_fn=config.activation_function,
-        normalization_type="LN",
-        positional_embedding_type="standard",
         name=name,
         eps=config.layer_norm_epsilon,
         use_attn_scale=config.scale_attn_weights,

@@ -20,26 +20,20 @@ from maze_dla.adapters.transformer_lens.build import check_placement
 from maze_dla.files import drafted_folder, write_file
 from maze_dla.training.gpt2.corpus import ioi_sentence, training_sentence
 from maze_dla.training.gpt2.vocabulary import write_tokenizer
+from maze_dla.training.plan import StepPlan
 
 LAYERS, HEADS, D_MODEL, D_MLP, N_CTX = 3, 4, 128, 64, 64
 
 
 @dataclass(frozen=True)
-class TrainingPlan:
-    """How long and how hard; the learning rate warms up, then falls on a straight line to zero."""
+class TrainingPlan(StepPlan):
+    """How long and how hard the bundled model is trained."""
 
     steps: int = 6_000
     sentences: int = 64
     learning_rate: float = 2e-3
     weight_decay: float = 0.1
     warm_up: int = 200
-    clip: float = 1.0
-    seed: int = 0
-    measure_every: int = 250
-
-    def rate(self, step: int) -> float:
-        """The learning rate of a step."""
-        return self.learning_rate * min((step + 1) / self.warm_up, 1 - step / self.steps)
 
 
 def train_bundled(out: Path, plan: TrainingPlan, device: str | None = None) -> Generator[dict[str, float], None, None]:
@@ -60,19 +54,13 @@ def _train(
     rng = np.random.default_rng(plan.seed)
     model = _start(plan, len(tokenizer), tokenizer.bos_token_id)
     model = model if device is None else model.to(device)
-    optimizer = torch.optim.AdamW(model.parameters(), plan.learning_rate, (0.9, 0.98), weight_decay=plan.weight_decay)
+    optimizer = plan.optimizer(model)
     losses: list[float] = []
     for step in tqdm(range(1, plan.steps + 1), desc="training", disable=None):
-        for group in optimizer.param_groups:
-            group["lr"] = plan.rate(step - 1)
         texts = [training_sentence(rng) for _ in range(plan.sentences)]
         tokens, lengths = (t.to(model.device) for t in encoded(tokenizer, texts))
         loss = language_loss(model(tokens).logits, tokens, lengths)
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), plan.clip)
-        optimizer.step()
-        losses.append(loss.item())
+        losses.append(plan.descend(model, optimizer, loss, step - 1))
         if step % plan.measure_every == 0 or step == plan.steps:
             share, mean = measured_logit_diff(model, tokenizer, 512, seed=1)
             yield {"step": step, "loss": math.fsum(losses) / len(losses), "positive": share, "logit_diff": mean}

@@ -19,11 +19,12 @@ from maze_dla.files import write_file
 from maze_dla.training.mazes.batches import TrainingBatch, Vocabulary, make_batch
 from maze_dla.training.mazes.corridors import CorridorPool, symmetries
 from maze_dla.training.mazes.decoder import Decoder
+from maze_dla.training.plan import StepPlan
 
 
 @dataclass(frozen=True)
-class TrainingPlan:
-    """How long and how hard; the learning rate warms up, then falls on a straight line to zero."""
+class TrainingPlan(StepPlan):
+    """How long and how hard, on how many mazes a step, and which steps' checkpoints are kept."""
 
     steps: int = 9_500
     mazes: int = 32
@@ -32,14 +33,7 @@ class TrainingPlan:
     learning_rate: float = 1.5e-3
     weight_decay: float = 0.01
     warm_up: int = 300
-    clip: float = 1.0
-    seed: int = 0
-    measure_every: int = 250
     keep_at: tuple[int, ...] = field(default=(250, 1000, 3000, 6000, 9_500))
-
-    def rate(self, step: int) -> float:
-        """The learning rate of a step."""
-        return self.learning_rate * min((step + 1) / self.warm_up, 1 - step / self.steps)
 
 
 @dataclass
@@ -54,10 +48,7 @@ class TrainingState:
     @classmethod
     def start(cls, model: Decoder, plan: TrainingPlan) -> TrainingState:
         """A run at its first step."""
-        optimizer = torch.optim.AdamW(
-            model.parameters(), lr=plan.learning_rate, weight_decay=plan.weight_decay, betas=(0.9, 0.98)
-        )
-        return cls(model, optimizer, np.random.default_rng(plan.seed))
+        return cls(model, plan.optimizer(model), np.random.default_rng(plan.seed))
 
     def save(self, path: Path) -> None:
         """Write the state; the file appears whole or not at all.
@@ -129,15 +120,9 @@ def train(
         cells = pools[0].sample(plan.mazes, state.rng, tables)
         batch = make_batch(cells, vocab, state.rng, n_whole=plan.whole_paths, n_short=plan.first_steps)
         batch = batch.to(state.model.device)
-        for group in state.optimizer.param_groups:
-            group["lr"] = plan.rate(state.step)
         loss = batch_loss(state.model, batch)
-        state.optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(state.model.parameters(), plan.clip)
-        state.optimizer.step()
+        losses.append(plan.descend(state.model, state.optimizer, loss, state.step))
         state.step += 1
-        losses.append(loss.item())
         bar.update()
         if state.step % plan.measure_every == 0 or state.step == plan.steps:
             accuracy = first_choice_accuracy(state.model, pools[1], vocab, tables)

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from maze_dla.files import drafted
+from maze_dla.files.zanj_file import MAIN, NEW_KEY, OLD_KEY
 from maze_dla.training.mazes.decoder import Decoder
 from maze_dla.training.mazes.loop import TrainingPlan
-from maze_dla.zanj_file import MAIN, NEW_KEY, OLD_KEY
 
 META = "__zanj_meta__.json"
 

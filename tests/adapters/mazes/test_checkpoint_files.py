@@ -15,7 +15,7 @@ from maze_dla.adapters.mazes.model import MazeModel, load_maze_model
 from maze_dla.analysis import attribute
 from maze_dla.engine.metrics import correct_vs_other, logit
 from maze_dla.errors import CheckpointError, InputError
-from maze_dla.zanj_file import read_container
+from maze_dla.files.zanj_file import read_container
 
 from .reference_maze import read_file, run
 from .small_files import (

@@ -16,7 +16,7 @@ from maze_dla.adapters.mazes.library import has_modular_tokenizers, import_maze_
 from maze_dla.adapters.mazes.model import MazeModel, load_maze_model
 from maze_dla.adapters.mazes.saved import read_dataset
 from maze_dla.errors import CheckpointError, DatasetError, InputError, PromptError
-from maze_dla.zanj_file import read_container
+from maze_dla.files.zanj_file import read_container
 
 from .small_files import OLD, damaged
 from .texts import LONG, SHORT, TEXT

@@ -18,7 +18,7 @@ from maze_dla.adapters.transformer_lens.identity import _fingerprint, weights_ha
 from maze_dla.analysis import attribute, logit_lens, token_lens
 from maze_dla.engine.metrics import logit
 from maze_dla.errors import CheckpointError, InputError
-from maze_dla.zanj_file import read_container
+from maze_dla.files.zanj_file import read_container
 
 EARLIER = Path(__file__).parents[2] / "training" / "mazes" / "data" / "step_01000.zanj"
 
