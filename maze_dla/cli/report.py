@@ -7,7 +7,7 @@ from typing import Any
 
 from maze_dla.cli.parser import DONE, Commands, add_out, add_prompt, add_seed, print_report
 
-METRICS = ("all", "cells", "neighbors", "logit")
+METRICS = ("all", "cells", "neighbors", "forward", "logit")
 
 
 def add_report(commands: Commands) -> None:
@@ -28,8 +28,9 @@ def add_report(commands: Commands) -> None:
     report.add_argument(
         "--metric",
         default="all",
-        help="the correct token's logit minus that of the others: all tokens, cells, or neighbors "
-        "(the legal wrong moves); or logit, the correct token's alone (default: %(default)s)",
+        help="the correct token's logit minus that of the others: all tokens, cells, neighbors "
+        "(the legal wrong moves) or forward (these without stepping back); or logit, the correct token's alone "
+        "(default: %(default)s)",
     )
     report.add_argument("--reduce", default="mean", help="mean or sum over the others (default: %(default)s)")
     report.add_argument("--dataset", metavar="FILE", help="a saved .zanj data set (default: mazes are generated)")
@@ -81,5 +82,5 @@ def _metric(batch, name: str, reduce: str):
         raise InputError(f"unknown metric {name!r}, expected one of {', '.join(METRICS)}")
     if name == "logit":
         return batch, logit(batch), 0
-    kept = batch.having(name) if name == "neighbors" else batch
+    kept = batch.having(name) if name in ("neighbors", "forward") else batch
     return kept, correct_vs_other(kept, name, reduce), len(batch) - len(kept)

@@ -15,6 +15,7 @@ from maze_dla.results.attribution import ContributionResult
 from maze_dla.results.base import PromptResult
 from maze_dla.results.moments import Moments
 from maze_dla.results.shards import ShardWriter
+from maze_dla.results.skill import plain_labels, plain_numbers
 from maze_dla.results.streamed import StreamedResult
 
 Batch = TypeVar("Batch")
@@ -89,6 +90,8 @@ class Accumulator:
     def add(self, result: PromptResult) -> None:
         """One more result."""
         numbers = result.per_prompt()
+        if result.answered is not None:
+            numbers |= plain_numbers(result.answered, result.columns, result.info)
         self._check(result, {name: tuple(values.shape[1:]) for name, values in numbers.items()})
         if (gap := numbers.pop("gap", None)) is not None:
             self.largest_gap = max(self.largest_gap, float(gap.abs().max()))
@@ -105,10 +108,11 @@ class Accumulator:
     def _check(self, result: PromptResult, shapes: dict[str, tuple[int, ...]]) -> None:
         """Refuse what cannot be averaged with the results so far."""
         own = {name: result.info.get(name) for name in result.info if name not in OF_EACH_BATCH}
+        plain = plain_labels(result.columns, result.info) if "plain" in shapes else {}
         alike = {
             "kind": type(result).__name__,
             "numbers": shapes,
-            "labels": result.axis_labels,
+            "labels": result.axis_labels | plain,
             "scale": getattr(result, "scale", None),
             "neurons": getattr(result, "neuron_mean", None) is not None,
             "notion of right": result.correct is not None,
@@ -116,7 +120,7 @@ class Accumulator:
             **own,
         }
         if not self.alike:
-            self.alike, self.info, self.labels = alike, dict(result.info), result.axis_labels
+            self.alike, self.info, self.labels = alike, dict(result.info), alike["labels"]
             return
         both = (alike, self.alike)
         if differs := [name for name in {**self.alike, **alike} if both[0].get(name) != both[1].get(name)]:
