@@ -43,7 +43,7 @@ class AccuracyComparison:
 
     @property
     def verdict(self) -> str:
-        """One of "above", "below", and "the same" where the interval of the difference includes zero or is not known."""
+        """One of "above", "below", and "the same" where the difference's interval includes zero or is not known."""
         low, high = float(self.difference.low), float(self.difference.high)
         return "above" if low > ROUNDING else "below" if high < -ROUNDING else "the same"
 
@@ -170,8 +170,9 @@ def plain_numbers(
 
 
 def plain_labels(columns: Columns, info: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
-    """The names of the last axis of `plain_numbers`."""
-    return dict.fromkeys(OF_BASELINES, plain_names(columns, info))
+    """The names of the last axis of `plain_numbers`, where there are any."""
+    names = plain_names(columns, info)
+    return dict.fromkeys(OF_BASELINES, names) if names else {}
 
 
 def skill_of_means(names: tuple[str, ...], summaries: Mapping[str, Summary], n: int) -> Skill:

@@ -90,9 +90,9 @@ class Accumulator:
     def add(self, result: PromptResult) -> None:
         """One more result."""
         numbers = result.per_prompt()
+        self._check(result, {name: tuple(values.shape[1:]) for name, values in numbers.items()})
         if result.answered is not None:
             numbers |= plain_numbers(result.answered, result.columns, result.info)
-        self._check(result, {name: tuple(values.shape[1:]) for name, values in numbers.items()})
         if (gap := numbers.pop("gap", None)) is not None:
             self.largest_gap = max(self.largest_gap, float(gap.abs().max()))
         for name, values in numbers.items():
@@ -108,14 +108,14 @@ class Accumulator:
     def _check(self, result: PromptResult, shapes: dict[str, tuple[int, ...]]) -> None:
         """Refuse what cannot be averaged with the results so far."""
         own = {name: result.info.get(name) for name in result.info if name not in OF_EACH_BATCH}
-        plain = plain_labels(result.columns, result.info) if "plain" in shapes else {}
+        plain = {} if result.answered is None else plain_labels(result.columns, result.info)
         alike = {
             "kind": type(result).__name__,
             "numbers": shapes,
+            "notion of right": result.correct is not None,
             "labels": result.axis_labels | plain,
             "scale": getattr(result, "scale", None),
             "neurons": getattr(result, "neuron_mean", None) is not None,
-            "notion of right": result.correct is not None,
             "model": result.info.get("model"),
             **own,
         }

@@ -153,7 +153,7 @@ def _check_parts(result: StreamedResult) -> None:
 
 
 def _check_lens(result: StreamedResult) -> None:
-    means = {name: mean[None] for name, mean in result.means.items()}
+    means = {name: result.means[name][None] for name in ("metric", "values")}
     shared = {"correct": None, "prompt_tokens": ((),), "targets": ("",), "info": {}}
     labels, slack = result.axis_labels["values"], _slack(result, "values", "metric")
     check_shapes(LensResult(**means, **shared, labels=labels, scale=result.scale or "final"))  # pyright: ignore
