@@ -31,6 +31,7 @@ from maze_dla.engine.ids import NONE
 from maze_dla.engine.prompts import PromptBatch, chosen_prompts
 from maze_dla.errors import InputError, check_whole, whole_number
 from maze_dla.geometry import MazeGeometry
+from maze_dla.results.skill import BASELINES
 from maze_dla.torch_defaults import torch_defaults
 
 Padding = int | Literal["longest"] | None
@@ -147,6 +148,7 @@ class MazePromptBatch(PromptBatch):
         answers = right_moves(legal, current, path_tokens, moves, targets_of(sequences, vocabulary), n)
         names, task_of = tuple(tasks), torch.tensor(found.task_of)
         maze_names = tuple(maze_name(found.labels[row]) for row in found.maze_of)
+        padded = {} if padding is None else {"padding": f"left, {padding}"}
         size = max(grid_n, int(vocabulary.lattice_sizes[sequences.unique()].max()))
         return cls(
             sequences=sequences,
@@ -164,12 +166,7 @@ class MazePromptBatch(PromptBatch):
                 "neighbors": legal,
                 "forward": forward_moves(legal, sequences[sequence_of, reads - 1]),
             },
-            info={
-                **info,
-                "prepend_bos": prepend_bos,
-                **({} if padding is None else {"padding": f"left, {padding}"}),
-                "baselines": list(STRATEGIES),
-            },
+            info={**info, "prepend_bos": prepend_bos, **padded, BASELINES: list(STRATEGIES)},
             grid_n=size,
             tasks=names,
             task_of=task_of,

@@ -6,6 +6,7 @@ import math
 import random
 import re
 from collections import Counter
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -44,12 +45,12 @@ def hallway(rng: random.Random) -> tuple[str, list[set[str]]]:
     cells = [(rng.randrange(SIZE), rng.randrange(SIZE))]
     while len(cells) < 14:
         around = [(cells[-1][0] + r, cells[-1][1] + c) for r, c in ((0, 1), (1, 0), (0, -1), (-1, 0))]
-        if not (free := [c for c in around if c not in cells and 0 <= min(c) and max(c) < SIZE]):
+        if not (free := [c for c in around if c not in cells and min(c) >= 0 and max(c) < SIZE]):
             return hallway(rng)
         cells.append(rng.choice(free))
     start, end = rng.sample(range(len(cells)), 2)
     path = cells[start : end + 1] if start < end else cells[end : start + 1][::-1]
-    passages = list(zip(cells, cells[1:], strict=False))
+    passages = list(pairwise(cells))
     rng.shuffle(passages)
     return text_of(passages, path, path[-1]), [*({word(c)} for c in path), {"<PATH_END>"}]
 
