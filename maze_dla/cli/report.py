@@ -30,9 +30,9 @@ def add_report(commands: Commands) -> None:
     )
     report.add_argument(
         "--metric",
-        help="the correct token's logit minus that of the others: all tokens, cells, or neighbors "
-        "(the legal wrong moves); or logit, the correct token's alone (default: neighbors where a step is asked for, "
-        "else all)",
+        help="the correct token's logit minus that of the others: all tokens, cells, neighbors (the legal wrong moves) "
+        "or forward (these without stepping back); or logit, the correct token's alone (default: neighbors where a "
+        "step is asked for, else all)",
     )
     report.add_argument("--reduce", default="mean", help="mean or sum over the others (default: %(default)s)")
     report.add_argument("--dataset", metavar="FILE", help="a saved .zanj data set (default: mazes are generated)")

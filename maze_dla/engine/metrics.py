@@ -191,8 +191,8 @@ def correct_vs_other(batch: PromptBatch, others: str | Tensor = "all", reduce: s
     Args:
         batch: the prompts; where several tokens are right, the mean of their logits stands for the target's, and none
             of them counts as one of the others.
-        others: "all" tokens, a name in `batch.token_sets` (mazes: "cells", "neighbors"), or a boolean mask of shape
-            [vocab] or [prompt, vocab].
+        others: "all" tokens, a name in `batch.token_sets` (mazes: "cells", "neighbors", and "forward", which is
+            "neighbors" without stepping back), or a boolean mask of shape [vocab] or [prompt, vocab].
         reduce: "mean" or "sum" over the others.
 
     Raises:

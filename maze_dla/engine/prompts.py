@@ -74,7 +74,8 @@ class PromptBatch:
     steps: Int[Tensor, " prompt"] | None = None
     """Where prompts are steps of a path: which step each is."""
     columns: Columns = field(default_factory=dict)
-    """One value for each prompt under each name, a number or a text; the table of a result repeats them."""
+    """One value for each prompt under each name, a number or a text; the table of a result repeats them. A column
+    `chance` is the probability that guessing answers the prompt rightly, which results compare the accuracy with."""
     unit: str = "text"
     """The column that names what a prompt is about. Prompts about one such thing are not independent of each other:
     intervals count things, not prompts. Without such a column prompts of one sequence are about one thing."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from maze_dla.results.attribution import AttributionResult
-from maze_dla.results.base import format_mean, shown_accuracy
+from maze_dla.results.base import format_mean, shown_accuracy, skill_rows
 from maze_dla.results.lens import LensResult
 from maze_dla.results.parts import RankedPart
 from maze_dla.results.statistics import Proportion
 from maze_dla.results.words import depth_name
+
+N_STRATEGIES = 4  # of those that are known, the best first
 
 
 def fact_table(result: AttributionResult, own: LensResult) -> list[tuple[str, str]]:
@@ -36,10 +38,11 @@ def _accuracies(result: AttributionResult) -> list[tuple[str, str]]:
     """How often the model is right: by its most likely token, and where wrong ones are named, against those."""
     if result.accuracy is None:
         return [("accuracy", shown_accuracy(None))]
+    beside = skill_rows(result.skill, N_STRATEGIES)
     lines = [(accuracy_name(result), f"{result.accuracy}, 95% intervals in brackets")]
     if result.preferred is not None and result.correct is not None:
         lines.append(("most likely token is right", str(Proportion(int(result.correct.sum()), len(result)))))
-    return lines
+    return [*lines, *beside]
 
 
 def accuracy_name(result: AttributionResult) -> str:

@@ -14,13 +14,12 @@ from torch import Tensor
 
 from maze_dla.errors import visible
 from maze_dla.results.columns import Columns, groups_of
+from maze_dla.results.skill import BASELINES, CHANCE, Skill, skill_of_prompts
 from maze_dla.results.statistics import Proportion, Summary, summarize
 from maze_dla.torch_defaults import torch_defaults
 
 if TYPE_CHECKING:
     import pandas as pd
-
-CAN_DO_THE_TASK = 0.5  # below this accuracy a result says that the model cannot do its task
 
 
 class Reported:
@@ -32,12 +31,21 @@ class Reported:
         raise NotImplementedError
 
     @property
+    def skill(self) -> Skill | None:
+        """The accuracy beside chance and plain strategies; None where the metric has no notion of right."""
+        raise NotImplementedError
+
+    @property
     def warning(self) -> str | None:
-        """A sentence where the model cannot do the task, so that its parts explain no skill; else None."""
-        accuracy = self.accuracy
-        if accuracy is None or accuracy.value >= CAN_DO_THE_TASK:
+        """A sentence where the accuracy is not above chance, or not above the best plain strategy; else None.
+
+        Compared by prompt, with 95% intervals that are clustered, over the prompts with at least two candidates. Where
+        neither is known, as for texts without wrong tokens, the model has to answer any prompt rightly.
+        """
+        accuracy, skill = self.accuracy, self.skill
+        if accuracy is None or skill is None:
             return None
-        return f"The model cannot do this task (accuracy {accuracy}): its parts explain no skill."
+        return skill.warning(accuracy.value > 0, str(accuracy))
 
     def _summary_rows(self) -> list[tuple[str, str]]:
         """The lines of the short representation: name and value."""
@@ -98,6 +106,38 @@ class PromptResult(Reported):
         """The share of prompts that the model answers correctly; None where the metric has no notion of right."""
         return None if self.answered is None else Proportion(int(self.answered.sum()), len(self))
 
+    @property
+    @torch_defaults()
+    def chance(self) -> Float[Tensor, " prompt"]:
+        """The probability that guessing is right: |right answers that are candidates| / |candidates| of each prompt.
+
+        Candidates are what a guess may name: of a maze the cells that a passage connects with the current one, and at
+        the end of the path also `<PATH_END>`; for the origin, all cells of the adjacency list; where wrong tokens are
+        named, these and the right ones. NaN where candidates are not known, or where there is one alone.
+        """
+        held = self.columns.get(CHANCE)
+        return held.double() if isinstance(held, Tensor) else torch.full((len(self),), torch.nan, dtype=torch.float64)
+
+    @property
+    @torch_defaults()
+    def baselines(self) -> dict[str, Float[Tensor, " prompt"]]:
+        """For each plain strategy the probability that it answers each prompt rightly, NaN where it does not apply.
+
+        Of mazes: "random legal move" (chance, and 1 where there is one candidate), "not going back" (the same without
+        the cell one came from), "towards the goal" (to the neighbour nearest to the target in rows and columns, ties in
+        part) and "majority token" (the most common answer to the same task in the batch's other mazes).
+        """
+        held = {name: self.columns.get(name) for name in self.info.get(BASELINES, ())}
+        return {name: values.double() for name, values in held.items() if isinstance(values, Tensor)}
+
+    @property
+    @torch_defaults()
+    def skill(self) -> Skill | None:
+        """The accuracy beside chance and plain strategies; None where the metric has no notion of right."""
+        if self.answered is None:
+            return None
+        return skill_of_prompts(self.answered, self.columns, self.info, self.clusters)
+
     @cached_property
     @torch_defaults()
     def clusters(self) -> Int[Tensor, " prompt"]:
@@ -112,8 +152,9 @@ class PromptResult(Reported):
 
         First come the prompts' own columns; of mazes: `maze` (a name that is the same wherever the maze is), `task`,
         `step`, `origin_cell`, `target_cell`, `path_length` (steps of the whole path), `distance` (steps left),
-        `manhattan` (rows and columns between the current cell and the target) and `legal_moves`. Then `answer`,
-        `predicted`, `correct`, `preferred` (as far as they are known), `metric` in logits, and columns of your own.
+        `manhattan` (rows and columns between the current cell and the target), `legal_moves`, `candidates` (how many),
+        `chance`, and the probability that each plain strategy of `baselines` is right. Then `answer`, `predicted`,
+        `correct`, `preferred` (as far as they are known), `metric` in logits, and columns of your own.
         """
         import pandas as pd
 
@@ -160,6 +201,7 @@ class PromptResult(Reported):
             ("task", str(self.info.get("task", "?"))),
             ("prompts", str(len(self))),
             ("accuracy", shown_accuracy(self.accuracy)),
+            *skill_rows(self.skill),
             (str(self.info.get("metric", "metric")), f"{format_mean(summary)} logits"),
         ]
 
@@ -167,6 +209,21 @@ class PromptResult(Reported):
 def shown_accuracy(accuracy: Proportion | None) -> str:
     """The share with its interval, or that there is none."""
     return "none: the metric has no notion of right" if accuracy is None else str(accuracy)
+
+
+def skill_rows(skill: Skill | None, n_strategies: int = 1) -> list[tuple[str, str]]:
+    """Chance and the best plain strategies beside the accuracy on the same prompts: name and value of each line."""
+    if skill is None:
+        return []
+    rows = []
+    if skill.chance is None:
+        rows.append(("chance", "none: all have a single candidate" if skill.n_single == skill.n else "not known"))
+    for compared in (*([skill.chance] if skill.chance else []), *skill.strategies[:n_strategies]):
+        best = "best " if compared in skill.strategies[:1] else ""
+        name = compared.name if compared.name == CHANCE else f'{best}plain strategy, "{compared.name}"'
+        model = f"the model {compared.accuracy:.3f} on {skill.part(compared)}"
+        rows.append((name, f"{format_mean(compared.plain)}, {model}"))
+    return rows
 
 
 def format_mean(summary: Summary) -> str:

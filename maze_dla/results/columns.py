@@ -22,14 +22,18 @@ def checked_columns(given: Any, n: int) -> dict[str, Column]:
     """Columns of `n` prompts, numbers as tensors and texts as tuples.
 
     Raises:
-        InputError: no mapping from names, a name that results use themselves, or values that are no list of numbers
-            or texts with one for each prompt.
+        InputError: no mapping from names, a name that results use themselves, values that are no list of numbers or
+            texts with one for each prompt, or a chance that is no probability.
     """
     check_kind(given, Mapping, "columns are a mapping from names to lists")
     for name in given:
         if not isinstance(name, str) or not name or name in OF_RESULTS:
             raise InputError(f"a column's name is a text other than {', '.join(OF_RESULTS)}, got {name!r:.60}")
-    return {name: _column(f"the column {name!r}", values, n) for name, values in given.items()}
+    held = {name: _column(f"the column {name!r}", values, n) for name, values in given.items()}
+    chance = held.get("chance", torch.zeros(0))
+    if not isinstance(chance, Tensor) or ((chance < 0) | (chance > 1)).any():
+        raise InputError("the column 'chance' holds probabilities from 0 to 1, NaN where there is none")
+    return held
 
 
 def _column(what: str, given: Any, n: int) -> Column:

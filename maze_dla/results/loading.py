@@ -56,7 +56,7 @@ def _made(kind: str, saved: dict[str, Any], path: str | Path) -> Loaded:
     Raises:
         ResultFileError: fields are missing.
     """
-    names = [f.name for f in fields(KINDS[kind]) if f.name in saved or f.default is MISSING]
+    names = [f.name for f in fields(KINDS[kind]) if f.name in saved or f.default is f.default_factory is MISSING]
     if missing := [n for n in names if n not in saved]:
         raise ResultFileError(f"{path}: the {kind} lacks {', '.join(missing)}")
     inner = {n: value for n, value in saved.items() if isinstance(value, dict) and set(value) == {"kind", "fields"}}

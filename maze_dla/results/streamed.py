@@ -11,9 +11,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from maze_dla.results.base import Reported, format_mean, shown_accuracy
+from maze_dla.results.base import Reported, format_mean, shown_accuracy, skill_rows
 from maze_dla.results.components import Component
 from maze_dla.results.lens import LensSummary, Scale
+from maze_dla.results.skill import PLAIN_NUMBERS, Skill, skill_of_means
 from maze_dla.results.statistics import Proportion, Summary, summary_from_moments
 from maze_dla.results.summaries import ContributionSummaries, no_such_number
 
@@ -28,10 +29,11 @@ class StreamedResult(Reported, ContributionSummaries):
     `means` and `variances` (unbiased) have an array for each number that those results hold for every prompt:
     "metric", and of an attribution "layers", "heads", "attn_bias", "mlp_bias", "constant", "final_scale", "lens" (at
     the final scale) and, where asked for, "neurons" and "sources_by_kind"; of a logit lens "values"; of a token lens
-    "target_rank", "entropy" and "kl". `axis_labels` names the entries of their last axis, where they have names.
-    `largest_gap` is the largest completeness gap of any prompt. `n_correct` and `n_preferred` count the prompts for
-    which `correct` and `preferred` hold in those results, None where these are not known. `scale` is that of the
-    lenses that were streamed, None for other results.
+    "target_rank", "entropy" and "kl"; and where chance is known, the numbers of
+    `maze_dla.results.skill.plain_numbers`, which `skill` is made of. `axis_labels` names the entries of their last
+    axis, where they have names. `largest_gap` is the largest completeness gap of any prompt. `n_correct` and
+    `n_preferred` count the prompts for which `correct` and `preferred` hold in those results, None where these are not
+    known. `scale` is that of the lenses that were streamed, None for other results.
     """
 
     of: str
@@ -55,6 +57,17 @@ class StreamedResult(Reported, ContributionSummaries):
         forced = self.info.get("forced_choice") and self.n_preferred is not None
         answered = self.n_preferred if forced else self.n_correct
         return None if answered is None else Proportion(answered, self.n)
+
+    @property
+    def skill(self) -> Skill | None:
+        """The accuracy beside chance and plain strategies; None where the metric has no notion of right.
+
+        Streams saved before these were kept compare with nothing.
+        """
+        if self.accuracy is None:
+            return None
+        names = self.axis_labels.get("plain", ())
+        return skill_of_means(names, {name: self.summary(name) for name in PLAIN_NUMBERS if names}, self.n)
 
     def summary(self, name: str) -> Summary:
         """Mean, standard error and 95% interval of one of `means` over prompts.
@@ -133,6 +146,7 @@ class StreamedResult(Reported, ContributionSummaries):
             ("task", str(self.info.get("task", "?"))),
             ("prompts", str(self.n)),
             ("accuracy", shown_accuracy(self.accuracy)),
+            *skill_rows(self.skill),
             (str(self.info.get("metric", "metric")), metric),
         ]
         if "heads" in self.means:

@@ -15,6 +15,7 @@ from maze_dla.results.attribution import ContributionResult
 from maze_dla.results.base import PromptResult
 from maze_dla.results.moments import Moments
 from maze_dla.results.shards import ShardWriter
+from maze_dla.results.skill import plain_labels, plain_numbers
 from maze_dla.results.streamed import StreamedResult
 
 Batch = TypeVar("Batch")
@@ -90,6 +91,8 @@ class Accumulator:
         """One more result."""
         numbers = result.per_prompt()
         self._check(result, {name: tuple(values.shape[1:]) for name, values in numbers.items()})
+        if result.answered is not None:
+            numbers |= plain_numbers(result.answered, result.columns, result.info)
         if (gap := numbers.pop("gap", None)) is not None:
             self.largest_gap = max(self.largest_gap, float(gap.abs().max()))
         for name, values in numbers.items():
@@ -105,18 +108,19 @@ class Accumulator:
     def _check(self, result: PromptResult, shapes: dict[str, tuple[int, ...]]) -> None:
         """Refuse what cannot be averaged with the results so far."""
         own = {name: result.info.get(name) for name in result.info if name not in OF_EACH_BATCH}
+        plain = {} if result.answered is None else plain_labels(result.columns, result.info)
         alike = {
             "kind": type(result).__name__,
             "numbers": shapes,
-            "labels": result.axis_labels,
+            "notion of right": result.correct is not None,
+            "labels": result.axis_labels | plain,
             "scale": getattr(result, "scale", None),
             "neurons": getattr(result, "neuron_mean", None) is not None,
-            "notion of right": result.correct is not None,
             "model": result.info.get("model"),
             **own,
         }
         if not self.alike:
-            self.alike, self.info, self.labels = alike, dict(result.info), result.axis_labels
+            self.alike, self.info, self.labels = alike, dict(result.info), alike["labels"]
             return
         both = (alike, self.alike)
         if differs := [name for name in {**self.alike, **alike} if both[0].get(name) != both[1].get(name)]:

@@ -64,6 +64,9 @@ def test_a_report_of_the_bundled_checkpoint(say, tmp_path: Path) -> None:
         r"task +first_path_choice",
         r"prompts +[34] \(generated, seed 0\)",
         rf"accuracy +{INTERVAL}",
+        rf"chance +{INTERVAL}, the model \d\.\d+",
+        rf'best plain strategy, "[a-z ]+" +{INTERVAL}, the model \d\.\d+',
+        rf'plain strategy, "[a-z ]+" +{INTERVAL}, the model',
         rf"metric: correct minus mean of neighbors +{INTERVAL} logits",
         *[rf"head L\d+H\d+ +{SIGNED}"] * 5,
         r"half of it is there +after [a-zA-Z]+( \d)? \(lens at the final norm's recorded scale\)$",
@@ -131,7 +134,11 @@ def test_neighbors_leaves_prompts_out_and_says_so(say, checkpoint: Path, tmp_pat
     assert f"{12 - kept} prompts have no legal wrong move and were left out." in said.out.splitlines()
     assert re.search(rf"^prompts +{kept} \(", said.out, re.MULTILINE)
     assert len(load_result(tmp_path / "result.zanj")) == kept
-    assert "left out" not in say("report", checkpoint, "--n-mazes", 4, "--metric", "all", "--out", tmp_path).out
+    assert "were left out" not in say("report", checkpoint, "--n-mazes", 4, "--metric", "all", "--out", tmp_path).out
+    ahead = say("report", checkpoint, "--n-mazes", 12, "--metric", "forward", "--task", "path_end", "--out", tmp_path)
+    n_ahead = len(load_maze_model(checkpoint).prompts(n_mazes=12, task="path_end").having("forward"))
+    assert f"{12 - n_ahead} prompts have no legal wrong move and were left out." in ahead.out.splitlines()
+    assert 0 < n_ahead < 12
 
 
 def test_reports_of_several_checkpoints_share_scales(say, checkpoint: Path, tmp_path: Path, monkeypatch) -> None:

@@ -116,11 +116,15 @@ def test_correct_and_preferred() -> None:
         assert result.preferred.tolist() == preferred
         assert result.info["forced_choice"]
         assert (result.accuracy.successes, result.accuracy.n) == (sum(preferred), len(batch))
+        n_right, n_wrong = ([len(as_list(one)) for one in sets] for sets in (right, wrong))
+        assert result.chance.tolist() == [r / (r + w) for r, w in zip(n_right, n_wrong, strict=True)]
+        assert result.baselines == {}
     bare = replace(batch, incorrect=None, foils=None)
     result = attribute(shared_model(), bare, logit(bare))
     assert result.preferred is None
+    assert result.chance.isnan().all()
     assert result.accuracy.successes == sum(correct)
-    assert result.warning is not None
+    assert result.warning is None  # nothing is known to compare with, and some are right
 
 
 def test_the_rank_in_the_token_lens_is_that_of_the_best_right_token() -> None:
@@ -144,13 +148,19 @@ def test_a_metric_of_ones_own_notion_of_right() -> None:
     batch = PromptBatch.from_tokens(random_tokens(LENGTHS), never, d_vocab=D_VOCAB, incorrect=[[t] for t in likeliest])
     by_batch = attribute(shared_model(), batch, linear_metric(batch, c))
     assert by_batch.accuracy.successes == 0
-    assert by_batch.warning is not None
+    assert str(by_batch.warning).startswith("The model's accuracy 0.000 [0.000, 0.354] is below chance (0.500, ")
     own = [[(t + 5) % D_VOCAB, t] for t in likeliest]
     by_own = attribute(shared_model(), batch, linear_metric(batch, c, answers=own))
     assert by_own.accuracy.successes == len(LENGTHS)
     assert by_own.preferred is None
     assert "forced_choice" not in by_own.info
     assert by_own.warning is None
+    assert by_own.chance.isnan().all()
+    known = replace(batch, incorrect=None, foils=None).with_column("chance", [0.9] * len(LENGTHS))
+    assert "is below chance (0.900, " in str(attribute(shared_model(), known, logit(known)).warning)
+    other = attribute(shared_model(), known, linear_metric(known, c, answers=own))
+    assert other.chance.isnan().all()  # that of other answers
+    assert other.warning is None
 
 
 def test_a_metric_without_a_notion_of_right(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from maze_dla.adapters.mazes.lattice import (
     MazeText,
 )
 from maze_dla.adapters.mazes.moves import allowed_moves, legal_moves, right_moves, targets_of
+from maze_dla.adapters.mazes.strategies import STRATEGIES, chance_columns, forward_moves, majority_column
 from maze_dla.adapters.mazes.target_positions import TargetPositions, find_targets
 from maze_dla.adapters.mazes.tasks import Task
 from maze_dla.adapters.mazes.vocabulary import MazeVocabulary
@@ -30,6 +31,7 @@ from maze_dla.engine.ids import NONE
 from maze_dla.engine.prompts import PromptBatch, chosen_prompts
 from maze_dla.errors import InputError, check_whole, whole_number
 from maze_dla.geometry import MazeGeometry
+from maze_dla.results.skill import BASELINES
 from maze_dla.torch_defaults import torch_defaults
 
 Padding = int | Literal["longest"] | None
@@ -47,8 +49,10 @@ class MazePromptBatch(PromptBatch):
 
     Token sets: "cells", the cells of the lattice (that of training, or of larger mazes); "neighbors", the legal moves
     from the current cell. Where the read position's token is no cell of the path there is no current cell, and
-    "neighbors" is empty. Where a maze has loops, every next cell on a shortest path to the target is right, if that of
-    the path is. Right answers never count as others, so that "neighbors" leaves the legal wrong moves.
+    "neighbors" is empty. It includes stepping back, which in a corridor is often the only wrong move; "forward" is the
+    same without the cell one came from (at the first step all legal moves). Where a maze has loops, every next cell on
+    a shortest path to the target is right, if that of the path is. Right answers never count as others, so that
+    "neighbors" leaves the legal wrong moves.
     Kinds of tokens: the parts of a maze's text, its own start and end tokens with each; BOS goes with the first.
     Prompts about one maze, by whatever task, with any padding and BOS, have one name in the column `maze`; the other
     columns are those of `PromptResult.table`.
@@ -134,7 +138,10 @@ class MazePromptBatch(PromptBatch):
         current = torch.where(steps > 0, sequence_of * n + sequences[sequence_of, reads], -1)
         moves, path_tokens = allowed_moves(sequences, lengths, vocabulary), sequences[sequence_of, reads + 1]
         legal = legal_moves(moves, current, n)
-        names = tuple(tasks)
+        answers = right_moves(legal, current, path_tokens, moves, targets_of(sequences, vocabulary), n)
+        names, task_of = tuple(tasks), torch.tensor(found.task_of)
+        maze_names = tuple(maze_name(found.labels[row]) for row in found.maze_of)
+        padded = {} if padding is None else {"padding": f"left, {padding}"}
         size = max(grid_n, int(vocabulary.lattice_sizes[sequences.unique()].max()))
         return cls(
             sequences=sequences,
@@ -142,23 +149,29 @@ class MazePromptBatch(PromptBatch):
             sequence_of=sequence_of,
             read_positions=reads,
             targets=path_tokens,
-            answers=right_moves(legal, current, path_tokens, moves, targets_of(sequences, vocabulary), n),
+            answers=answers,
             d_vocab=n,
             d_vocab_in=n,
             sequence_labels=tuple((PADDING,) * n + found.labels[row] for n, row in zip(in_front, rows, strict=True)),
             vocabulary=vocabulary.tokens,
-            token_sets={"cells": vocabulary.cell_mask(size), "neighbors": legal},
-            info={**info, "prepend_bos": prepend_bos, **({} if padding is None else {"padding": f"left, {padding}"})},
+            token_sets={
+                "cells": vocabulary.cell_mask(size),
+                "neighbors": legal,
+                "forward": forward_moves(legal, sequences[sequence_of, reads - 1]),
+            },
+            info={**info, "prepend_bos": prepend_bos, **padded, BASELINES: list(STRATEGIES)},
             grid_n=size,
             tasks=names,
-            task_of=torch.tensor(found.task_of),
+            task_of=task_of,
             steps=steps,
             columns={
-                "maze": tuple(maze_name(found.labels[row]) for row in found.maze_of),
+                "maze": maze_names,
                 "task": tuple(names[i] for i in found.task_of),
                 "step": steps,
                 **maze_columns(sequences, lengths, sequence_of, steps, vocabulary),
                 "legal_moves": (legal != NONE).sum(1),
+                **chance_columns(sequences, sequence_of, reads, steps, answers, legal, moves, vocabulary),
+                **majority_column(answers, task_of, maze_names),
             },
             kinds=tuple(PARTS),
             sequence_kinds=_kinds(sequences, vocabulary),

@@ -14,6 +14,7 @@ from maze_dla.engine.metrics import LinearMetric
 from maze_dla.engine.model import ResidualModel
 from maze_dla.engine.prompts import PromptBatch
 from maze_dla.results.columns import Columns
+from maze_dla.results.skill import BASELINES, CANDIDATES, CHANCE
 from maze_dla.results.tolerances import ROUNDING_OF_LOGITS, tolerance_of
 
 
@@ -68,11 +69,29 @@ def describe(
     facts |= {} if metric.others is None else {"others": metric.others}
     if logit_size is not None:
         facts |= {"rounding": tolerance_of(model.weights.precision) * ROUNDING_OF_LOGITS * float(logit_size.max())}
+    columns, baselines = guesses(batch, metric)
+    facts |= {BASELINES: baselines} if BASELINES in batch.info else {}
     names = {token: batch.token_name(token) for token in {*predicted.tolist(), *batch.targets.tolist()}}
     return {
         "prompt_tokens": batch.labels,
         "targets": tuple(names[token] for token in batch.targets.tolist()),
         "info": {**batch.info, **model.info, **facts},
-        "columns": batch.columns,
+        "columns": columns,
         "predicted": tuple(names[token] for token in predicted.tolist()),
     }
+
+
+def guesses(batch: PromptBatch, metric: LinearMetric) -> tuple[Columns, list[str]]:
+    """The batch's columns with the chance of each prompt, and the names of those of its plain strategies.
+
+    Both hold for the most likely token to be one of the batch's answers. Where the metric names wrong tokens the
+    candidates are these and the right ones, of which guessing takes any; no strategy of the batch answers that. Where
+    the metric has right answers of its own nothing is known of either.
+    """
+    columns = {**batch.columns}
+    if metric.foils is not None and metric.answers is not None:
+        right, wrong = ((tokens != NONE).sum(1) for tokens in (metric.answers, metric.foils))
+        return {**columns, CANDIDATES: right + wrong, CHANCE: right.double() / (right + wrong)}, []
+    if metric.answers is not None and torch.equal(metric.answers, batch.answers):
+        return columns, list(batch.info.get(BASELINES, ()))
+    return {name: held for name, held in columns.items() if name not in (CANDIDATES, CHANCE)}, []

@@ -13,6 +13,7 @@ from maze_dla.results.checking.shapes import check_depths, check_finite, check_n
 from maze_dla.results.checking.sums import EXACT, Slack, check_attribution
 from maze_dla.results.checking.tokens import distributions, rounding_of_log_probs
 from maze_dla.results.lens import LensResult
+from maze_dla.results.skill import OF_BASELINES, PLAIN_NUMBERS
 from maze_dla.results.streamed import StreamedResult
 from maze_dla.results.tolerances import tolerance_of
 
@@ -25,7 +26,7 @@ NUMBERS: dict[str, tuple[set[str], set[str]]] = {  # that are always there, and 
     "LensResult": ({"metric", "values"}, set()),
     "TokenLensResult": ({"metric"}, set(TOKENS)),
 }
-NAMED = ("layers", "lens", "values", "sources_by_kind", "moved_by_kind", *TOKENS)
+NAMED = ("layers", "lens", "values", "sources_by_kind", "moved_by_kind", *TOKENS, *OF_BASELINES)
 BATCHES = 10  # times the rounding of the first batch, which is what a stream keeps, may be that of another one
 
 
@@ -39,12 +40,13 @@ def check_streamed(result: StreamedResult) -> None:
     always, may = NUMBERS[result.of]
     if missing := always - result.means.keys():
         raise ValueError(f"means: none of {', '.join(sorted(missing))}")
-    if unknown := result.means.keys() - always - may:
+    if unknown := result.means.keys() - always - may - set(PLAIN_NUMBERS):
         raise ValueError(f"means: unknown {', '.join(sorted(unknown))}")
     for name, mean in result.means.items():
         _check_moments(result, name, mean)
     for name in result.axis_labels.keys() | (result.means.keys() & set(NAMED)):
         _check_axis(result, name)
+    _check_plain(result)
     {"LensResult": _check_lens, "TokenLensResult": _check_tokens}.get(result.of, _check_parts)(result)
 
 
@@ -89,6 +91,29 @@ def _check_axis(result: StreamedResult, name: str) -> None:
         check_depths(f"axis_labels of {name}", labels)
 
 
+def _check_plain(result: StreamedResult) -> None:
+    """Probabilities, all of them or none, and the accuracy that they make."""
+    if not (held := [result.means[name] for name in PLAIN_NUMBERS if name in result.means]):
+        return
+    if len(held) < len(PLAIN_NUMBERS) or any(x.shape != held[0].shape for x in held[:-1]) or held[-1].ndim:
+        raise ValueError(f"means: not all of {', '.join(PLAIN_NUMBERS)}, or of other shapes than each other")
+    if len({result.axis_labels[name] for name in OF_BASELINES}) > 1:
+        raise ValueError(f"axis_labels: other names of {', '.join(OF_BASELINES)} than of each other")
+    compared, plain, above, plain_compared, above_compared, single = held
+    share = result.accuracy.value if result.accuracy is not None else 0.0
+    wrong = {
+        "compared": (compared < -EXACT) | (compared + single > 1 + EXACT),
+        "plain": (plain < -EXACT) | (plain > compared + EXACT),
+        "above_plain": (plain + above < -EXACT) | (plain + above > compared.clamp(max=share) + EXACT),
+        "plain_compared": (plain_compared - plain - compared).abs() > EXACT,
+        "above_compared": (above_compared - above - compared).abs() > EXACT,
+        "single_candidate": single < -EXACT,
+    }
+    for name, found in wrong.items():
+        if found.any():
+            raise ValueError(f"means of {name}: not those of any answers to {result.n} prompts")
+
+
 def _slack(result: StreamedResult, *names: str) -> Slack:
     """How far means may be off: as far as the mean of the largest parts says, which the root of the sum of their mean
     squares is never below.
@@ -128,7 +153,7 @@ def _check_parts(result: StreamedResult) -> None:
 
 
 def _check_lens(result: StreamedResult) -> None:
-    means = {name: mean[None] for name, mean in result.means.items()}
+    means = {name: result.means[name][None] for name in ("metric", "values")}
     shared = {"correct": None, "prompt_tokens": ((),), "targets": ("",), "info": {}}
     labels, slack = result.axis_labels["values"], _slack(result, "values", "metric")
     check_shapes(LensResult(**means, **shared, labels=labels, scale=result.scale or "final"))  # pyright: ignore
