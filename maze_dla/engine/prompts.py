@@ -16,8 +16,9 @@ from maze_dla.engine.fields import token_labels
 from maze_dla.engine.ids import NONE, as_mask, id_sets, whole_numbers
 from maze_dla.engine.sparse import SparseRows
 from maze_dla.errors import InputError, PromptError, check_list, check_whole
-from maze_dla.results.arrays import LARGEST, as_array
+from maze_dla.results.arrays import LARGEST
 from maze_dla.results.columns import Columns, chosen_rows
+from maze_dla.results.selection import chosen_prompts
 from maze_dla.torch_defaults import torch_defaults
 
 Batch = TypeVar("Batch", bound="PromptBatch")
@@ -188,8 +189,15 @@ class PromptBatch:
         return _mixed(read) + right
 
     @torch_defaults()
-    def select(self: Batch, prompts: Sequence[int] | Tensor) -> Batch:
-        """The batch with just these prompts, in this order, or those where a mask holds."""
+    def select(self: Batch, prompts: Any) -> Batch:
+        """The batch with just these prompts, in this order, or those where a mask holds.
+
+        Args:
+            prompts: numbers, or a mask [prompt], of numpy, torch or pandas (`result.table.distance > 6`).
+
+        Raises:
+            InputError: neither of these, a number outside the batch, a mask of another length, or no prompt is chosen.
+        """
         chosen = chosen_prompts(prompts, len(self))
         sets = {name: s[chosen] if s.ndim == 2 else s for name, s in self.token_sets.items()}
         used, sequence_of = torch.unique(self.sequence_of[chosen], return_inverse=True)
@@ -279,27 +287,6 @@ class PromptBatch:
                 raise InputError(f"unknown token set {token_set!r}: this batch has {known}, or give a mask")
             return self.token_sets[token_set]
         return as_mask(token_set, len(self), self.d_vocab)
-
-
-def chosen_prompts(prompts: Any, n: int) -> Int[Tensor, " chosen"]:
-    """Prompt numbers, or the numbers where a mask [prompt] holds.
-
-    Raises:
-        InputError: no list of numbers or mask, a mask of another length than the batch, or a number outside it.
-    """
-    takes = "prompts are chosen by a list of their numbers or by a mask"
-    chosen = as_array("the choice of prompts", prompts, takes)
-    if chosen.numel() == 0:
-        return torch.empty(0, dtype=torch.long)
-    if chosen.ndim != 1 or chosen.dtype not in (torch.int64, torch.bool):
-        raise InputError(f"{takes}, got {str(prompts)[:60]}")
-    if chosen.dtype == torch.bool:
-        if tuple(chosen.shape) != (n,):
-            raise InputError(f"a mask of prompts has shape ({n},), got {tuple(chosen.shape)}")
-        return torch.nonzero(chosen).flatten()
-    if (outside := (chosen < -n) | (chosen >= n)).any():
-        raise InputError(f"prompt {int(chosen[outside][0])} outside the {n} prompts")
-    return chosen % n
 
 
 def _labels(labels: Sequence[Any] | None, rows: Sequence[Tensor]) -> tuple[tuple[str, ...], ...]:

@@ -93,7 +93,7 @@ class MazePromptBatch(PromptBatch):
         return length - off_middle / (1 + off_middle.max())
 
     @torch_defaults()
-    def select(self, prompts: Sequence[int] | Tensor) -> Self:
+    def select(self, prompts: Any) -> Self:
         """The batch with just these prompts, in this order, or those where a mask holds."""
         chosen = chosen_prompts(prompts, len(self))
         return replace(super().select(chosen), task_of=self.task_of[chosen])
