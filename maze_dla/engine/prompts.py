@@ -14,6 +14,7 @@ from torch import Tensor
 from maze_dla.engine.batch_fields import complete_fields
 from maze_dla.engine.fields import token_labels
 from maze_dla.engine.ids import NONE, as_mask, id_sets, whole_numbers
+from maze_dla.engine.joining import joined_fields
 from maze_dla.engine.sparse import SparseRows
 from maze_dla.errors import InputError, PromptError, check_list, check_whole
 from maze_dla.results.arrays import LARGEST
@@ -217,6 +218,27 @@ class PromptBatch:
             steps=None if self.steps is None else self.steps[chosen],
             columns=chosen_rows(self.columns, chosen),
         )
+
+    @torch_defaults()
+    def __add__(self: Batch, other: PromptBatch) -> Batch:
+        """The prompts of both batches, those of the other after these: of other seeds, tasks, data sets.
+
+        Each prompt keeps its tokens, answers, token sets and columns, so that a metric made for the sum has the numbers
+        of those made for each. Facts in `info` that differ are both named, as in "0 + 1" for two seeds.
+
+        Raises:
+            InputError: batches of other classes, for other vocabularies, one with and one without BOS, or of which
+                only one has a column, a token set, incorrect tokens, kinds of tokens or steps.
+        """
+        if not isinstance(other, PromptBatch):
+            return NotImplemented
+        if type(other) is not type(self):
+            raise InputError(f"batches of one class are joined, got {type(self).__name__} and {type(other).__name__}")
+        return replace(self, **self._joined_with(other))
+
+    def _joined_with(self: Batch, other: Batch) -> dict[str, Any]:
+        """The fields of a batch that holds the prompts of both; classes with more fields add theirs."""
+        return joined_fields(self, other)
 
     @torch_defaults()
     def with_column(self: Batch, name: str, values: Any) -> Batch:

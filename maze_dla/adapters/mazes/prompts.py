@@ -98,6 +98,19 @@ class MazePromptBatch(PromptBatch):
         chosen = chosen_prompts(prompts, len(self))
         return replace(super().select(chosen), task_of=self.task_of[chosen])
 
+    def _joined_with(self, other: Self) -> dict[str, Any]:
+        """The fields of the prompts of both, with the tasks of both."""
+        tasks = tuple(dict.fromkeys((*self.tasks, *other.tasks)))
+        theirs = torch.tensor([tasks.index(name) for name in other.tasks])[other.task_of]
+        fields = super()._joined_with(other)
+        return {
+            **fields,
+            "grid_n": max(self.grid_n, other.grid_n),
+            "tasks": tasks,
+            "task_of": torch.cat([self.task_of, theirs]),
+            "info": {**fields["info"], "task": ", ".join(tasks)},
+        }
+
     @torch_defaults()
     def of_task(self, task: str) -> Self:
         """The prompts of one of the tasks, as if it had been asked alone.
