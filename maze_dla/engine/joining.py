@@ -52,8 +52,7 @@ def _check_alike(first: PromptBatch, second: PromptBatch) -> None:
         one, two = getattr(first, name), getattr(second, name)
         if one != two:
             raise InputError(f"batches that are joined are alike in {name}, got {one!r:.60} and {two!r:.60}")
-    one, two = first.vocabulary, second.vocabulary
-    if one is not two and (one is None or two is None or list(one) != list(two)):
+    if first.vocabulary != second.vocabulary:
         raise InputError("batches that are joined have one vocabulary, got two that differ")
 
 

@@ -26,22 +26,24 @@ def test_other_seeds_and_tasks(maze: MazeModel) -> None:
     assert len(both.of_task("path_end")) == 3
     assert len(both.of_task("first_path_choice")) == 7
     assert both.geometry(5) == two.geometry(1)
-    result, parts = (
-        [dla.attribute(maze, b, dla.correct_vs_other(b, others="neighbors")) for b in some]
-        for some in ([both], [one.having("neighbors"), two.having("neighbors")])
+    result, *parts = (
+        dla.attribute(maze, b, dla.correct_vs_other(b, others="neighbors"))
+        for b in (part.having("neighbors") for part in (both, one, two))
     )
     heads = torch.cat([part.heads for part in parts])
-    assert torch.allclose(result[0].heads, heads, atol=2e-5, rtol=1e-5)
-    assert result[0].metric_summary().n_clusters == 7
+    assert torch.allclose(result.heads, heads, atol=2e-5, rtol=1e-5)
+    assert result.metric_summary().n_clusters == len(set(result.columns["maze"])) == 6
     twice = one + one
     assert dla.attribute(maze, twice, dla.logit(twice)).metric_summary().n_clusters == 4
 
 
 def test_lattices_of_other_sizes(maze: MazeModel) -> None:
-    small = maze.prompts(n_mazes=2)
-    large = MazeModel(maze.model, maze.vocabulary, {**maze.dataset_config, "grid_n": 4}).prompts(n_mazes=2)
+    large = maze.prompts(n_mazes=2)
+    text = "<ADJLIST_START> (0,0) <--> (0,1) ; (0,1) <--> (1,1) ; <ADJLIST_END> <ORIGIN_START> (0,0) <ORIGIN_END> "
+    text += "<TARGET_START> (1,1) <TARGET_END> <PATH_START> (0,0) (0,1) (1,1) <PATH_END>"
+    small = MazeModel(maze.model, maze.vocabulary, {**maze.dataset_config, "grid_n": 3}).prompts([text])
     both = small + large
-    assert both.grid_n == max(small.grid_n, large.grid_n)
+    assert (small.grid_n, large.grid_n, both.grid_n) == (3, 5, 5)
     assert torch.equal(both.others("cells"), torch.cat([small.others("cells"), large.others("cells")]))
 
 
