@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # the same names as in _HOME, for type checkers
     from maze_dla.results.attribution import AttributionResult as AttributionResult
     from maze_dla.results.comparison import Comparison as Comparison
     from maze_dla.results.comparison import compare as compare
+    from maze_dla.results.groups import GroupedResult as GroupedResult
     from maze_dla.results.lens import LensResult as LensResult
     from maze_dla.results.lens import TokenLensResult as TokenLensResult
     from maze_dla.results.loading import load_result as load_result
@@ -40,6 +41,7 @@ _HOME = {
     "AttributionResult": "results.attribution",
     "Comparison": "results.comparison",
     "CompletenessError": "errors",
+    "GroupedResult": "results.groups",
     "IOIPromptBatch": "adapters.text.ioi",
     "LensResult": "results.lens",
     "LinearMetric": "engine.metrics",

@@ -21,6 +21,8 @@ from maze_dla.torch_defaults import torch_defaults
 if TYPE_CHECKING:
     import pandas as pd
 
+    from maze_dla.results.groups import GroupedResult
+
 Result = TypeVar("Result", bound="PromptResult")
 CAN_DO_THE_TASK = 0.5  # below this accuracy a result says that the model cannot do its task
 
@@ -139,6 +141,23 @@ class PromptResult(Reported):
                 no prompt is chosen.
         """
         return selected(self, prompts)
+
+    def group_by(self, by: Any, bins: Any = None) -> GroupedResult:
+        """Means of everything by group of prompts, with clustered intervals.
+
+        Args:
+            by: the name of a column of `table`, or a number or text for each prompt.
+            bins: None for a group of each value; a number for bins of about as many prompts each, fewer where many
+                have one value; or edges, [0, 4, 8, float("inf")], each bin up to the next edge, which belongs to the
+                next bin, save the last. Bins without prompts are left out.
+
+        Raises:
+            InputError: no such column, values of another number or with a missing one among them, bins that are none
+                of these or do not hold every value, or bins of texts.
+        """
+        from maze_dla.results.groups import GroupedResult
+
+        return GroupedResult.of(self, by, bins)
 
     def summarized(self, values: Float[Tensor, "prompt ..."]) -> Summary:
         """Mean, standard error and 95% interval over prompts of numbers with a prompt axis, clustered by `clusters`."""

@@ -16,6 +16,7 @@ from maze_dla.files import drafted
 
 FORMAT_VERSION = 1
 PACKAGES = ("maze_dla", "torch", "transformer-lens", "transformers", "maze-dataset", "muutils", "zanj", "numpy")
+NOT_SAVED = ("groups",)  # of a stream, which are streams themselves
 
 
 def save_result(result: Any, path: str | Path) -> Path:
@@ -31,11 +32,12 @@ def save_result(result: Any, path: str | Path) -> Path:
     file = Path(path)
     if file.suffix != ".zanj":
         raise ResultFileError(f"{file}: a result's file name ends in .zanj")
+    names = [f.name for f in fields(result) if f.name not in NOT_SAVED]
     content = {
         "kind": type(result).__name__,
         "format_version": FORMAT_VERSION,
         "versions": installed_versions(),
-        "fields": {f.name: _storable(f.name, getattr(result, f.name), file) for f in fields(result)},
+        "fields": {name: _storable(name, getattr(result, name), file) for name in names},
     }
     with drafted(file, ResultFileError) as written:
         ZANJ().save(content, str(written))
