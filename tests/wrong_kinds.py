@@ -94,6 +94,11 @@ def calls(folder: Path) -> dict[str, Callable[[Any], object]]:
         "plots.token_sources k": lambda w: plots.token_sources(result, k=w),
         "plots.lens labels": lambda w: plots.lens(result, labels=w),
         "plots.lens more": lambda w: plots.lens(result, w),
+        "plots.heads_by result": lambda w: plots.heads_by(w, "distance"),
+        "plots.heads_by column": lambda w: plots.heads_by(result, w),
+        "plots.heads_by bins": lambda w: plots.heads_by(result, "distance", w),
+        "plots.heads_by heads": lambda w: plots.heads_by(result, "distance", heads=w),
+        "plots.heads_by k": lambda w: plots.heads_by(result, "distance", k=w),
         **{f"plots.{name} result": draw for name, draw in _simple().items()},
         **{
             f"plots.{name} ax": lambda w, draw=draw, fits=FITS[name]: draw(fits, ax=w)
@@ -153,7 +158,7 @@ def _of_metrics_and_prompts() -> dict[str, Callable[[Any], object]]:
 
 
 FITS = {
-    **dict.fromkeys(("layers", "heads", "neurons", "token_sources"), result),
+    **dict.fromkeys(("layers", "heads", "heads_along_path", "neurons", "token_sources"), result),
     "lens": lens,
     "source_kinds": by_kind,
     "token_lens": tokens,

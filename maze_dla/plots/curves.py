@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from matplotlib.axes import Axes
 
@@ -12,29 +12,34 @@ from maze_dla.plots._axes import axes_or_new, name_columns, quiet_frame, titled_
 from maze_dla.plots._colours import INK, LINES
 from maze_dla.plots._words import counted, in_lines, metric_name, one_line
 from maze_dla.results.attribution import AttributionResult
+from maze_dla.results.groups import GroupedResult
 from maze_dla.results.lens import LensResult, LensSummary
 from maze_dla.results.streamed import StreamedResult
 from maze_dla.results.words import depth_names
 
 SCALES = {"final": "the final norm's recorded scale", "own": "each depth's own scale"}
+FACTS = ("model", "task", "metric")  # that tell results apart
 HALF = "half of the final value reached"
 DASH = 4.0  # in line widths
 Read = LensResult | AttributionResult | StreamedResult
+Drawn = Read | GroupedResult
 
 
 @dataclass(frozen=True)
 class _Curve:
-    """A result and what is drawn of it."""
+    """A result and what is drawn of it; the group that it is of, where it is one of several."""
 
     result: Read
     lens: LensSummary
+    group: str = ""
 
 
-def lens(result: Read, *more: Read, ax: Axes | None = None, labels: Sequence[str] | None = None) -> Axes:
+def lens(result: Drawn, *more: Drawn, ax: Axes | None = None, labels: Sequence[str] | None = None) -> Axes:
     """The mean metric at every depth with its 95% interval, and where it first reaches half of its final value.
 
     Args:
-        result: of `logit_lens`, or of `attribute` (its `lens()` is drawn), or a stream of either.
+        result: of `logit_lens`, or of `attribute` (its `lens()` is drawn), or a stream of either; or groups of these,
+            with a curve for each group.
         *more: results to draw beside it, read at the same depths.
         ax: where to draw; a new figure by default.
         labels: a name for each result; by default what tells them apart.
@@ -42,7 +47,7 @@ def lens(result: Read, *more: Read, ax: Axes | None = None, labels: Sequence[str
     Raises:
         InputError: results of another kind or with different depths, or another number of labels than of results.
     """
-    curves = [_curve_of(one) for one in (result, *more)]
+    curves = [curve for one in (result, *more) for curve in _curves_of(one)]
     _check_same_depths(curves)
     names = _names(curves) if labels is None else _given(labels, len(curves))
     ax = axes_or_new(ax)
@@ -58,8 +63,15 @@ def lens(result: Read, *more: Read, ax: Axes | None = None, labels: Sequence[str
     return titled_with_legend(ax, _title(curves))
 
 
+def _curves_of(result: Drawn) -> list[_Curve]:
+    if isinstance(result, GroupedResult):
+        of_groups = zip(result.names, map(_curve_of, result.results), strict=True)
+        return [replace(curve, group=one_line(name)) for name, curve in of_groups]
+    return [_curve_of(result)]
+
+
 def _curve_of(result: Read) -> _Curve:
-    check_kind(result, Read, "this picture takes results of logit_lens or attribute, or streams of them")
+    check_kind(result, Read, "this picture takes results of logit_lens or attribute, or streams or groups of them")
     return _Curve(result, result.lens_summary())
 
 
@@ -106,16 +118,22 @@ def _check_same_depths(curves: Sequence[_Curve]) -> None:
 
 def _names(curves: Sequence[_Curve]) -> list[str]:
     """Names that tell the results apart: model, task, metric or scale."""
-    if len(curves) == 1:
+    if len(curves) == 1 and not curves[0].group:
         return [f"mean of {counted(curves[0].lens.summary.n, 'prompt')}"]
     facts = [
-        (*(one_line(str(c.result.info.get(key, "?"))) for key in ("model", "task", "metric")), f"{c.lens.scale} scale")
+        (
+            c.group,
+            *(one_line(str(c.result.info.get(key, "?"))) for key in ("model", "task", "metric")),
+            f"{c.lens.scale} scale",
+        )
         for c in curves
     ]
     differing = [column for column in zip(*facts, strict=True) if len(set(column)) > 1]
+    if not differing and curves[0].group:
+        return [curve.group for curve in curves]
     if not differing:
         return [f"result {i}" for i in range(1, len(curves) + 1)]
-    return [", ".join(parts) for parts in zip(*differing, strict=True)]
+    return [", ".join(filter(None, parts)) for parts in zip(*differing, strict=True)]
 
 
 def _shared_metric(curves: Sequence[_Curve]) -> str:
