@@ -14,6 +14,7 @@ if TYPE_CHECKING:  # the same names as in _HOME, for type checkers
     from maze_dla.adapters.text.texts import text_prompts as text_prompts
     from maze_dla.analysis import attribute as attribute
     from maze_dla.analysis import logit_lens as logit_lens
+    from maze_dla.analysis import predict as predict
     from maze_dla.analysis import token_lens as token_lens
     from maze_dla.engine.metrics import LinearMetric as LinearMetric
     from maze_dla.engine.metrics import correct_vs_other as correct_vs_other
@@ -62,6 +63,7 @@ _HOME = {
     "logit_diff": "engine.metrics",
     "logit_lens": "analysis",
     "plots": "",
+    "predict": "analysis",
     "stream": "results.streaming",
     "text_prompts": "adapters.text.texts",
     "token_lens": "analysis",

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -18,9 +18,17 @@ from maze_dla.adapters.mazes.prompts import MazePromptBatch, Padding
 from maze_dla.adapters.mazes.tasks import Task, Tasks, find_tasks
 from maze_dla.adapters.mazes.vocabulary import MazeVocabulary
 from maze_dla.adapters.transformer_lens.build import build_decoder
+from maze_dla.adapters.transformer_lens.exclusive import exclusive
 from maze_dla.adapters.transformer_lens.identity import identity, set_provenance
-from maze_dla.errors import CheckpointError, InputError, check_whole
+from maze_dla.adapters.transformer_lens.view import view
+from maze_dla.engine.direct.prediction import predict
+from maze_dla.engine.prompts import PromptBatch
+from maze_dla.errors import CheckpointError, InputError, check_kind, check_whole
+from maze_dla.results.predictions import prediction_table
 from maze_dla.torch_defaults import torch_defaults
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 LARGEST_SEED = 2**32 - 1
 BUNDLED = Path(__file__).parent / "bundled" / "hallway-5x5.zanj"
@@ -131,6 +139,17 @@ class MazeModel:
             return self._batch(supply, first, stop, tasks, batch_seed, prepend_bos, None)
 
         return PromptBatches(make, supply.n_mazes, batch_size, seed)
+
+    @torch_defaults()
+    def predict(self, batch: PromptBatch, k: int = 5) -> pd.DataFrame:
+        """The `k` most likely next tokens of every prompt with their probabilities, as `maze_dla.predict` gives them.
+
+        Raises:
+            InputError: the batch does not fit the model, or k outside 1..vocabulary.
+        """
+        check_kind(batch, PromptBatch, "batch is a PromptBatch, such as that of maze.prompts()")
+        with exclusive(self.model):
+            return prediction_table(**predict(view(self.model), batch, k))
 
     @torch_defaults()
     def _batch(
