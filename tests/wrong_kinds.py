@@ -68,6 +68,8 @@ def calls(folder: Path) -> dict[str, Callable[[Any], object]]:
         "predict k": lambda w: dla.predict(maze.model, batch, k=w),
         "maze.predict batch": lambda w: maze.predict(w),
         "maze.predict k": lambda w: maze.predict(batch, k=w),
+        "with_passage maze": lambda w: maze.with_passage(w, ((0, 0), (0, 1))),
+        "with_passage passage": lambda w: maze.with_passage(batch.text(0).tokens, w),
         "compare first": lambda w: dla.compare(w),
         "compare second": lambda w: dla.compare(result, w),
         "compare seed": lambda w: dla.compare(result, seed=w),
