@@ -109,7 +109,7 @@ REFUSED: dict[str, tuple[Callable[[], object], type[Exception]]] = {
     ),
     "no way is left from (0,0) to (1,0) ": (swapped("#S    #", "#S#   #"), DatasetError),
     "2n + 1 lines of 2n + 1 characters, got 7 of [6, 7]": (swapped("#S    #", "#S   #"), DatasetError),
-    "line 1: 'y' is none of": (swapped("#S    #", "#S y  #"), DatasetError),
+    "line 1: it has 'y', expected one of": (swapped("#S    #", "#S y  #"), DatasetError),
     "has one 'S', at the place of a cell, got it at []": (swapped("S", " "), DatasetError),
     "has one 'E', at the place of a cell, got it at [[1, 3], [3, 1]]": (swapped("#S    #", "#S E  #"), DatasetError),
     "has one 'S', at the place of a cell, got it at [[1, 2]]": (swapped("#S    #", "# S   #"), DatasetError),
