@@ -122,7 +122,7 @@ def _ids(held: Tensor, n: int) -> Tensor:
     if held.ndim == 1:
         return torch.nonzero(held).flatten().expand(n, -1)
     width = max(int(held.sum(1).max()), 1)
-    first = held.int().sort(1, descending=True, stable=True)
+    first = held.int().sort(dim=1, descending=True, stable=True)
     return torch.where(first.values[:, :width] > 0, first.indices[:, :width], NONE)
 
 

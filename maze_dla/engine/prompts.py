@@ -236,7 +236,7 @@ class PromptBatch:
             raise InputError(f"batches of one class are joined, got {type(self).__name__} and {type(other).__name__}")
         return replace(self, **self._joined_with(other))
 
-    def _joined_with(self: Batch, other: Batch) -> dict[str, Any]:
+    def _joined_with(self, other: Any) -> dict[str, Any]:
         """The fields of a batch that holds the prompts of both; classes with more fields add theirs."""
         return joined_fields(self, other)
 

@@ -102,7 +102,7 @@ def _with_tokens(table: pd.DataFrame, result: ContributionResult) -> pd.DataFram
     """Sources with the tokens that stand at their positions; what is after a prompt's end is left out."""
     tokens = result.prompt_tokens
     lengths = torch.tensor([len(row) for row in tokens]).numpy()[table["prompt"]]
-    table = table[(table["position"].fillna(0) < lengths).to_numpy(dtype=bool)].reset_index(drop=True)
+    table = table.loc[(table["position"].fillna(0) < lengths).to_numpy(dtype=bool)].reset_index(drop=True)
     at = zip(table["prompt"].tolist(), table["position"].tolist(), strict=True)
     table["source"] = [tokens[i][p] if isinstance(p, int) else None for i, p in at]
     return table

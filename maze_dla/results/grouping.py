@@ -75,6 +75,7 @@ def column_of(result: PromptResult, given: Any) -> tuple[str, list[Label]]:
     Raises:
         InputError: no such column, values of another number or with the index of another table, or a missing value.
     """
+    values: Sequence[Label]
     if isinstance(given, str):
         table = result.table
         if given not in table:
@@ -89,7 +90,7 @@ def column_of(result: PromptResult, given: Any) -> tuple[str, list[Label]]:
         values = held.tolist() if isinstance(held, Tensor) else list(held)
     if (missing := [i for i, value in enumerate(values) if value != value or value is None]) != []:
         raise InputError(f"{name} has no value for prompt {missing[0]}: select the prompts that have one first")
-    return name, values
+    return name, list(values)
 
 
 def groups_by(values: Sequence[Label], bins: Any) -> list[tuple[Label, Int[Tensor, " chosen"]]]:

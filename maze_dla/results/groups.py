@@ -122,7 +122,7 @@ class GroupedResult:
 
         metric, nan = self.metric_summary(), float("nan")
         shares = [(nan,) * 3 if a is None else (a.value, *a.interval) for a in self.accuracy]
-        columns = {"n": self.n, "n_clusters": self.n_clusters}
+        columns: dict[str, Any] = {"n": self.n, "n_clusters": self.n_clusters}
         columns |= dict(zip(("accuracy", "accuracy_low", "accuracy_high"), zip(*shares, strict=True), strict=True))
         for name, values in (("metric", metric.mean), ("metric_low", metric.low), ("metric_high", metric.high)):
             columns[name] = values.tolist()

@@ -98,7 +98,7 @@ class MazePromptBatch(PromptBatch):
         chosen = chosen_prompts(prompts, len(self))
         return replace(super().select(chosen), task_of=self.task_of[chosen])
 
-    def _joined_with(self, other: Self) -> dict[str, Any]:
+    def _joined_with(self, other: Any) -> dict[str, Any]:
         """The fields of the prompts of both, with the tasks of both."""
         tasks = tuple(dict.fromkeys((*self.tasks, *other.tasks)))
         theirs = torch.tensor([tasks.index(name) for name in other.tasks])[other.task_of]

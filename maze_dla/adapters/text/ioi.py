@@ -72,7 +72,7 @@ class IOIPromptBatch(PromptBatch):
         chosen = chosen_prompts(prompts, len(self)).tolist()
         return replace(super().select(prompts), sentences=tuple(self.sentences[i] for i in chosen))
 
-    def _joined_with(self, other: Self) -> dict[str, Any]:
+    def _joined_with(self, other: Any) -> dict[str, Any]:
         """The fields of the prompts of both, with their sentences."""
         return {**super()._joined_with(other), "sentences": (*self.sentences, *other.sentences)}
 
