@@ -12,6 +12,7 @@ from .adapters.text.texts import text_prompts as text_prompts
 from .analysis import attribute as attribute
 from .analysis import contrast as contrast
 from .analysis import logit_lens as logit_lens
+from .analysis import predict as predict
 from .analysis import token_lens as token_lens
 from .engine.metrics import LinearMetric as LinearMetric
 from .engine.metrics import correct_vs_other as correct_vs_other
@@ -27,6 +28,7 @@ from .results.attribution import AttributionResult as AttributionResult
 from .results.comparison import Comparison as Comparison
 from .results.comparison import compare as compare
 from .results.contrast import ContrastResult as ContrastResult
+from .results.groups import GroupedResult as GroupedResult
 from .results.lens import LensResult as LensResult
 from .results.lens import TokenLensResult as TokenLensResult
 from .results.loading import load_result as load_result

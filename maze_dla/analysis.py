@@ -8,13 +8,13 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from maze_dla.adapters.mazes.model import MazeModel
 from maze_dla.adapters.transformer_lens.exclusive import exclusive
 from maze_dla.adapters.transformer_lens.verified import VerifiedModel
 from maze_dla.adapters.transformer_lens.view import Forward, view
-from maze_dla.engine.direct import attribution, lens
+from maze_dla.engine.direct import attribution, lens, prediction
 from maze_dla.engine.direct import contrast as contrasts
 from maze_dla.engine.direct import token_lens as tokens
 from maze_dla.engine.metrics import LinearMetric
@@ -25,6 +25,10 @@ from maze_dla.errors import InputError, check_kind, check_whole
 from maze_dla.results.attribution import AttributionResult
 from maze_dla.results.contrast import ContrastResult
 from maze_dla.results.lens import LensResult, Scale, TokenLensResult
+from maze_dla.results.predictions import prediction_table
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 BATCH = "batch is a PromptBatch, such as that of maze.prompts()"
 PAIRS = "pairs are PromptPairs, such as those of maze.pairs() or ioi_pairs()"
@@ -192,6 +196,30 @@ def token_lens(
     check_whole("k", k, 1)
     with _running(model, forward, engine) as residual:
         return tokens.token_lens(residual, batch, k, scale, positions, sequences_at_once=sequences_at_once)
+
+
+def predict(
+    model: Any, batch: PromptBatch, k: int = 5, *, sequences_at_once: int | None = None, forward: Forward = "auto"
+) -> pd.DataFrame:
+    """The `k` most likely next tokens of every prompt, with their probabilities: a table to look at first.
+
+    One row for each prompt and rank. Columns: prompt; rank, 0 for the most likely; token; probability; is_answer,
+    whether it is one of the prompt's right answers; and the prompts' own columns, such as a maze's distance.
+
+    Args:
+        model: a `MazeModel`, a model of TransformerLens, or the engine's view of one.
+        batch: the prompts.
+        k: how many tokens of each prompt.
+        sequences_at_once: how many sequences go through the model together; changes speed, not numbers.
+        forward: "auto" or "hooked", as in `attribute`.
+
+    Raises:
+        InputError: the batch does not fit the model, or k outside 1..vocabulary.
+        ModelError: a model whose residual stream is not a plain sum.
+    """
+    check_kind(batch, PromptBatch, BATCH)
+    with _running(model, forward, None) as residual:
+        return prediction_table(**prediction.predict(residual, batch, k, sequences_at_once=sequences_at_once))
 
 
 def as_residual_model(model: Any, forward: Forward = "auto") -> ResidualModel:

@@ -14,10 +14,12 @@ from torch import Tensor
 from maze_dla.engine.batch_fields import complete_fields
 from maze_dla.engine.fields import token_labels
 from maze_dla.engine.ids import NONE, as_mask, id_sets, whole_numbers
+from maze_dla.engine.joining import joined_fields
 from maze_dla.engine.sparse import SparseRows
 from maze_dla.errors import InputError, PromptError, check_list, check_whole
-from maze_dla.results.arrays import LARGEST, as_array
+from maze_dla.results.arrays import LARGEST
 from maze_dla.results.columns import Columns, chosen_rows
+from maze_dla.results.selection import chosen_prompts
 from maze_dla.torch_defaults import torch_defaults
 
 Batch = TypeVar("Batch", bound="PromptBatch")
@@ -189,8 +191,15 @@ class PromptBatch:
         return _mixed(read) + right
 
     @torch_defaults()
-    def select(self: Batch, prompts: Sequence[int] | Tensor) -> Batch:
-        """The batch with just these prompts, in this order, or those where a mask holds."""
+    def select(self: Batch, prompts: Any) -> Batch:
+        """The batch with just these prompts, in this order, or those where a mask holds.
+
+        Args:
+            prompts: numbers, or a mask [prompt], of numpy, torch or pandas (`result.table.distance > 6`).
+
+        Raises:
+            InputError: neither of these, a number outside the batch, a mask of another length, or no prompt is chosen.
+        """
         chosen = chosen_prompts(prompts, len(self))
         sets = {name: s[chosen] if s.ndim == 2 else s for name, s in self.token_sets.items()}
         used, sequence_of = torch.unique(self.sequence_of[chosen], return_inverse=True)
@@ -210,6 +219,27 @@ class PromptBatch:
             steps=None if self.steps is None else self.steps[chosen],
             columns=chosen_rows(self.columns, chosen),
         )
+
+    @torch_defaults()
+    def __add__(self: Batch, other: PromptBatch) -> Batch:
+        """The prompts of both batches, those of the other after these: of other seeds, tasks, data sets.
+
+        Each prompt keeps its tokens, answers, token sets and columns, so that a metric made for the sum has the numbers
+        of those made for each. Facts in `info` that differ are both named, as in "0 + 1" for two seeds.
+
+        Raises:
+            InputError: batches of other classes, for other vocabularies, one with and one without BOS, or of which
+                only one has a column, a token set, incorrect tokens, kinds of tokens or steps.
+        """
+        if not isinstance(other, PromptBatch):
+            return NotImplemented
+        if type(other) is not type(self):
+            raise InputError(f"batches of one class are joined, got {type(self).__name__} and {type(other).__name__}")
+        return replace(self, **self._joined_with(other))
+
+    def _joined_with(self, other: Any) -> dict[str, Any]:
+        """The fields of a batch that holds the prompts of both; classes with more fields add theirs."""
+        return joined_fields(self, other)
 
     @torch_defaults()
     def with_column(self: Batch, name: str, values: Any) -> Batch:
@@ -277,27 +307,6 @@ class PromptBatch:
                 raise InputError(f"unknown token set {token_set!r}: this batch has {known}, or give a mask")
             return self.token_sets[token_set]
         return as_mask(token_set, len(self), self.d_vocab)
-
-
-def chosen_prompts(prompts: Any, n: int) -> Int[Tensor, " chosen"]:
-    """Prompt numbers, or the numbers where a mask [prompt] holds.
-
-    Raises:
-        InputError: no list of numbers or mask, a mask of another length than the batch, or a number outside it.
-    """
-    takes = "prompts are chosen by a list of their numbers or by a mask"
-    chosen = as_array("the choice of prompts", prompts, takes)
-    if chosen.numel() == 0:
-        return torch.empty(0, dtype=torch.long)
-    if chosen.ndim != 1 or chosen.dtype not in (torch.int64, torch.bool):
-        raise InputError(f"{takes}, got {str(prompts)[:60]}")
-    if chosen.dtype == torch.bool:
-        if tuple(chosen.shape) != (n,):
-            raise InputError(f"a mask of prompts has shape ({n},), got {tuple(chosen.shape)}")
-        return torch.nonzero(chosen).flatten()
-    if (outside := (chosen < -n) | (chosen >= n)).any():
-        raise InputError(f"prompt {int(chosen[outside][0])} outside the {n} prompts")
-    return chosen % n
 
 
 def _labels(labels: Sequence[Any] | None, rows: Sequence[Tensor]) -> tuple[tuple[str, ...], ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from maze_dla.plots.bars import layers, neurons, source_kinds
 from maze_dla.plots.curves import lens
+from maze_dla.plots.groups import heads_along_path, heads_by
 from maze_dla.plots.heat_map import heads, layers_along_path, lens_along_path, token_sources
 from maze_dla.plots.maze import maze_attention, maze_sources, maze_sources_and_attention
 from maze_dla.plots.side_by_side import comparison
@@ -12,6 +13,8 @@ from maze_dla.plots.tokens import token_lens
 __all__ = [
     "comparison",
     "heads",
+    "heads_along_path",
+    "heads_by",
     "layers",
     "layers_along_path",
     "lens",

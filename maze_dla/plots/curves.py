@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from matplotlib.axes import Axes
 
@@ -12,6 +12,7 @@ from maze_dla.plots._axes import axes_or_new, name_columns, quiet_frame, titled_
 from maze_dla.plots._colours import INK, LINES
 from maze_dla.plots._words import counted, in_lines, metric_name, one_line
 from maze_dla.results.attribution import ContributionResult
+from maze_dla.results.groups import GroupedResult
 from maze_dla.results.lens import LensResult, LensSummary
 from maze_dla.results.streamed import StreamedResult
 from maze_dla.results.words import depth_names
@@ -21,21 +22,24 @@ OF_HALVES = "the mean of the two runs' final scales"  # of their inverses
 HALF = "half of the final value reached"
 DASH = 4.0  # in line widths
 Read = LensResult | ContributionResult | StreamedResult
+Drawn = Read | GroupedResult
 
 
 @dataclass(frozen=True)
 class _Curve:
-    """A result and what is drawn of it."""
+    """A result and what is drawn of it; the group that it is of, where it is one of several."""
 
     result: Read
     lens: LensSummary
+    group: str = ""
 
 
-def lens(result: Read, *more: Read, ax: Axes | None = None, labels: Sequence[str] | None = None) -> Axes:
+def lens(result: Drawn, *more: Drawn, ax: Axes | None = None, labels: Sequence[str] | None = None) -> Axes:
     """The mean metric at every depth with its 95% interval, and where it first reaches half of its final value.
 
     Args:
-        result: of `logit_lens`, or of `attribute` or one half of a contrast (its `lens()` is drawn), or a stream.
+        result: of `logit_lens`, or of `attribute` or one half of a contrast (its `lens()` is drawn), or a stream; or
+            groups of these, with a curve for each group.
         *more: results to draw beside it, read at the same depths.
         ax: where to draw; a new figure by default.
         labels: a name for each result; by default what tells them apart.
@@ -43,7 +47,7 @@ def lens(result: Read, *more: Read, ax: Axes | None = None, labels: Sequence[str
     Raises:
         InputError: results of another kind or with different depths, or another number of labels than of results.
     """
-    curves = [_curve_of(one) for one in (result, *more)]
+    curves = [curve for one in (result, *more) for curve in _curves_of(one)]
     _check_same_depths(curves)
     names = _names(curves) if labels is None else _given(labels, len(curves))
     ax = axes_or_new(ax)
@@ -59,10 +63,16 @@ def lens(result: Read, *more: Read, ax: Axes | None = None, labels: Sequence[str
     return titled_with_legend(ax, _title(curves))
 
 
+def _curves_of(result: Drawn) -> list[_Curve]:
+    if isinstance(result, GroupedResult):
+        of_groups = zip(result.names, map(_curve_of, result.results), strict=True)
+        return [replace(curve, group=one_line(name)) for name, curve in of_groups]
+    return [_curve_of(result)]
+
+
 def _curve_of(result: Read) -> _Curve:
-    check_kind(
-        result, Read, "this picture takes results of logit_lens or attribute, halves of a contrast, or streams of them"
-    )
+    takes = "this picture takes results of logit_lens or attribute, halves of a contrast, or streams or groups of them"
+    check_kind(result, Read, takes)
     return _Curve(result, result.lens_summary())
 
 
@@ -109,11 +119,12 @@ def _check_same_depths(curves: Sequence[_Curve]) -> None:
 
 def _names(curves: Sequence[_Curve]) -> list[str]:
     """Names that tell the results apart: model, task, metric or scale."""
-    if len(curves) == 1:
+    if len(curves) == 1 and not curves[0].group:
         noun = "pair" if "part" in curves[0].result.info else "prompt"
         return [f"mean of {counted(curves[0].lens.summary.n, noun)}"]
     facts = [
         (
+            c.group,
             *(one_line(str(c.result.info.get(key, "?"))) for key in ("model", "task")),
             metric_name(c.result),
             f"{c.lens.scale} scale",
@@ -121,9 +132,11 @@ def _names(curves: Sequence[_Curve]) -> list[str]:
         for c in curves
     ]
     differing = [column for column in zip(*facts, strict=True) if len(set(column)) > 1]
+    if not differing and curves[0].group:
+        return [curve.group for curve in curves]
     if not differing:
         return [f"result {i}" for i in range(1, len(curves) + 1)]
-    return [", ".join(parts) for parts in zip(*differing, strict=True)]
+    return [", ".join(filter(None, parts)) for parts in zip(*differing, strict=True)]
 
 
 def _shared_metric(curves: Sequence[_Curve]) -> str:

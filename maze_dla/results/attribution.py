@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from maze_dla.results.base import PromptResult
 from maze_dla.results.contributions import Contributions
+from maze_dla.results.frames import Level, contribution_frame
 from maze_dla.results.lens import LensResult, LensSummary
 from maze_dla.results.statistics import Summary, summary_from_moments
 from maze_dla.results.summaries import ContributionSummaries, no_such_number
@@ -95,31 +94,23 @@ class ContributionResult(PromptResult, Contributions, ContributionSummaries):
         return {"layers": self.layer_labels, "lens": self.lens().labels, **dict.fromkeys(by_kind, self.kinds)}
 
     @torch_defaults()
-    def to_frame(self) -> pd.DataFrame:
-        """Columns prompt, kind (constant, layer, head, attn_bias, mlp_bias), component, layer, head, contribution.
+    def to_frame(self, level: Level = "layer") -> pd.DataFrame:
+        """One row for each prompt and part, in logits; the rows of a prompt sum to its metric at every level.
 
-        `layer` is the block that a component belongs to, missing for embeddings and constant; `head` is there for
-        heads alone. The kinds constant and layer sum to the metric of a prompt; the other kinds are parts of layers, so
-        that a sum over all rows counts attention and MLPs twice.
+        Columns: prompt; level (layer, head, neuron, source, bias or constant); component ("3_mlp_out", "L5H3", ...);
+        layer, the block that it belongs to, missing for embeddings and constant; head, neuron and position, where it
+        is one or of one; source, the token there, or its kind; contribution. No part is there beside the whole that it
+        belongs to, so that a sum over any rows counts nothing twice.
+
+        Args:
+            level: "layer" has each layer and the constant. "head" has the heads and b_O in place of each attention
+                layer, "source" what each head moved from each position (or kind of token) and b_O, "neuron" the
+                neurons and b_out in place of each MLP.
+
+        Raises:
+            InputError: an unknown level, or sources or neurons of a result that does not hold them for every prompt.
         """
-        import pandas as pd
-
-        n_layers, n_heads = self.heads.shape[1:]
-        blocks = range(n_layers)
-        frames = [
-            _rows("constant", ["constant"], self.constant[:, None], [None]),
-            _rows("layer", self.layer_labels, self.layers, [c.layer for c in self.components]),
-            _rows(
-                "head",
-                [f"L{i}H{head}" for i in blocks for head in range(n_heads)],
-                self.heads.flatten(1),
-                [i for i in blocks for _ in range(n_heads)],
-                [head for _ in blocks for head in range(n_heads)],
-            ),
-            _rows("attn_bias", [f"{i}_attn_bias" for i in blocks], self.attn_bias, blocks),
-            _rows("mlp_bias", [f"{i}_mlp_bias" for i in blocks], self.mlp_bias, blocks),
-        ]
-        return pd.concat(frames, ignore_index=True)
+        return contribution_frame(self, level)
 
     def _summary_rows(self) -> list[tuple[str, str]]:
         heads = ", ".join(f"{h.name} {h.mean:+.2f}" for h in self.top_heads(3))
@@ -141,27 +132,3 @@ class AttributionResult(ContributionResult):
 
     final_scale: Float[Tensor, " prompt"]
     patterns: Float[Tensor, "prompt layer head position"] | None = None
-
-
-def _rows(
-    kind: str,
-    names: Sequence[str],
-    values: Float[Tensor, "prompt component"],
-    layers: Sequence[int | None],
-    heads: Sequence[int] | None = None,
-) -> pd.DataFrame:
-    """One row for each prompt and component, with the layer and head of each component."""
-    import pandas as pd
-
-    n = len(values)
-    numbers = values.float() if values.dtype == torch.bfloat16 else values  # which numpy does not know
-    return pd.DataFrame(
-        {
-            "prompt": torch.arange(n).repeat_interleave(len(names)).numpy(),
-            "kind": kind,
-            "component": list(names) * n,
-            "layer": pd.array(list(layers) * n, dtype="Int64"),
-            "head": pd.array((list(heads) if heads is not None else [None] * len(names)) * n, dtype="Int64"),
-            "contribution": numbers.reshape(-1).numpy(),
-        }
-    )

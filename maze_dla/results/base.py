@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -14,12 +14,17 @@ from torch import Tensor
 
 from maze_dla.errors import visible
 from maze_dla.results.columns import Columns, groups_of
+from maze_dla.results.selection import selected
 from maze_dla.results.skill import BASELINES, CHANCE, Skill, skill_of_prompts
 from maze_dla.results.statistics import Proportion, Summary, summarize
 from maze_dla.torch_defaults import torch_defaults
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from maze_dla.results.groups import GroupedResult
+
+Result = TypeVar("Result", bound="PromptResult")
 
 
 class Reported:
@@ -162,6 +167,39 @@ class PromptResult(Reported):
         said |= {"preferred": self.preferred, "metric": self.metric}
         known = {name: values for name, values in {**self.columns, **said}.items() if values is not None}
         return pd.DataFrame({name: v.tolist() if isinstance(v, Tensor) else list(v) for name, v in known.items()})
+
+    @torch_defaults()
+    def select(self: Result, prompts: Any) -> Result:
+        """The result of just these prompts, numbered anew in this order, or of those where a mask holds.
+
+        Where neurons of every prompt are held, their mean and variance are those of the chosen; where only mean and
+        variance of all prompts are (`neurons="mean"`), the selection has none.
+
+        Args:
+            prompts: numbers, or a mask [prompt], of numpy, torch or pandas: `result.table.distance > 6`.
+
+        Raises:
+            InputError: neither of these, a number outside the result, a mask of another length or of another table, or
+                no prompt is chosen.
+        """
+        return selected(self, prompts)
+
+    def group_by(self, by: Any, bins: Any = None) -> GroupedResult:
+        """Means of everything by group of prompts, with clustered intervals.
+
+        Args:
+            by: the name of a column of `table`, or a number or text for each prompt.
+            bins: None for a group of each value; a number for bins of about as many prompts each, fewer where many
+                have one value; or edges, [0, 4, 8, float("inf")], each bin up to the next edge, which belongs to the
+                next bin, save the last. Bins without prompts are left out.
+
+        Raises:
+            InputError: no such column, values of another number or with a missing one among them, bins that are none
+                of these or do not hold every value, or bins of texts.
+        """
+        from maze_dla.results.groups import GroupedResult
+
+        return GroupedResult.of(self, by, bins)
 
     def summarized(self, values: Float[Tensor, "prompt ..."]) -> Summary:
         """Mean, standard error and 95% interval over prompts of numbers with a prompt axis, clustered by `clusters`."""

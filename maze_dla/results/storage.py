@@ -16,6 +16,7 @@ from maze_dla.files import drafted
 
 FORMAT_VERSION = 1
 PACKAGES = ("maze_dla", "torch", "transformer-lens", "transformers", "maze-dataset", "muutils", "zanj", "numpy")
+NOT_SAVED = ("groups",)  # of a stream, which are streams themselves
 
 
 def save_result(result: Any, path: str | Path) -> Path:
@@ -53,7 +54,8 @@ def installed_versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
 
 
 def _content(result: Any, file: Path) -> dict[str, Any]:
-    kept = {f.name: _storable(f.name, getattr(result, f.name), file) for f in fields(result)}
+    names = [f.name for f in fields(result) if f.name not in NOT_SAVED]
+    kept = {name: _storable(name, getattr(result, name), file) for name in names}
     return {"kind": type(result).__name__, "fields": kept}
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from maze_dla.results.base import Reported, format_mean, shown_accuracy, skill_rows
 from maze_dla.results.components import Component
+from maze_dla.results.groups import GroupedResult
 from maze_dla.results.lens import LensSummary, Scale
 from maze_dla.results.skill import PLAIN_NUMBERS, Skill, skill_of_means
 from maze_dla.results.statistics import Proportion, Summary, summary_from_moments
@@ -33,7 +34,8 @@ class StreamedResult(Reported, ContributionSummaries):
     `maze_dla.results.skill.plain_numbers`, which `skill` is made of. `axis_labels` names the entries of their last
     axis, where they have names. `largest_gap` is the largest completeness gap of any prompt. `n_correct` and
     `n_preferred` count the prompts for which `correct` and `preferred` hold in those results, None where these are not
-    known. `scale` is that of the lenses that were streamed, None for other results.
+    known. `scale` is that of the lenses that were streamed, None for other results. `groups` are those of
+    `stream(..., group_by=...)`, which hold a stream each; a file does not hold them.
     """
 
     of: str
@@ -46,6 +48,7 @@ class StreamedResult(Reported, ContributionSummaries):
     info: Mapping[str, Any]
     n_preferred: int | None = None
     scale: Scale | None = None
+    groups: GroupedResult | None = None
 
     def __len__(self) -> int:
         return self.n

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sized
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,6 +14,7 @@ from tqdm.auto import tqdm
 from maze_dla.errors import InputError, check_path
 from maze_dla.results.attribution import ContributionResult
 from maze_dla.results.base import PromptResult
+from maze_dla.results.grouped_stream import Groups
 from maze_dla.results.moments import Moments
 from maze_dla.results.shards import ShardWriter
 from maze_dla.results.skill import plain_labels, plain_numbers
@@ -27,6 +29,8 @@ def stream(
     batches: Iterable[Batch],
     *,
     shards: str | Path | None = None,
+    group_by: str | None = None,
+    bins: Any = None,
 ) -> StreamedResult:
     """Ask the same of one batch after another and keep means, variances and counts; each batch is then let go.
 
@@ -41,10 +45,14 @@ def stream(
         shards: a folder for the numbers of every prompt, one Parquet file for each batch, whole or not there at all;
             `pandas.read_parquet(folder)` reads them. Rows are prompts; the arrays of a prompt are flattened, their
             shapes and labels stand in the metadata of the schema.
+        group_by: a column of the results' `table`; the stream's `groups` are then as those of `result.group_by` over
+            all prompts. Groups of results with `neurons="mean"` have no neurons.
+        bins: edges of bins of that column, as for `result.group_by`; default a group for each value.
 
     Raises:
-        InputError: no batches, something else than a result, results of different kinds, shapes, metrics, scales or
-            models, or a folder that already holds shards or cannot be written.
+        InputError: no batches, a column that a result does not have, a number of bins (they are known at the end only),
+            something else than a result, results of different kinds, shapes, metrics, scales or models, or a folder
+            that already holds shards or cannot be written.
         MazeDlaError: whatever `ask` raises; the shards of the batches before it are left.
     """
     if not isinstance(batches, Iterable):
@@ -53,12 +61,14 @@ def stream(
         raise InputError(f"ask is a function from a batch to its result, got {type(ask).__name__}")
     if shards is not None:
         check_path(shards, "shards")
+    groups = None if group_by is None and bins is None else Groups.by(group_by, bins, Accumulator)
     with nullcontext() if shards is None else ShardWriter.open(shards) as writer:
-        return _accumulate(ask, batches, writer)
+        streamed = _accumulate(ask, batches, writer, groups)
+    return streamed if groups is None else replace(streamed, groups=groups.finished())
 
 
 def _accumulate(
-    ask: Callable[[Batch], PromptResult], batches: Iterable[Batch], writer: ShardWriter | None
+    ask: Callable[[Batch], PromptResult], batches: Iterable[Batch], writer: ShardWriter | None, groups: Groups | None
 ) -> StreamedResult:
     accumulator = Accumulator()
     total = len(batches) if isinstance(batches, Sized) else None
@@ -68,6 +78,8 @@ def _accumulate(
             if not isinstance(result, PromptResult):
                 raise InputError(f"ask returns the result of a batch, got {type(result).__name__}")
             accumulator.add(result)
+            if groups is not None:
+                groups.add(result)
             if writer is not None:
                 writer.write(result)
             bar.update()

@@ -9,7 +9,7 @@ from maze_dla.results.statistics import Summary
 
 ASK = {
     "neurons": "this result has no neurons: ask with attribute(..., neurons=True) or neurons='mean' (models of "
-    "attention alone and mixtures of experts have none)",
+    "attention alone and mixtures of experts have none, nor selections and groups without neurons=True)",
     "sources_by_kind": "this result has no sources by kind: ask with attribute(..., sources='kinds')",
     "moved_by_kind": "this result has no sources by kind: ask with attribute(..., sources='kinds')",
 }

@@ -22,12 +22,15 @@ def with_kinds(result):
 def every(attribution, depths, tokens, maze):
     result = attribution()
     steps = [i % 12 for i in range(30)]
+    walked = replace(attribution(n=30), columns={"step": torch.tensor(steps)})
     return {
         "lens": lambda ax: plots.lens(depths(), ax=ax),
         "layers": lambda ax: plots.layers(result, ax=ax),
         "lens_along_path": lambda ax: plots.lens_along_path(depths(), steps, ax=ax),
         "layers_along_path": lambda ax: plots.layers_along_path(attribution(n=30), steps, ax=ax),
         "heads": lambda ax: plots.heads(result, ax=ax),
+        "heads_by": lambda ax: plots.heads_by(result, range(len(result)), ax=ax),
+        "heads_along_path": lambda ax: plots.heads_along_path(walked, ax=ax),
         "neurons": lambda ax: plots.neurons(result, ax=ax),
         "token_lens": lambda ax: plots.token_lens(tokens(), ax=ax),
         "maze_sources": lambda ax: plots.maze_sources(result, maze, ax=ax),

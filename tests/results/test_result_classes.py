@@ -6,7 +6,6 @@ from dataclasses import FrozenInstanceError
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from torch import Tensor
@@ -87,48 +86,6 @@ def test_top_heads_are_the_strongest_in_either_direction() -> None:
     assert (top[2].low, top[2].high) == pytest.approx((1 - reach, 1 + reach))
     assert len(attribution().top_heads(2)) == 2
     assert len(attribution().top_heads(100)) == LAYERS * HEADS
-
-
-def test_the_table_sums_back_to_the_metric() -> None:
-    result = attribution()
-    table = result.to_frame()
-    assert list(table.columns) == ["prompt", "kind", "component", "layer", "head", "contribution"]
-    parts = table[table["kind"].isin(["constant", "layer"])].groupby("prompt")["contribution"].sum()
-    assert np.allclose(parts, result.metric.numpy())
-    assert not np.allclose(table.groupby("prompt")["contribution"].sum(), result.metric.numpy())
-    assert len(table) == N * (1 + len(LABELS) + LAYERS * HEADS + 2 * LAYERS)
-
-
-def test_the_table_holds_every_number_in_its_place() -> None:
-    result = attribution()
-    table = result.to_frame()
-    heads = table[table["kind"] == "head"]
-    assert len(heads) == N * LAYERS * HEADS
-    for row in heads.itertuples():
-        assert row.contribution == float(result.heads[row.prompt, row.layer, row.head])
-        assert row.component == f"L{row.layer}H{row.head}"
-    for kind, names, values in (
-        ("layer", LABELS, result.layers),
-        ("constant", ("constant",), result.constant[:, None]),
-        ("attn_bias", ("0_attn_bias", "1_attn_bias"), result.attn_bias),
-        ("mlp_bias", ("0_mlp_bias", "1_mlp_bias"), result.mlp_bias),
-    ):
-        wide = table[table["kind"] == kind].pivot_table(index="prompt", columns="component", values="contribution")
-        assert np.array_equal(wide[list(names)].to_numpy(), values.numpy())
-
-
-def test_the_table_says_in_which_layer_a_component_is() -> None:
-    table = attribution().to_frame()
-    of_layers = table[table["kind"] == "layer"].groupby("component", sort=False)["layer"].unique()
-    seen = {name: [None if pd.isna(i) else int(i) for i in found] for name, found in of_layers.items()}
-    parts = {f"{i}_{half}": [i] for i in range(LAYERS) for half in ("attn_out", "mlp_out")}
-    assert seen == {"embed": [None], "pos_embed": [None], **parts}
-    for kind in ("attn_bias", "mlp_bias"):
-        rows = table[table["kind"] == kind]
-        assert (rows["component"] == rows["layer"].astype(str) + f"_{kind}").all()
-    assert table[table["kind"] == "constant"][["layer", "head"]].isna().all(axis=None)
-    assert table.loc[table["kind"] != "head", "head"].isna().all()
-    assert [str(table[name].dtype) for name in ("layer", "head")] == ["Int64", "Int64"]
 
 
 def test_accuracy_is_a_number_where_one_is_wanted() -> None:

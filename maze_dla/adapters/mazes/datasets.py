@@ -9,6 +9,7 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
+from maze_dla.adapters.mazes.drawn import drawn_maze, is_drawn
 from maze_dla.adapters.mazes.fast_dfs import (
     DepthFirst,
     TupleMaze,
@@ -52,8 +53,8 @@ def maze_supply(given: Any, vocabulary: MazeVocabulary, config: Mapping[str, Any
     """Where mazes come from; given ones are read and checked here, others are generated when they are asked for.
 
     Args:
-        given: None (generate), the path of a `.zanj` data set, a `MazeDataset`, a `SolvedMaze` or a list of them, or
-            token lists (each a list of tokens or one string with spaces).
+        given: None (generate), the path of a `.zanj` data set, a `MazeDataset`, a `SolvedMaze` or a drawing or a list
+            of them, or token lists (each a list of tokens or one string with spaces).
         vocabulary: its tokenizer writes the mazes of a data set.
         config: the data set's config in the checkpoint, for generating more of the same.
         n_mazes: how many; None for 100 generated ones, or all that are given.
@@ -81,6 +82,8 @@ def maze_supply(given: Any, vocabulary: MazeVocabulary, config: Mapping[str, Any
 
 def _solved_mazes(given: Any) -> tuple[list[Any], str] | None:
     """Mazes of maze-dataset's class with their paths, and what they are called; None for anything else."""
+    if (drawn := _drawn_mazes(given)) is not None:
+        return drawn, "drawn mazes"
     if isinstance(given, str | Path):
         return None if _is_text(given) else (read_dataset(given), Path(given).name)
     if hasattr(given, "mazes"):
@@ -90,6 +93,16 @@ def _solved_mazes(given: Any) -> tuple[list[Any], str] | None:
     if isinstance(mazes, Sequence) and any(map(_is_maze, mazes)):
         return _checked(list(mazes), "solved mazes"), "solved mazes"
     return None
+
+
+def _drawn_mazes(given: Any) -> list[Any] | None:
+    """Mazes drawn as text, alone or in a list of nothing but drawings and mazes of maze-dataset's class; else None."""
+    items = [given] if isinstance(given, str) else given
+    if not isinstance(items, Sequence) or not any(map(is_drawn, items)):
+        return None
+    if strange := [i for i, item in enumerate(items) if not (is_drawn(item) or _is_maze(item))]:
+        raise InputError(f"maze {strange[0]}: expected a drawing or a SolvedMaze, as the others are")
+    return _checked([drawn_maze(item) if is_drawn(item) else item for item in items], "drawn mazes")
 
 
 def _checked(mazes: list[Any], name: str) -> list[Any]:

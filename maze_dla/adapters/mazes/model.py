@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,15 +15,24 @@ import torch
 from maze_dla.adapters.mazes.checkpoint import MazeCheckpoint, read_checkpoint
 from maze_dla.adapters.mazes.counterfactuals import Change
 from maze_dla.adapters.mazes.datasets import MazeSupply, maze_supply
+from maze_dla.adapters.mazes.drawn import with_passage
 from maze_dla.adapters.mazes.pairs import build_pairs, find_task_of_pairs
 from maze_dla.adapters.mazes.prompts import MazePromptBatch, Padding
 from maze_dla.adapters.mazes.tasks import Task, Tasks, find_tasks
 from maze_dla.adapters.mazes.vocabulary import MazeVocabulary
 from maze_dla.adapters.transformer_lens.build import build_decoder
+from maze_dla.adapters.transformer_lens.exclusive import exclusive
 from maze_dla.adapters.transformer_lens.identity import identity, set_provenance
+from maze_dla.adapters.transformer_lens.view import view
+from maze_dla.engine.direct.prediction import predict
 from maze_dla.engine.pairs import PromptPairs
+from maze_dla.engine.prompts import PromptBatch
 from maze_dla.errors import CheckpointError, InputError, check_kind, check_whole
+from maze_dla.results.predictions import prediction_table
 from maze_dla.torch_defaults import torch_defaults
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 LARGEST_SEED = 2**32 - 1
 BUNDLED = Path(__file__).parent / "bundled" / "hallway-5x5.zanj"
@@ -67,8 +76,9 @@ class MazeModel:
 
         Args:
             mazes: None generates them from the checkpoint's own config, the same for a seed in any process and
-                thread; else a `MazeDataset`, the path of a saved one, a `SolvedMaze` or a list of them, or mazes with
-                their paths as token lists (or strings with spaces).
+                thread; else a `MazeDataset`, the path of a saved one, a `SolvedMaze` or a list of them, mazes drawn as
+                text (as maze-dataset's `as_ascii` draws them, with S for the origin and E for the target; their
+                shortest paths are found), or mazes with their paths as token lists (or strings with spaces).
             task: one of `maze_dla.TASKS`, or a function of a maze's tokens and a numpy generator that returns the
                 position of the token to predict, or a list of positions. A list of tasks asks each of them of every
                 maze: prompts of one maze stand together, in the order of the tasks, and share its sequence, which
@@ -196,6 +206,31 @@ class MazeModel:
             return self._batch(supply, first, stop, tasks, batch_seed, prepend_bos, None)
 
         return PromptBatches(make, supply.n_mazes, batch_size, seed)
+
+    def with_passage(self, maze: Any, passage: Any, *, is_open: bool = True) -> Any:
+        """A maze with one passage opened or closed by hand, and its shortest path: a `SolvedMaze` for `prompts`.
+
+        Args:
+            maze: a `SolvedMaze`, a drawing, or a maze's tokens with its path, such as `batch.text(0).tokens`.
+            passage: two neighbouring cells, ((row, column), (row, column)).
+            is_open: True opens it, False closes it.
+
+        Raises:
+            InputError: no maze, no two neighbouring cells of it, or a passage that is as wanted already.
+            DatasetError: no way is left from origin to target.
+        """
+        return with_passage(maze, passage, is_open=is_open, grid_n=self.grid_n)
+
+    @torch_defaults()
+    def predict(self, batch: PromptBatch, k: int = 5) -> pd.DataFrame:
+        """The `k` most likely next tokens of every prompt with their probabilities, as `maze_dla.predict` gives them.
+
+        Raises:
+            InputError: the batch does not fit the model, or k outside 1..vocabulary.
+        """
+        check_kind(batch, PromptBatch, "batch is a PromptBatch, such as that of maze.prompts()")
+        with exclusive(self.model):
+            return prediction_table(**predict(view(self.model), batch, k))
 
     @torch_defaults()
     def _batch(

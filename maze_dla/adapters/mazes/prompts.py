@@ -90,10 +90,23 @@ class MazePromptBatch(PromptBatch):
         return bool((self.set_rows("neighbors").at(self.targets[:, None]) > 0).any())
 
     @torch_defaults()
-    def select(self, prompts: Sequence[int] | Tensor) -> Self:
+    def select(self, prompts: Any) -> Self:
         """The batch with just these prompts, in this order, or those where a mask holds."""
         chosen = chosen_prompts(prompts, len(self))
         return replace(super().select(chosen), task_of=self.task_of[chosen])
+
+    def _joined_with(self, other: Any) -> dict[str, Any]:
+        """The fields of the prompts of both, with the tasks of both."""
+        tasks = tuple(dict.fromkeys((*self.tasks, *other.tasks)))
+        theirs = torch.tensor([tasks.index(name) for name in other.tasks])[other.task_of]
+        fields = super()._joined_with(other)
+        return {
+            **fields,
+            "grid_n": max(self.grid_n, other.grid_n),
+            "tasks": tasks,
+            "task_of": torch.cat([self.task_of, theirs]),
+            "info": {**fields["info"], "task": ", ".join(tasks)},
+        }
 
     @torch_defaults()
     def of_task(self, task: str) -> Self:

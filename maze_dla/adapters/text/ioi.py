@@ -78,6 +78,10 @@ class IOIPromptBatch(PromptBatch):
         chosen = chosen_prompts(prompts, len(self)).tolist()
         return replace(super().select(prompts), sentences=tuple(self.sentences[i] for i in chosen))
 
+    def _joined_with(self, other: Any) -> dict[str, Any]:
+        """The fields of the prompts of both, with their sentences."""
+        return {**super()._joined_with(other), "sentences": (*self.sentences, *other.sentences)}
+
     @classmethod
     @torch_defaults()
     def build(cls, sentences: Sequence[IOISentence], encoder: TextEncoder, info: dict[str, Any]) -> Self:
