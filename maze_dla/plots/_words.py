@@ -33,7 +33,7 @@ def metric_name(result: PromptResult | StreamedResult) -> str:
 
 def of_prompts(result: PromptResult | StreamedResult) -> str:
     """The metric, and over how many prompts."""
-    return f"{metric_name(result)}, {counted(len(result), 'prompt')}"
+    return f"{metric_name(result)}, {counted(len(result), 'prompt')}{one_line(result.about)}"
 
 
 def one_line(text: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from maze_dla.results.attribution import AttributionResult
 from maze_dla.results.base import format_mean, shown_accuracy
 from maze_dla.results.parts import RankedPart
-from maze_dla.results.statistics import Proportion
+from maze_dla.results.statistics import proportion
 from maze_dla.results.words import depth_name
 
 
@@ -13,12 +13,13 @@ def fact_table(result: AttributionResult) -> list[tuple[str, str]]:
     """Name and value of each line, for the terminal and the page alike."""
     lens = result.lens()
     half = lens.first_depth_with(0.5)
+    origin = result.info.get("mazes", result.info.get("prompts", "no origin given"))
     depth = f"after {depth_name(lens.labels, half)}" if half else "nowhere: it is not positive"
     return [
         ("model", str(result.info.get("model"))),
         ("checkpoint", str(result.info.get("checkpoint"))),
         ("task", str(result.info.get("task"))),
-        ("prompts", f"{len(result)} ({result.info.get('mazes', result.info.get('prompts', 'no origin given'))})"),
+        ("prompts", f"{len(result)}{result.about} ({origin})"),
         *_accuracies(result),
         (f"metric: {result.info.get('metric')}", f"{format_mean(result.metric_summary())} logits"),
         *((f"head {part.name}", part_text(part)) for part in result.top_heads(5)),
@@ -33,7 +34,7 @@ def _accuracies(result: AttributionResult) -> list[tuple[str, str]]:
         return [("accuracy", shown_accuracy(None))]
     lines = [(accuracy_name(result), f"{result.accuracy}, 95% intervals in brackets")]
     if result.preferred is not None and result.correct is not None:
-        lines.append(("most likely token is right", str(Proportion(int(result.correct.sum()), len(result)))))
+        lines.append(("most likely token is right", str(proportion(result.correct, result.clusters))))
     return lines
 
 

@@ -57,7 +57,7 @@ def _storable(name: str, value: Any, file: Path) -> Any:
     """Arrays for tensors; text for what nests, since zanj would split it into thousands of items."""
     if isinstance(value, Tensor):
         return value.cpu().numpy()
-    if name in ("means", "variances"):
+    if name in ("means", "variances", "errors", "bucket_sums"):
         return {"arrays": {key: array.cpu().numpy() for key, array in value.items()}}
     if name == "info":
         return {"json": json.dumps([[key, _of_info(key, item, file)] for key, item in value.items()])}

@@ -26,8 +26,10 @@ from maze_dla.engine.prompts import PromptBatch
 from maze_dla.engine.sites import EMBEDDINGS, FINAL_SCALE, LOGITS, Activations, Site, in_all_layers
 from maze_dla.errors import InputError
 from maze_dla.results.attribution import AttributionResult
+from maze_dla.results.buckets import buckets_of
+from maze_dla.results.columns import groups_of
 from maze_dla.results.components import Component
-from maze_dla.results.moments import Moments, sum_in_double
+from maze_dla.results.moments import PromptMoments, sum_in_double
 from maze_dla.results.tolerances import ROUNDING_OF_LOGITS
 
 FIELDS = (
@@ -56,7 +58,9 @@ def attribute(
     """
     keep = _kept_parts(batch, neurons, sources)
     check_fit(model, batch, metric)
-    n_layers, moments, checks = model.weights.shape.n_layers, Moments(), SumChecks(model.weights.precision)
+    n_layers, checks = model.weights.shape.n_layers, SumChecks(model.weights.precision)
+    about = batch.columns[batch.unit]
+    moments = PromptMoments(groups_of(about), buckets_of(about))
     written = [name for name in ("attn_out", "mlp_out") if name in model.sites]
     sites = [Site(name) for name in model.embeddings] + [FINAL_SCALE, LOGITS]
     sites += in_all_layers(["z", *written, *(["neurons"] if "neurons" in model.sites else [])], n_layers)
@@ -71,7 +75,8 @@ def attribute(
         _check(checks, parts, micro.prompts)
         parts |= judged(found[LOGITS], here.answers, here.foils)
         if neurons and "neurons" in parts:
-            moments.add(parts["neurons"])  # the last step: a micro-batch that memory cut short counts once
+            # the last step: a micro-batch that memory cut short counts once
+            moments.add(parts["neurons"], micro.prompts)
         return {name: values for name, values in parts.items() if name in keep or isinstance(name, Component)}
 
     parts = run(model, batch, sites, measure, what="attributing", sequences_at_once=sequences_at_once)
@@ -89,6 +94,9 @@ def attribute(
         layer_labels=tuple(map(str, components)),
         neuron_mean=moments.mean,
         neuron_variance=moments.variance,
+        neuron_error=moments.error,
+        neuron_crossed=moments.crossed,
+        neuron_sums=moments.sums,
         kinds=batch.kinds if "sources_by_kind" in parts else (),
         **parts,
     )
