@@ -44,8 +44,9 @@ def accuracy_name(result: AttributionResult) -> str:
 
 
 def part_text(part: RankedPart) -> str:
-    """A contribution with its interval."""
-    return f"{str(part).removeprefix(part.name).strip()} logits"
+    """A contribution with its interval, and what is to be said of it."""
+    number, *marks = str(part).removeprefix(part.name).strip().split("], ", 1)
+    return f"{number}] logits, {marks[0]}" if marks else f"{number} logits"
 
 
 def completeness_text(result: AttributionResult) -> str:

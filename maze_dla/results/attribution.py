@@ -11,7 +11,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from maze_dla.results.base import PromptResult
+from maze_dla.results.buckets import N_BUCKETS, bucket_sums
 from maze_dla.results.contributions import Contributions
+from maze_dla.results.held_out import ByBucket
 from maze_dla.results.lens import LensResult, LensSummary
 from maze_dla.results.statistics import Summary, interval_of, summary_from_moments
 from maze_dla.results.summaries import ContributionSummaries, no_such_number
@@ -53,6 +55,18 @@ class ContributionResult(PromptResult, Contributions, ContributionSummaries):
         if not isinstance(name, str) or name not in numbers:
             raise no_such_number(name, list(numbers))
         return self.summarized(numbers[name])
+
+    @torch_defaults()
+    def by_bucket(self, name: str) -> ByBucket | None:
+        """Sums of one of the numbers over each of 64 fixed buckets of mazes; None where they are not known."""
+        counts, n_units = self.buckets.bincount(minlength=N_BUCKETS), int(self.clusters.max()) + 1
+        judged = {"correct": self.correct, "preferred": self.preferred}
+        values = judged[name] if name in judged else self.per_prompt().get(name)
+        if values is not None:
+            return ByBucket(bucket_sums(values.double(), self.buckets), counts, n_units)
+        return (
+            ByBucket(self.neuron_sums, counts, n_units) if name == "neurons" and self.neuron_sums is not None else None
+        )
 
     @torch_defaults()
     def lens(self) -> LensResult:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from maze_dla.results.base import Reported, format_mean, shown_accuracy
 from maze_dla.results.components import Component
+from maze_dla.results.held_out import ByBucket, check_by_bucket
 from maze_dla.results.lens import LensSummary, Scale
 from maze_dla.results.statistics import Proportion, Summary, interval_of, proportion_of, summary_from_moments
 from maze_dla.results.summaries import ContributionSummaries, no_such_number
@@ -84,6 +85,10 @@ class StreamedResult(Reported, ContributionSummaries):
         if self.n_clusters is None or name not in self.errors:
             return summary_from_moments(self.means[name], self.variances[name], self.n)
         return interval_of(self.means[name], self.errors[name], self.n, self.n_clusters)
+
+    def by_bucket(self, name: str) -> ByBucket | None:
+        """Sums of one of the numbers over each of 64 fixed buckets of mazes; None where they are not known."""
+        return check_by_bucket(self.bucket_sums.get(name), self.bucket_counts, self.n_units)
 
     @property
     def about(self) -> str:
