@@ -65,7 +65,6 @@ def calls(folder: Path) -> dict[str, Callable[[Any], object]]:
         "token_lens k": lambda w: dla.token_lens(maze.model, batch, k=w),
         "compare first": lambda w: dla.compare(w),
         "compare second": lambda w: dla.compare(result, w),
-        "compare seed": lambda w: dla.compare(result, seed=w),
         "ioi_prompts model": lambda w: dla.ioi_prompts(w),
         "load_gpt2 source": lambda w: dla.load_gpt2(w),
         "load_maze_model source": lambda w: dla.load_maze_model(w),

@@ -206,7 +206,7 @@ def test_every_step_of_the_paths(maze: MazeModel, tmp_path: Path) -> None:
     batch = maze.prompts(task="every_path_step", n_mazes=3)
     report = write_report(maze, batch, correct_vs_other(batch), tmp_path)
     assert {p.stem for p in report.pictures} == {*PICTURES, *ALONG_THE_PATH}
-    assert dict(report.facts)["prompts"] == f"{len(batch)} (generated, seed 0)"
+    assert dict(report.facts)["prompts"] == f"{len(batch)} about 3 mazes (generated, seed 0)"
     page = report.page.read_text(encoding="utf-8")
     number = int(re.search(r"at every depth, prompt (\d+)", page)[1])  # pyright: ignore
     paths = [len(batch.text(i).path) for i in range(len(batch))]
