@@ -167,8 +167,8 @@ def compare(*results: Compared) -> Comparison:
     Accuracy and chance; the metric; shares of it by attention, MLPs, embeddings and constant; the mean depth at which
     it is written; the share of the strongest heads in the sum of squared mean contributions of all (ranked on other
     mazes than those that measure), the effective number of heads, and, for results with `sources="kinds"` (or True),
-    the share of each kind of token in what heads move. Each is defined in `maze_dla.results.measures`. Powers of means are
-    products over different mazes, so that heads that do nothing count for nothing.
+    the share of each kind of token in what heads move. Each is defined in `maze_dla.results.measures`. Powers of means
+    are products over different mazes, so that heads that do nothing count for nothing.
 
     Results on the same mazes, two checkpoints or two tasks, are also compared pairwise: `Comparison.differences`.
     A stream has the same measures as a result; it does not name its mazes, so that it has no differences.
