@@ -79,7 +79,6 @@ def calls(folder: Path) -> dict[str, Callable[[Any], object]]:
         "with_passage passage": lambda w: maze.with_passage(batch.text(0).tokens, w),
         "compare first": lambda w: dla.compare(w),
         "compare second": lambda w: dla.compare(result, w),
-        "compare seed": lambda w: dla.compare(result, seed=w),
         "ioi_prompts model": lambda w: dla.ioi_prompts(w),
         "ioi_pairs model": lambda w: dla.ioi_pairs(w),
         "ioi_pairs change": lambda w: dla.ioi_pairs(gpt2, w),

@@ -35,8 +35,9 @@ def metric_name(result: PromptResult | StreamedResult) -> str:
 
 
 def of_prompts(result: PromptResult | StreamedResult) -> str:
-    """The metric, and over how many prompts, or pairs of them."""
-    return f"{metric_name(result)}, {counted(len(result), 'pair' if 'part' in result.info else 'prompt')}"
+    """The metric, and over how many prompts, or pairs of them, about how many things."""
+    counts = counted(len(result), "pair" if "part" in result.info else "prompt")
+    return f"{metric_name(result)}, {counts}{one_line(result.about)}"
 
 
 def one_line(text: str) -> str:

@@ -6,7 +6,7 @@ from maze_dla.results.attribution import AttributionResult
 from maze_dla.results.base import format_mean, shown_accuracy, skill_rows
 from maze_dla.results.lens import LensResult
 from maze_dla.results.parts import RankedPart
-from maze_dla.results.statistics import Proportion
+from maze_dla.results.statistics import proportion
 from maze_dla.results.words import depth_name
 
 N_STRATEGIES = 4  # of those that are known, the best first
@@ -14,11 +14,12 @@ N_STRATEGIES = 4  # of those that are known, the best first
 
 def fact_table(result: AttributionResult, own: LensResult) -> list[tuple[str, str]]:
     """Name and value of each line, for the terminal and the page alike; `own` is the lens at each depth's own scale."""
+    origin = result.info.get("mazes", result.info.get("prompts", "no origin given"))
     return [
         ("model", str(result.info.get("model"))),
         ("checkpoint", str(result.info.get("checkpoint"))),
         ("task", str(result.info.get("task"))),
-        ("prompts", f"{len(result)} ({result.info.get('mazes', result.info.get('prompts', 'no origin given'))})"),
+        ("prompts", f"{len(result)}{result.about} ({origin})"),
         *_accuracies(result),
         (f"metric: {result.info.get('metric')}", f"{format_mean(result.metric_summary())} logits"),
         *((f"head {part.name}", part_text(part)) for part in result.top_heads(5)),
@@ -41,7 +42,7 @@ def _accuracies(result: AttributionResult) -> list[tuple[str, str]]:
     beside = skill_rows(result.skill, N_STRATEGIES)
     lines = [(accuracy_name(result), f"{result.accuracy}, 95% intervals in brackets")]
     if result.preferred is not None and result.correct is not None:
-        lines.append(("most likely token is right", str(Proportion(int(result.correct.sum()), len(result)))))
+        lines.append(("most likely token is right", str(proportion(result.correct, result.clusters))))
     return [*lines, *beside]
 
 
@@ -51,8 +52,9 @@ def accuracy_name(result: AttributionResult) -> str:
 
 
 def part_text(part: RankedPart) -> str:
-    """A contribution with its interval."""
-    return f"{str(part).removeprefix(part.name).strip()} logits"
+    """A contribution with its interval, and what is to be said of it."""
+    number, *marks = str(part).removeprefix(part.name).strip().split("], ", 1)
+    return f"{number}] logits, {marks[0]}" if marks else f"{number} logits"
 
 
 def completeness_text(result: AttributionResult) -> str:

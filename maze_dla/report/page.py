@@ -10,10 +10,15 @@ from html import escape
 from maze_dla.report.facts import part_text
 from maze_dla.report.pictures import Picture
 from maze_dla.results.attribution import AttributionResult
+from maze_dla.results.base import format_mean
 from maze_dla.results.parts import RankedPart
 from maze_dla.results.storage import installed_versions
 
 PROVENANCE = ("checkpoint", "sha256", "seed", "prepend_bos", "mazes", "prompts")
+HOW_RANKED = (
+    "<p>Means with 95% intervals, estimated on other prompts than those that picked the part for being large; "
+    "where there are too few for that, the part says so.</p>"
+)
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #1b1f24; }
 h1 { margin-bottom: 0; } .lead { color: #57606a; margin-top: .2rem; }
@@ -42,7 +47,7 @@ def render_page(result: AttributionResult, facts: list[tuple[str, str]], section
     largest = float(result.gap.abs().max())
     figures = "".join(map(_section, sections))
     metric = escape(str(result.info.get("metric")))
-    neurons = _ranking("Strongest neurons", result.top_neurons(10)) if result.neuron_mean is not None else ""
+    neurons = _neurons(result) if result.neuron_mean is not None else ""
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>maze_dla: {name}, {task}, {metric}</title>
 <style>{STYLE}</style></head><body>
@@ -85,8 +90,13 @@ def _figure(picture: Picture) -> str:
     )
 
 
-def _ranking(title: str, parts: list[RankedPart]) -> str:
-    return f"<h2>{escape(title)}</h2>{_table([(part.name, part_text(part)) for part in parts])}"
+def _neurons(result: AttributionResult) -> str:
+    together = f"{format_mean(result.top_neurons_together(20))} logits"
+    return _ranking("Strongest neurons", result.top_neurons(10), ("20 strongest together", together))
+
+
+def _ranking(title: str, parts: list[RankedPart], *more: tuple[str, str]) -> str:
+    return f"<h2>{escape(title)}</h2>{HOW_RANKED}{_table([*((part.name, part_text(part)) for part in parts), *more])}"
 
 
 def _table(rows: list[tuple[str, str]]) -> str:

@@ -9,10 +9,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from maze_dla.results.base import PromptResult
+from maze_dla.results.buckets import N_BUCKETS, bucket_sums
 from maze_dla.results.contributions import Contributions
 from maze_dla.results.frames import Level, contribution_frame
+from maze_dla.results.held_out import ByBucket
 from maze_dla.results.lens import LensResult, LensSummary
-from maze_dla.results.statistics import Summary, summary_from_moments
+from maze_dla.results.statistics import Summary, interval_of, summary_from_moments
 from maze_dla.results.summaries import ContributionSummaries, no_such_number
 from maze_dla.results.words import depths_of, rows_of_half
 from maze_dla.torch_defaults import torch_defaults
@@ -25,8 +27,10 @@ if TYPE_CHECKING:
 class ContributionResult(PromptResult, Contributions, ContributionSummaries):
     """Contributions to the metric of every prompt, with what they are contributions to.
 
-    For every prompt `layers.sum(1) + constant = metric`, up to `gap` (`metric` minus the sum). `neuron_mean` and
-    `neuron_variance` (over prompts, unbiased) are there whenever neurons were asked for.
+    For every prompt `layers.sum(1) + constant = metric`, up to `gap` (`metric` minus the sum). `neuron_mean`,
+    `neuron_variance` (over prompts, unbiased), `neuron_error` (the standard error of the mean, clustered),
+    `neuron_sums` (over the prompts of each of `buckets`) and `neuron_crossed` (over clusters the sum of size times
+    deviation from the mean, which joining batches takes) are there whenever neurons were asked for.
 
     Where it is one half of a contrast, `info["part"]` says which ("dependent" or "shared"), and the last of the layers
     is `norm`, by which the final scales of the two runs differ.
@@ -35,6 +39,9 @@ class ContributionResult(PromptResult, Contributions, ContributionSummaries):
     gap: Float[Tensor, " prompt"]
     neuron_mean: Float[Tensor, "layer neuron"] | None = None
     neuron_variance: Float[Tensor, "layer neuron"] | None = None
+    neuron_error: Float[Tensor, "layer neuron"] | None = None
+    neuron_crossed: Float[Tensor, "layer neuron"] | None = None
+    neuron_sums: Float[Tensor, "bucket layer neuron"] | None = None
 
     def summary(self, name: str) -> Summary:
         """Mean, standard error and 95% interval over prompts of one of the numbers of `per_prompt`, or of the neurons.
@@ -43,11 +50,25 @@ class ContributionResult(PromptResult, Contributions, ContributionSummaries):
             InputError: this result has no numbers of that name.
         """
         if name == "neurons" and self.neuron_mean is not None and self.neuron_variance is not None:
-            return summary_from_moments(self.neuron_mean, self.neuron_variance, len(self))
+            if self.neuron_error is None:
+                return summary_from_moments(self.neuron_mean, self.neuron_variance, len(self))
+            return interval_of(self.neuron_mean, self.neuron_error, len(self), int(self.clusters.max()) + 1)
         numbers = self.per_prompt()
         if not isinstance(name, str) or name not in numbers:
             raise no_such_number(name, list(numbers))
         return self.summarized(numbers[name])
+
+    @torch_defaults()
+    def by_bucket(self, name: str) -> ByBucket | None:
+        """Sums of one of the numbers over each of 64 fixed buckets of mazes; None where they are not known."""
+        counts, n_units = self.buckets.bincount(minlength=N_BUCKETS), int(self.clusters.max()) + 1
+        judged = {"correct": self.correct, "preferred": self.preferred}
+        values = judged[name] if name in judged else self.per_prompt().get(name)
+        if values is not None:
+            return ByBucket(bucket_sums(values.double(), self.buckets), counts, n_units)
+        return (
+            ByBucket(self.neuron_sums, counts, n_units) if name == "neurons" and self.neuron_sums is not None else None
+        )
 
     @torch_defaults()
     def lens(self) -> LensResult:

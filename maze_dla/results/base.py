@@ -13,10 +13,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from maze_dla.errors import visible
-from maze_dla.results.columns import Columns, groups_of
+from maze_dla.results.buckets import buckets_of
+from maze_dla.results.columns import Columns, groups_of, name_of
 from maze_dla.results.selection import selected
 from maze_dla.results.skill import BASELINES, CHANCE, Skill, skill_of_prompts
-from maze_dla.results.statistics import Proportion, Summary, summarize
+from maze_dla.results.statistics import Proportion, Summary, proportion, summarize
+from maze_dla.results.words import about
 from maze_dla.torch_defaults import torch_defaults
 
 if TYPE_CHECKING:
@@ -109,7 +111,7 @@ class PromptResult(Reported):
     @property
     def accuracy(self) -> Proportion | None:
         """The share of prompts that the model answers correctly; None where the metric has no notion of right."""
-        return None if self.answered is None else Proportion(int(self.answered.sum()), len(self))
+        return None if self.answered is None else proportion(self.answered, self.clusters)
 
     @property
     @torch_defaults()
@@ -149,6 +151,18 @@ class PromptResult(Reported):
         """The number of what each prompt is about, a maze for one, from 0; where that is not known, of the prompt."""
         named = self.columns.get(str(self.info.get("unit")))
         return torch.arange(len(self)) if named is None else groups_of(named)
+
+    @cached_property
+    @torch_defaults()
+    def buckets(self) -> Int[Tensor, " prompt"]:
+        """The bucket of each prompt, one of 64, by a hash of what it is about: the same in whatever order they come."""
+        named = self.columns.get(str(self.info.get("unit")))
+        return buckets_of(tuple(map(name_of, self.prompt_tokens)) if named is None else named)
+
+    @property
+    def about(self) -> str:
+        """Of how many things the prompts are, where they are not of one each: " about 50 mazes"."""
+        return about(len(self), int(self.clusters.max()) + 1, self.info.get("unit"))
 
     @property
     @torch_defaults()
@@ -237,7 +251,7 @@ class PromptResult(Reported):
         return [
             ("model", str(self.info.get("model", "?"))),
             ("task", str(self.info.get("task", "?"))),
-            ("prompts", str(len(self))),
+            ("prompts", str(len(self)) + self.about),
             ("accuracy", shown_accuracy(self.accuracy)),
             *skill_rows(self.skill),
             (str(self.info.get("metric", "metric")), f"{format_mean(summary)} logits"),

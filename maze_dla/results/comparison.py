@@ -4,33 +4,59 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import combinations
 from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from maze_dla.errors import InputError, check_kind, check_whole, visible
+from maze_dla.errors import InputError, check_kind, visible
 from maze_dla.results.attribution import AttributionResult
-from maze_dla.results.measures import COUNTS, drawn_weights, measures_of, quantities
+from maze_dla.results.measures import (
+    ACCURACY,
+    CHANCE,
+    DEPTH,
+    EFFECTIVE,
+    METRIC,
+    SHARES,
+    Ratio,
+    judged,
+    kinds_of_tokens,
+    shares_of_the_metric,
+    squares_of_parts,
+    totals_of,
+)
+from maze_dla.results.naming import column_names
+from maze_dla.results.ratios import CERTAIN, UNKNOWN, Interval, difference, measured
 from maze_dla.results.streamed import StreamedResult
 from maze_dla.torch_defaults import torch_defaults
 
 if TYPE_CHECKING:
     import pandas as pd
 
-N_SAMPLES = 1000
-LARGEST_SEED = 2**63 - 1
-OUTSIDE = 0.025  # of the samples, at either end of an interval
 NOTHING = "-"
 Compared = AttributionResult | StreamedResult
 
 
+@dataclass(frozen=True, eq=False)
+class Difference:
+    """How much larger each measure is of the second result than of the first, on the same mazes, with its interval."""
+
+    first: str
+    second: str
+    measures: tuple[str, ...]
+    values: Float[Tensor, " measure"]
+    low: Float[Tensor, " measure"]
+    high: Float[Tensor, " measure"]
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Comparison:
-    """Measures of several results with 95% intervals over prompts; NaN where a result has no such measure.
+    """Measures of several results with 95% intervals, clustered by maze; NaN where a result has no such measure.
 
-    The measures are defined in the docstrings of `maze_dla.results.measures`; all are shares but the numbers of heads.
+    The measures are defined in `maze_dla.results.measures`: accuracy and chance, the metric in logits, shares, a depth,
+    and the effective number of heads. `differences` has one entry for each two results on the same mazes.
     """
 
     results: tuple[Compared, ...]
@@ -39,25 +65,44 @@ class Comparison:
     values: Float[Tensor, "measure result"]
     low: Float[Tensor, "measure result"]
     high: Float[Tensor, "measure result"]
+    differences: tuple[Difference, ...] = ()
 
     def table(self) -> list[tuple[str, ...]]:
         """The rows as text: a head with the names, then each measure with its value and interval for each result.
 
-        "-" stands where a result has no such measure; `notes` says why where it is a stream.
+        "-" stands where a result has no such measure, or too few mazes to tell: no share of a metric whose interval
+        includes zero, and none of a sum of squares that is less than 4 standard errors above it.
         """
         rows = [("", *self.names)]
-        rows += [(name, *(self._cell(i, k) for k in range(len(self.names)))) for i, name in enumerate(self.measures)]
+        for i, name in enumerate(self.measures):
+            numbers = torch.stack([self.values[i], self.low[i], self.high[i]], -1).tolist()
+            rows.append((name, *(_cell(name, (value, low, high)) for value, low, high in numbers)))
+        return rows
+
+    def difference_table(self) -> list[tuple[str, ...]]:
+        """The same of the differences; a head alone where no two results are about the same mazes."""
+        rows = [("", *(f"{d.second} minus {d.first}" for d in self.differences))]
+        for name in dict.fromkeys(name for d in self.differences for name in d.measures):
+            cells = []
+            for d in self.differences:
+                i = d.measures.index(name) if name in d.measures else None
+                of = UNKNOWN if i is None else (float(d.values[i]), float(d.low[i]), float(d.high[i]))
+                cells.append(_cell(name, of, signed=True))
+            rows.append((name, *cells))
         return rows
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """A sentence for each result of which some measures and all intervals cannot be had."""
-        return tuple(
-            f"{name} was streamed, which keeps means alone: intervals, and measures that count heads or take them by "
-            "their sign, need the numbers of every prompt."
-            for name, result in zip(self.names, self.results, strict=True)
-            if isinstance(result, StreamedResult)
-        )
+        """A sentence for whatever the results differ in, so that their measures do not mean the same."""
+        notes = []
+        for what, key in (("metrics", "metric"), ("tasks", "task")):
+            seen = list(dict.fromkeys(str(r.info.get(key, "?")) for r in self.results))
+            if len(seen) > 1:
+                notes.append(f"Other {what} ({'; '.join(seen)}): their measures answer other questions.")
+        for name, result in zip(self.names, self.results, strict=True):
+            if totals_of(result) is None:
+                notes.append(f"{name} is a stream of version 0.1, which kept means alone: most measures need more.")
+        return tuple(notes)
 
     def to_frame(self) -> pd.DataFrame:
         """Columns measure, model, value, low, high."""
@@ -72,73 +117,80 @@ class Comparison:
             }
         ).rename(columns={"values": "value"})
 
-    def _cell(self, measure: int, result: int) -> str:
-        value, low, high = (float(t[measure, result]) for t in (self.values, self.low, self.high))
-        if math.isnan(value):
-            return NOTHING
-        written = _count if self.measures[measure] in COUNTS else _percent
-        interval = "" if math.isnan(low) else f" [{written(low)}, {written(high)}]"
-        return written(value) + interval
-
     def __repr__(self) -> str:
-        rows = [[visible(cell) for cell in row] for row in self.table()]
-        widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-        lines = ["  ".join(f"{cell:<{w}}" for cell, w in zip(r, widths, strict=True)).rstrip() for r in rows]
-        return "\n".join([*lines, *self.notes])
+        parts = [_aligned(self.table()), *self.notes]
+        if self.differences:
+            parts += ["", "differences on the same mazes, paired:", _aligned(self.difference_table())]
+        return "\n".join(parts)
 
     def _repr_html_(self) -> str:
         from html import escape
 
-        head, *rows = [[escape(cell) for cell in row] for row in self.table()]
-        left = "style='text-align:left'"
-        top = "".join(f"<th {left}>{cell}</th>" for cell in head)
-        body = "".join(
-            f"<tr><th {left}>{row[0]}</th>{''.join(f'<td {left}>{c}</td>' for c in row[1:])}</tr>" for row in rows
-        )
-        return f"<table><tr>{top}</tr>{body}</table>" + "".join(f"<p>{escape(note)}</p>" for note in self.notes)
+        notes = "".join(f"<p>{escape(note)}</p>" for note in self.notes)
+        more = f"<p>Differences on the same mazes, paired:</p>{_html(self.difference_table())}"
+        return _html(self.table()) + notes + (more if self.differences else "")
 
 
-def _count(value: float) -> str:
-    return f"{value:.0f}"
+def _cell(measure: str, of: Interval, signed: bool = False) -> str:
+    value, low, high = of
+    if math.isnan(value):
+        return NOTHING
+    number = "{:+.3f}" if signed else "{:.3f}"
+    styles = {METRIC: number, EFFECTIVE: number.replace("3f", "1f")}
+    style = styles.get(measure, "{:+.1%}" if signed else "{:.1%}")
+    written = [style.format(x).replace("-0.0%", "0.0%") for x in (value, low, high)]
+    return written[0] + ("" if math.isnan(low) else f" [{written[1]}, {written[2]}]")
 
 
-def _percent(value: float) -> str:
-    return f"{value:.1%}".replace("-0.0%", "0.0%")
+def _aligned(table: list[tuple[str, ...]]) -> str:
+    rows = [[visible(cell) for cell in row] for row in table]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return "\n".join("  ".join(f"{cell:<{w}}" for cell, w in zip(r, widths, strict=True)).rstrip() for r in rows)
+
+
+def _html(table: list[tuple[str, ...]]) -> str:
+    from html import escape
+
+    head, *rows = [[escape(cell) for cell in row] for row in table]
+    left = "style='text-align:left'"
+    top = "".join(f"<th {left}>{cell}</th>" for cell in head)
+    body = "".join(
+        f"<tr><th {left}>{row[0]}</th>{''.join(f'<td {left}>{c}</td>' for c in row[1:])}</tr>" for row in rows
+    )
+    return f"<table><tr>{top}</tr>{body}</table>"
 
 
 @torch_defaults()
-def compare(*results: Compared, seed: int = 0) -> Comparison:
+def compare(*results: Compared) -> Comparison:
     """Set results beside each other on scale-free measures, a maze model beside GPT-2 on IOI for one.
 
-    Shares of the metric by attention, MLPs and embeddings; how many heads carry 90% of the positive part; how much
-    negative heads take away; the depth at which the lens reaches half; and, for results with `sources="kinds"` (or
-    True), from which kind of token heads move what they move. Each is defined in `maze_dla.results.measures`. Where
-    the mean metric is not positive there is no share of it, and no depth of half of it.
+    Accuracy and chance; the metric; shares of it by attention, MLPs, embeddings and constant; the mean depth at which
+    it is written; the share of the strongest heads in the sum of squared mean contributions of all (ranked on other
+    mazes than those that measure), the effective number of heads, and, for results with `sources="kinds"` (or True),
+    the share of each kind of token in what heads move. Each is defined in `maze_dla.results.measures`. Powers of means
+    are products over different mazes, so that heads that do nothing count for nothing.
 
-    The intervals are over prompts, with the signs of heads as they were found. Where most heads do nothing, those of
-    the last two are too narrow: in simulations with 140 idle heads they held the truth in 77 to 92% of cases.
-
-    Of a stream the shares and the depth follow from its means; it has no intervals, and none of the measures that need
-    the numbers of every prompt (`Comparison.notes` says so).
+    Results on the same mazes, two checkpoints or two tasks, are also compared pairwise: `Comparison.differences`.
+    A stream has the same measures as a result; it does not name its mazes, so that it has no differences.
 
     Args:
         *results: of `attribute`, or streams of such results, one for each column.
-        seed: of the 1,000 bootstrap samples of prompts that the 95% intervals come from.
 
     Raises:
-        InputError: no results, something else than a result of `attribute` or a stream of them, or a seed that is no
-            whole number of at least 0.
+        InputError: no results, or something else than a result of `attribute` or a stream of them.
     """
     if not results:
         raise InputError("compare needs at least one result of attribute, got none")
     for result in results:
         _check(result)
-    check_whole("seed", seed, 0, LARGEST_SEED)
-    columns = [_measured(result, seed) for result in results]
+    ratios = [_ratios(result) for result in results]
+    columns = [_column(result, held) for result, held in zip(results, ratios, strict=True)]
     measures = tuple(dict.fromkeys(name for column in columns for name in column))
-    missing = (math.nan,) * 3
-    values = torch.tensor([[column.get(name, missing) for column in columns] for name in measures], dtype=torch.float64)
-    return Comparison(results, _names(results), measures, *values.unbind(-1))
+    values = torch.tensor([[column.get(name, UNKNOWN) for column in columns] for name in measures], dtype=torch.float64)
+    names = column_names([r.info for r in results])
+    pairs = [(i, j) for i, j in combinations(range(len(results)), 2) if _same_mazes(results[i], results[j])]
+    found = tuple(_difference((names[i], names[j]), (ratios[i], ratios[j]), (columns[i], columns[j])) for i, j in pairs)
+    return Comparison(results, names, measures, *values.unbind(-1), differences=found)
 
 
 def _check(result: object) -> None:
@@ -147,34 +199,48 @@ def _check(result: object) -> None:
     check_kind(result, Compared, "compare takes results of attribute or streams of them")
 
 
-def _measured(result: Compared, seed: int) -> dict[str, tuple[float, float, float]]:
+def _ratios(result: Compared) -> dict[str, Ratio]:
+    """The measures of a result that are ratios, as far as it has them: those of one bucket have no replicates."""
+    totals = totals_of(result)
+    if totals is None or len(totals.counts) < 2:
+        return {}
+    shares = shares_of_the_metric(totals, result.components) if float(result.metric_summary().low) > 0 else {}
+    return judged(totals, result) | shares | squares_of_parts(totals) | kinds_of_tokens(totals, result.kinds)
+
+
+def _column(result: Compared, ratios: dict[str, Ratio]) -> dict[str, Interval]:
     """Value, low and high of each measure of a result."""
-    measures, of_prompts = measures_of(result), quantities(result)
-    n = len(of_prompts.metric)  # 1 for a stream, which holds no prompts to draw from
-    whole = of_prompts.means(torch.full((1, n), 1 / n, dtype=torch.float64))
-    drawn = [of_prompts.means(w) for w in drawn_weights(n, N_SAMPLES, seed)] if n > 1 else []
-    measured = {}
-    for name, measure in measures.items():
-        value = float(measure(whole)[0])
-        samples = torch.cat([measure(m).double() for m in drawn]) if drawn else torch.empty(0)
-        measured[name] = (value, *_interval(samples)) if not math.isnan(value) else (math.nan,) * 3
-    return measured
+    column: dict[str, Interval] = {}
+    if (accuracy := result.accuracy) is not None:
+        column[ACCURACY] = (accuracy.value, *accuracy.interval)
+    if isinstance(chance := getattr(result, "chance", None), Tensor) and not bool(chance.isnan().all()):
+        column[CHANCE] = (float(chance.nanmean()), math.nan, math.nan)
+    metric = result.metric_summary()
+    column[METRIC] = (float(metric.mean), float(metric.low), float(metric.high))
+    squares = _shares_and_squares(ratios)
+    return column | {name: measured(ratio, least) for name, (ratio, least) in squares.items()}
 
 
-def _interval(samples: Float[Tensor, " sample"]) -> tuple[float, float]:
-    """The middle 95% of the samples; NaN where there are none, or too many in which there is no such measure."""
-    missing = samples.isnan().double().mean() if len(samples) else 1.0
-    if missing > OUTSIDE:
-        return math.nan, math.nan
-    low, high = samples.nanquantile(torch.tensor([OUTSIDE, 1 - OUTSIDE], dtype=torch.float64)).tolist()
-    return low, high
+def _shares_and_squares(ratios: dict[str, Ratio]) -> dict[str, tuple[Ratio, float]]:
+    """The ratios beside accuracy and metric, and how certain the bottom of each has to be."""
+    linear = (*SHARES, DEPTH)
+    return {n: (r, 0.0 if n in linear else CERTAIN) for n, r in ratios.items() if n not in (ACCURACY, METRIC)}
 
 
-def _names(results: tuple[Compared, ...]) -> tuple[str, ...]:
-    """The model of each result, with its task where models repeat, and a number where that repeats too."""
-    names = [str(r.info.get("model", "?")) for r in results]
-    if len(set(names)) < len(names):
-        names = [f"{name}, {r.info.get('task', '?')}" for name, r in zip(names, results, strict=True)]
-    if len(set(names)) < len(names):
-        names = [f"{i + 1}: {name}" for i, name in enumerate(names)]
-    return tuple(names)
+def _same_mazes(one: Compared, two: Compared) -> bool:
+    """Whether two results are about the same things, mazes for one, as far as they name them."""
+    names = []
+    for result in (one, two):
+        held = result.columns.get(str(result.info.get("unit"))) if isinstance(result, AttributionResult) else None
+        names.append(None if held is None else set(held.tolist() if isinstance(held, Tensor) else held))
+    return names[0] is not None and names[0] == names[1]
+
+
+def _difference(
+    names: tuple[str, str], ratios: tuple[dict[str, Ratio], ...], columns: tuple[dict[str, Interval], ...]
+) -> Difference:
+    """The differences of what both results know with an interval."""
+    both = [n for n in ratios[0] if n in ratios[1] and not any(math.isnan(c.get(n, UNKNOWN)[1]) for c in columns)]
+    found = [difference(ratios[0][name].replicates, ratios[1][name].replicates) for name in both]
+    values = torch.tensor(found, dtype=torch.float64).reshape(-1, 3)
+    return Difference(*names, tuple(both), *values.unbind(-1))

@@ -115,6 +115,17 @@ class TokenLensResult(PromptResult):
         rank = self.target_rank.double()
         return {**super().per_prompt(), "target_rank": rank, "entropy": self.entropy, "kl": self.kl}
 
+    def summary(self, name: str) -> Summary:
+        """Mean, standard error and 95% interval over prompts of "target_rank", "entropy", "kl" or "metric".
+
+        Raises:
+            InputError: no such number, or a token lens of all positions, of which prompts have different numbers.
+        """
+        numbers = self.per_prompt()
+        if not isinstance(name, str) or name not in numbers:
+            raise InputError(f"unknown number {name!r:.80}, this result has {', '.join(numbers)}")
+        return self.summarized(numbers[name])
+
     @property
     def axis_labels(self) -> dict[str, tuple[str, ...]]:
         """Names for the last axis of some of them."""

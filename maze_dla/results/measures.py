@@ -1,211 +1,201 @@
 """Scale-free measures of an attribution: what can be said of two models whose metrics have different sizes.
 
-Each measure is a function of means over prompts, so that its interval comes from the same function of the means over
-prompts drawn again (percentile bootstrap: Efron and Tibshirani 1993, chapter 13).
+Each is a ratio of two numbers that are estimated without bias. Powers of means are products over different buckets of
+mazes, since the square of a mean that is noise is not zero: sums of squares over many parts would grow with noise.
+Their errors are of the delete-one jackknife over buckets (Tukey 1958; Efron and Tibshirani 1993, chapter 11).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from maze_dla.results.attribution import AttributionResult
+from maze_dla.results.buckets import halves
 from maze_dla.results.components import Component
+from maze_dla.results.held_out import ByBucket
 from maze_dla.results.streamed import StreamedResult
 
-Values = Float[Tensor, " sample"]
-MOST = 0.9  # of the positive part
-N_HALVES = 32
-SAMPLES_PER_BATCH = 100
-ROUNDING = 1e-6  # of float32 sums
+Replicates = Float[Tensor, " replicate"]  # the number over all buckets, then without each of them
+NUMBERS = ("metric", "layers", "constant", "lens", "heads", "sources_by_kind", "correct", "preferred")
+STRONGEST = (1, 3, 10)
+FEWEST_BUCKETS = 8
+ACCURACY, CHANCE, METRIC = "accuracy", "chance", "metric (logits)"
+EFFECTIVE = "effective number of heads"
+MOVED = "moved by heads from: "
+SHARES = ("written by attention", "written by MLPs", "written by embeddings", "in the constant")
+DEPTH = "mean depth at which the metric is written"
 
 
 @dataclass(frozen=True, eq=False)
-class Quantities:
-    """Means over prompts, in logits, that the measures are made of; one row for each sample of prompts.
+class Ratio:
+    """A measure as a ratio; `each` holds other tops of which the largest ratio bounds this one.
 
-    Sums over heads that add, or over sizes, grow with noise if each mean's sign is taken from the same numbers as its
-    size: many heads that do nothing would seem to do much. So a head's sign for a prompt comes from the half of the
-    prompts that it is not in, averaged over random halves; what is noise then cancels in the sum.
+    `inverted` is for ratios whose inverse has the better behaved interval; `certain` is what must be far from zero for
+    the ratio to be known at all, where that is not the bottom.
     """
 
-    metric: Float[Tensor, " sample"]
-    attention: Float[Tensor, " sample"]
-    mlps: Float[Tensor, " sample"]
-    embeddings: Float[Tensor, " sample"]
-    constant: Float[Tensor, " sample"]
-    lens: Float[Tensor, "sample depth"]
-    added: Float[Tensor, "sample head"]
-    taken: Float[Tensor, "sample head"]
-    moved: Float[Tensor, "sample kind"]
+    top: Replicates
+    bottom: Replicates
+    each: Float[Tensor, "replicate part"] | None = None
+    inverted: bool = False
+    certain: Replicates | None = None
 
-    def means(self, weights: Float[Tensor, "drawn sample"]) -> Quantities:
-        """The means under each row's weights of the samples."""
-        return Quantities(**{f.name: weights @ getattr(self, f.name) for f in fields(self)})
+    @property
+    def replicates(self) -> Replicates:
+        """The ratio over all buckets, and without each of them."""
+        return self.top / self.bottom
 
 
-def quantities(result: AttributionResult | StreamedResult) -> Quantities:
-    """The quantities of each prompt, heads in the order of their means, the largest first; of a stream the means alone.
+@dataclass(frozen=True, eq=False)
+class Totals:
+    """Sums over the prompts of each bucket that has any, and how many prompts each has."""
 
-    A stream keeps no half of its prompts apart, so that the signs of heads are not known there: what needs them is NaN.
+    counts: Float[Tensor, " bucket"]
+    sums: Mapping[str, Float[Tensor, "bucket ..."]]
+    numbers: tuple[int, ...]
+
+    def mean(self, values: Float[Tensor, " bucket"]) -> Replicates:
+        """The mean over prompts, from the sums of buckets."""
+        return without_each(values) / without_each(self.counts)
+
+
+def totals_of(result: AttributionResult | StreamedResult) -> Totals | None:
+    """The sums of a result by bucket; None for a stream that did not keep them."""
+    found = {name: result.by_bucket(name) for name in NUMBERS}
+    known: dict[str, ByBucket] = {name: held for name, held in found.items() if held is not None}
+    if not {"metric", "layers", "constant", "lens", "heads"} <= known.keys():
+        return None
+    counts = known["metric"].counts
+    held = counts > 0
+    sums = {name: one.sums[held].double() for name, one in known.items()}
+    return Totals(counts[held].double(), sums, tuple(torch.nonzero(held).flatten().tolist()))
+
+
+def without_each(values: Float[Tensor, "bucket ..."]) -> Float[Tensor, "replicate ..."]:
+    """The sum over all buckets, then over all but each of them."""
+    whole = values.sum(0, keepdim=True)
+    return torch.cat([whole, whole - values])
+
+
+def shares_of_the_metric(totals: Totals, components: tuple[Component, ...]) -> dict[str, Ratio]:
+    """What attention layers (biases included), MLPs, embeddings and the constant write, as shares of the metric.
+
+    The four sum to one. The mean depth is the average depth of what is written there, each part weighted by its share:
+    0 after the embeddings, 1 at the end.
     """
-    return _of_means(result) if isinstance(result, StreamedResult) else _of_prompts(result)
-
-
-def _of_means(result: StreamedResult) -> Quantities:
-    """A single row, the means over all prompts."""
-    means = {name: result.summary(name).mean[None] for name in ("metric", "layers", "constant", "lens", "heads")}
-    unknown = torch.full_like(means["heads"].flatten(1), torch.nan)
-    return Quantities(
-        metric=means["metric"],
-        **_written(means["layers"], result.components),
-        constant=means["constant"],
-        lens=means["lens"],
-        added=unknown,
-        taken=unknown,
-        moved=unknown.new_full((1, len(result.kinds)), torch.nan),
-    )
-
-
-def _written(layers: Float[Tensor, "sample component"], components: tuple[Component, ...]) -> dict[str, Values]:
-    """Contributions of attention layers, MLPs and embeddings, each summed."""
-    chosen = {
-        "attention": [c.kind == "attn_out" for c in components],
-        "mlps": [c.kind == "mlp_out" for c in components],
-        "embeddings": [c.layer is None for c in components],
+    layers, metric = totals.sums["layers"], totals.mean(totals.sums["metric"])
+    kinds = {
+        SHARES[0]: [c.kind == "attn_out" for c in components],
+        SHARES[1]: [c.kind == "mlp_out" for c in components],
+        SHARES[2]: [c.layer is None for c in components],
     }
-    return {name: layers[:, columns].sum(1) for name, columns in chosen.items()}
+    tops = {name: layers[:, columns].sum(1) for name, columns in kinds.items()}
+    lens = totals.sums["lens"]
+    tops |= {SHARES[3]: totals.sums["constant"], DEPTH: lens[:, -1] - lens[:, :-1].sum(1) / max(lens.shape[1] - 1, 1)}
+    return {name: Ratio(totals.mean(top), metric) for name, top in tops.items()}
 
 
-def _of_prompts(result: AttributionResult) -> Quantities:
-    layers, heads = result.layers.double(), result.heads.double().flatten(1)
-    heads = heads[:, heads.mean(0).argsort(descending=True, stable=True)]
-    above, below = _signs_elsewhere(heads)
-    by_kind = heads.new_zeros(len(result), 0, 0)
-    if result.sources_by_kind is not None:
-        by_kind = result.sources_by_kind.double().flatten(1, 2)
-    kinds_above, kinds_below = _signs_elsewhere(by_kind)
+def squares_of_parts(totals: Totals) -> dict[str, Ratio]:
+    """Measures of squared mean contributions, where there are heads and at least 8 buckets.
 
-    return Quantities(
-        metric=result.metric.double(),
-        **_written(layers, result.components),
-        constant=result.constant.double(),
-        lens=result.lens().values.double(),
-        added=heads * above,
-        taken=-heads * below,
-        moved=(by_kind * (kinds_above - kinds_below)).sum(1),
-    )
-
-
-def _signs_elsewhere(values: Float[Tensor, "prompt ..."]) -> tuple[Tensor, Tensor]:
-    """For each prompt how often, over random halves, the mean of the half without it is above and below zero."""
-    n = len(values)
-    if n == 1:
-        return (values > 0).double(), (values < 0).double()
-    generator = torch.Generator().manual_seed(0)
-    above, below = torch.zeros_like(values), torch.zeros_like(values)
-    for _ in range(N_HALVES):
-        first, second = torch.randperm(n, generator=generator).tensor_split(2)
-        for half, other in ((first, second), (second, first)):
-            mean = values[other].mean(0)
-            above[half] += mean > 0
-            below[half] += mean < 0
-    return above / N_HALVES, below / N_HALVES
-
-
-def _share(part: Values, m: Quantities) -> Values:
-    return torch.where(m.metric > 0, part / m.metric, torch.nan)
-
-
-def attention_share(m: Quantities) -> Values:
-    """Share of the metric that attention layers write, biases included; needs a metric that is positive on average."""
-    return _share(m.attention, m)
-
-
-def mlp_share(m: Quantities) -> Values:
-    """Share of the metric that MLPs write; needs a metric that is positive on average."""
-    return _share(m.mlps, m)
-
-
-def embedding_share(m: Quantities) -> Values:
-    """Share of the metric that token and position embeddings write; needs a metric that is positive on average."""
-    return _share(m.embeddings, m)
-
-
-def constant_share(m: Quantities) -> Values:
-    """Share of the metric in the biases of final norm and unembedding; the four shares sum to one."""
-    return _share(m.constant, m)
-
-
-def heads_for_most(m: Quantities) -> Values:
-    """The least number of heads that together write 90% of what all heads with a positive mean write."""
-    total = m.added.sum(1)
-    if not m.added.shape[1]:
-        return torch.full_like(total, torch.nan)
-    enough = m.added.cumsum(1) >= MOST * total[:, None] * (1 - ROUNDING)
-    return torch.where(total > 0, 1.0 + enough.int().argmax(1), torch.nan)
-
-
-def heads_for_most_share(m: Quantities) -> Values:
-    """The number of heads that carry 90% of the positive part, as a share of all heads."""
-    return heads_for_most(m) / m.added.shape[1]
-
-
-def taken_away(m: Quantities) -> Values:
-    """The sum of heads with a negative mean, as a share of the sum of heads with a positive mean."""
-    added = m.added.sum(1)
-    return torch.where(added > 0, m.taken.sum(1) / added, torch.nan)
-
-
-def half_depth(m: Quantities) -> Values:
-    """The first depth at which the lens, at the final norm's scale, reaches half of the metric.
-
-    As a share of the way: 0 after the embeddings, 1 at the end; needs a metric that is positive on average.
+    The share of the strongest 1, 3 and 10 heads in the sum of squared means of all, the effective number of heads
+    (sum of squared means)^2 / sum of fourth powers of means, which is n where n heads write alike and the others
+    nothing; and the share of each kind of token in the sum of squared means over heads and kinds.
     """
-    reached = (m.lens >= 0.5 * m.metric[:, None]).int().argmax(1)
-    return torch.where(m.metric > 0, reached / max(m.lens.shape[1] - 1, 1), torch.nan)
+    heads, counts = totals.sums["heads"].flatten(1), totals.counts
+    if len(counts) < FEWEST_BUCKETS or not heads.shape[1]:
+        return {}
+    squares = squared_means(heads, counts)
+    whole = squares.sum(1)
+    found = {}
+    for k, top in zip(STRONGEST, _strongest(totals, heads), strict=True):
+        name = "strongest head" if k == 1 else f"strongest {k} heads"
+        found[f"{name}: share of squared means"] = Ratio(top, whole, squares if k == 1 else None)
+    fourth, squared = _fourth_powers(heads, counts), _squared_sum(heads, counts)
+    found[EFFECTIVE] = Ratio(squared, fourth, inverted=True, certain=whole)
+    return found
 
 
-def moved_from(m: Quantities, kind: int) -> Values:
-    """Share of what heads move that comes from tokens of one kind.
-
-    Of each head the size of its mean contribution from that kind, whichever its sign, summed over heads; the shares
-    of all kinds sum to one.
-    """
-    total = m.moved.sum(1)
-    return torch.where(total > 0, m.moved[:, kind] / total, torch.nan)
-
-
-MEASURES: dict[str, Callable[[Quantities], Values]] = {
-    "written by attention": attention_share,
-    "written by MLPs": mlp_share,
-    "written by embeddings": embedding_share,
-    "in the constant": constant_share,
-    "heads that carry 90% of the positive part": heads_for_most,
-    "the same as a share of all heads": heads_for_most_share,
-    "taken away by negative heads": taken_away,
-    "depth at which the lens reaches half": half_depth,
-}
-COUNTS = ("heads that carry 90% of the positive part",)
-MOVED = "moved by heads from: "
+def kinds_of_tokens(totals: Totals, kinds: tuple[str, ...]) -> dict[str, Ratio]:
+    """The share of each kind of token in the sum of squared mean contributions over heads and kinds."""
+    if "sources_by_kind" not in totals.sums or len(totals.counts) < FEWEST_BUCKETS:
+        return {}
+    squares = squared_means(totals.sums["sources_by_kind"].flatten(1, 2).flatten(1), totals.counts)
+    of_kinds = squares.unflatten(1, (-1, len(kinds))).sum(1)
+    return {f"{MOVED}{kind}": Ratio(of_kinds[:, i], of_kinds.sum(1)) for i, kind in enumerate(kinds)}
 
 
-def measures_of(result: AttributionResult | StreamedResult) -> dict[str, Callable[[Quantities], Values]]:
-    """The measures that a result has, by name: those of the sources where they were asked for by kind."""
-    from functools import partial
+def squared_means(
+    sums: Float[Tensor, "bucket part"], counts: Float[Tensor, " bucket"]
+) -> Float[Tensor, "replicate part"]:
+    """The square of each mean without bias: the mean product of two different buckets."""
+    products, pairs = (_pairs(*(without_each(values**k) for k in (1, 2))) for values in (sums, counts))
+    return products / pairs[:, None]
 
-    kinds = result.kinds if result.head_summary().mean.numel() else ()
-    return {**MEASURES, **{f"{MOVED}{kind}": partial(moved_from, kind=i) for i, kind in enumerate(kinds)}}
+
+def _pairs(first: Tensor, second: Tensor) -> Tensor:
+    """The sum over pairs of different buckets of their products, from the sums of first and second powers."""
+    return (first.square() - second) / 2
 
 
-def drawn_weights(n: int, n_samples: int, seed: int) -> Iterator[Float[Tensor, "drawn prompt"]]:
-    """The weights of `n` prompts in samples drawn with replacement, some samples at a time."""
-    generator = torch.Generator().manual_seed(seed)
-    for start in range(0, n_samples, SAMPLES_PER_BATCH):
-        drawn = torch.randint(n, (min(SAMPLES_PER_BATCH, n_samples - start), n), generator=generator)
-        weights = torch.zeros(len(drawn), n, dtype=torch.float64)
-        yield weights.scatter_add_(1, drawn, torch.full_like(drawn, 1, dtype=torch.float64)) / n
+def _fours(values: Float[Tensor, "bucket ..."]) -> Tensor:
+    """The sum over sets of four different buckets of their products (Newton's identities)."""
+    p1, p2, p3, p4 = (without_each(values**k) for k in (1, 2, 3, 4))
+    return (p1**4 - 6 * p1**2 * p2 + 3 * p2**2 + 8 * p1 * p3 - 6 * p4) / 24
+
+
+def _fourth_powers(sums: Float[Tensor, "bucket part"], counts: Float[Tensor, " bucket"]) -> Replicates:
+    return _fours(sums).sum(1) / _fours(counts)
+
+
+def _squared_sum(sums: Float[Tensor, "bucket part"], counts: Float[Tensor, " bucket"]) -> Replicates:
+    """The square of the sum of squared means: products of pairs of buckets, no bucket twice among the four."""
+    products = sums @ sums.T
+    products = products - products.diag().diag()
+    rows, squared = products.sum(1), products.square().sum(1)
+    lost = rows.square() + 2 * (products * rows[:, None]).sum(0) - squared  # of the squared rows, without a bucket
+    whole, of_rows, of_pairs = rows.sum(), rows.square().sum(), squared.sum()
+    totals = torch.cat([whole[None], whole - 2 * rows])
+    both = torch.cat([of_rows[None], of_rows - lost])
+    pairs = torch.cat([of_pairs[None], of_pairs - 2 * squared])
+    return (totals.square() - 4 * both + 2 * pairs) / (24 * _fours(counts))
+
+
+def quarters() -> Bool[Tensor, "quarter bucket"]:
+    """64 fixed quarters of the buckets: those in which two splits of the 32 agree, for 16 pairs of splits."""
+    split = halves()[:32]
+    first, second = split[0::2], split[1::2]
+    return torch.cat([first & second, first & ~second, ~first & second, ~first & ~second])
+
+
+def _strongest(totals: Totals, heads: Float[Tensor, "bucket head"]) -> list[Replicates]:
+    """The summed squares of the strongest heads: ranked on three quarters of the buckets, measured on the other."""
+    inside = quarters()[:, list(totals.numbers)].double()
+    found = []
+    for left_out in range(-1, len(heads)):
+        kept = torch.ones(len(heads), dtype=torch.float64)
+        kept[left_out] = 1.0 if left_out < 0 else 0.0
+        here, there = inside * kept, (1 - inside) * kept
+        enough = here.sum(1) >= 2
+        pairs = _pairs(here @ totals.counts, here @ totals.counts**2)[enough, None]
+        squares = _pairs(here @ heads, here @ heads**2)[enough] / pairs
+        size = ((there @ heads) / (there @ totals.counts)[:, None]).abs()[enough]
+        ranked = size.argsort(dim=1, descending=True, stable=True)[:, : max(STRONGEST)]
+        sums = squares.gather(1, ranked).cumsum(1)
+        found.append([sums[:, min(k, heads.shape[1]) - 1].mean() for k in STRONGEST])
+    return list(torch.tensor(found, dtype=torch.float64).T)
+
+
+def judged(totals: Totals, result: Any) -> dict[str, Ratio]:
+    """The accuracy and the mean metric, for differences between results."""
+    forced = result.info.get("forced_choice") and "preferred" in totals.sums
+    name = "preferred" if forced else "correct"
+    counts = without_each(totals.counts)
+    found = {METRIC: Ratio(without_each(totals.sums["metric"]), counts)}
+    return ({ACCURACY: Ratio(without_each(totals.sums[name]), counts)} if name in totals.sums else {}) | found

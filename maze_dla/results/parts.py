@@ -6,12 +6,20 @@ import math
 import re
 from typing import NamedTuple
 
+import torch
+
 from maze_dla.errors import InputError, check_whole, whole_number
-from maze_dla.results.statistics import Summary
+from maze_dla.results.held_out import ByBucket, held_out
+from maze_dla.results.statistics import Summary, interval_of
 
 
 class RankedPart(NamedTuple):
-    """A head or neuron with its mean contribution over prompts and 95% interval, in logits."""
+    """A head or neuron with its mean contribution over prompts and 95% interval, in logits.
+
+    `mean`, `low` and `high` are estimated on mazes that did not choose the part; `chosen` is the share of the halves of
+    mazes that chose it, and `in_sample` its mean over all prompts, which choosing has made too large. Of fewer than 8
+    mazes all are needed to choose: then `chosen` is None, and `mean` is that of the sample.
+    """
 
     layer: int
     number: int
@@ -19,11 +27,23 @@ class RankedPart(NamedTuple):
     low: float
     high: float
     name: str
+    chosen: float | None = None
+    in_sample: float | None = None
+
+    @property
+    def may_be_zero(self) -> bool:
+        """Whether the interval includes zero."""
+        return self.low <= 0 <= self.high
 
     def __repr__(self) -> str:
-        """As "L5H3 +0.350 [+0.199, +0.500]"; without an interval where there was one prompt."""
-        interval = "" if math.isnan(self.low) else f" [{self.low:+.3f}, {self.high:+.3f}]"
-        return f"{self.name} {self.mean:+.3f}{interval}"
+        """As "L5H3 +0.350 [+0.199, +0.500]"; without an interval where there was one prompt.
+
+        It says where the interval includes zero, and where the mean is of the mazes that chose the part.
+        """
+        if math.isnan(self.low):
+            return f"{self.name} {self.mean:+.3f}"
+        marks = [", includes zero" * self.may_be_zero, ", of the prompts that chose it" * (self.chosen is None)]
+        return f"{self.name} {self.mean:+.3f} [{self.low:+.3f}, {self.high:+.3f}]" + "".join(marks)
 
 
 Head = tuple[int, int] | RankedPart | str
@@ -60,17 +80,46 @@ def _place(head: object) -> tuple[int, int] | None:
     return None if layer is None or number is None else (layer, number)
 
 
-def strongest(summary: Summary, k: int, letter: str) -> list[RankedPart]:
+def strongest(summary: Summary, k: int, letter: str, held: ByBucket | None = None) -> list[RankedPart]:
     """The parts of a [layer, part] summary with the largest means by size, named by layer, letter and number.
+
+    Where sums by bucket are known, of at least 8 mazes, they are those that most halves of the mazes choose, with
+    estimates from the others.
 
     Raises:
         InputError: k is no whole number, or below 0.
     """
     k = check_whole("k", k, 0)
     width = summary.mean.shape[1]
-    order = summary.mean.abs().flatten().argsort(descending=True, stable=True)[:k].tolist()
+    flat = {name: getattr(summary, name).flatten() for name in ("mean", "low", "high")}
     ranked = []
-    for layer, number in (divmod(i, width) for i in order):
-        mean, low, high = (float(t[layer, number]) for t in (summary.mean, summary.low, summary.high))
-        ranked.append(RankedPart(layer, number, mean, low, high, f"L{layer}{letter}{number}"))
+    if k == 0 or width == 0 or held is None or held.few:
+        order = flat["mean"].abs().argsort(descending=True, stable=True)[:k]
+        for part in order.tolist():
+            ranked.append(_named(part, width, letter, *(float(t[part]) for t in flat.values())))
+        return ranked
+    found = held_out(held, k)
+    for i in found.means.mean.abs().argsort(descending=True, stable=True).tolist():
+        part, (mean, low, high) = int(found.parts[i]), (float(getattr(found.means, name)[i]) for name in flat)
+        more = {"chosen": float(found.chosen[i]), "in_sample": float(flat["mean"][part])}
+        ranked.append(_named(part, width, letter, mean, low, high)._replace(**more))
     return ranked
+
+
+def _named(part: int, width: int, letter: str, mean: float, low: float, high: float) -> RankedPart:
+    layer, number = divmod(part, width)
+    return RankedPart(layer, number, mean, low, high, f"L{layer}{letter}{number}", in_sample=mean)
+
+
+def sum_of_strongest(summary: Summary, k: int, held: ByBucket | None) -> Summary:
+    """What the k strongest parts write together: the held-out sum of each half's own list.
+
+    Raises:
+        InputError: k is no whole number, or below 1.
+    """
+    k = check_whole("k", k, 1)
+    if held is not None and not held.few:
+        return held_out(held, k).together
+    order = summary.mean.flatten().abs().argsort(descending=True, stable=True)[:k]
+    together = summary.mean.flatten()[order].sum()
+    return interval_of(together, torch.full_like(together, math.nan), summary.n, summary.n_clusters)

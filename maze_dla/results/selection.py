@@ -13,7 +13,7 @@ from torch import Tensor
 from maze_dla.errors import InputError
 from maze_dla.results.arrays import as_array
 from maze_dla.results.columns import chosen_rows
-from maze_dla.results.moments import Moments
+from maze_dla.results.moments import PromptMoments, neuron_fields
 
 AXES = re.compile(r"""\[Tensor, ['"] ?(prompt\b[^'"]*)['"]\]""")  # of fields with a row for each prompt
 TEXTS = ("prompt_tokens", "targets", "predicted")
@@ -85,7 +85,7 @@ def selected(result: Any, prompts: Any) -> Any:
             changes[f.name] = _rows(value, axes[1].split(), chosen, longest)
         elif f.name in TEXTS and value is not None:
             changes[f.name] = tuple(value[i] for i in chosen.tolist())
-    return replace(result, **changes, **_neuron_moments(result, changes.get("neurons")))
+    return _with_neurons(replace(result, **changes))
 
 
 def _rows(value: Tensor, axes: list[str], chosen: Int[Tensor, " chosen"], longest: int) -> Tensor:
@@ -97,11 +97,11 @@ def _rows(value: Tensor, axes: list[str], chosen: Int[Tensor, " chosen"], longes
     return rows.narrow(axis, 0, min(longest, rows.shape[axis])).contiguous()
 
 
-def _neuron_moments(result: Any, neurons: Tensor | None) -> dict[str, Tensor | None]:
-    """Mean and variance of the neurons of the chosen prompts; none where only those of all prompts were kept."""
+def _with_neurons(result: Any) -> Any:
+    """The result with the means of its own neurons; with none where only those of more prompts were kept."""
     if getattr(result, "neuron_mean", None) is None:
-        return {}
-    moments = Moments()
-    if neurons is not None:
-        moments.add(neurons)
-    return {"neuron_mean": moments.mean, "neuron_variance": moments.variance}
+        return result
+    moments = PromptMoments(result.clusters, result.buckets)
+    if result.neurons is not None:
+        moments.add(result.neurons, torch.arange(len(result)))
+    return replace(result, **neuron_fields(moments))

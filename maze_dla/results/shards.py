@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from maze_dla.errors import InputError
 from maze_dla.files import drafted, locked, output_folder
@@ -20,9 +21,9 @@ NAME = "shard-{:05d}.parquet"
 class ShardWriter:
     """Writes one file for each result into a folder that holds none yet.
 
-    Columns are prompt (its number in the whole run), target, correct and preferred where they are known, and one for
-    each number that the result holds for every prompt; arrays are flattened into lists, shapes and labels stand in the
-    schema's metadata under "maze_dla".
+    Columns are prompt (its number in the whole run), target, the columns of the prompts (maze, task, ... by which to
+    cluster), correct and preferred where they are known, and one for each number that the result holds for every
+    prompt; arrays are flattened into lists, shapes and labels stand in the schema's metadata under "maze_dla".
     """
 
     def __init__(self, folder: Path) -> None:
@@ -71,9 +72,12 @@ def _table(result: PromptResult, first: int) -> Any:
         "prompt": pa.array(range(first, first + len(result)), pa.int64()),
         "target": pa.array(result.targets, pa.string()),
     }
+    numbers = result.per_prompt()
+    if taken := [name for name in result.columns if name in {**columns, **numbers}]:
+        raise InputError(f"shards have a number {taken[0]!r} of their own: give the column of that name another one")
+    columns |= {name: pa.array(v.numpy() if isinstance(v, Tensor) else v) for name, v in result.columns.items()}
     answered = {"correct": result.correct, "preferred": result.preferred}
     columns |= {name: pa.array(values.numpy()) for name, values in answered.items() if values is not None}
-    numbers = result.per_prompt()
     for name, values in numbers.items():
         values = values.float() if values.dtype == torch.bfloat16 else values  # which Parquet does not know
         flat = values.reshape(len(result), -1).numpy()

@@ -6,10 +6,12 @@ import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from maze_dla.torch_defaults import torch_defaults
+
+LEAST_DESIGN_EFFECT = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,12 +64,31 @@ def summary_from_moments(mean: Float[Tensor, "..."], variance: Float[Tensor, "..
     return interval_of(mean, (variance / n).sqrt(), n, n)
 
 
+@torch_defaults()
+def proportion(held: Bool[Tensor, " prompt"], clusters: Int[Tensor, " prompt"]) -> Proportion:
+    """The share of prompts for which something holds; its interval is clustered."""
+    summary = summarize(held.double(), clusters)
+    return proportion_of(int(held.sum()), summary.n, summary.n_clusters, float(summary.standard_error))
+
+
+def proportion_of(successes: int, n: int, n_clusters: int, error: float) -> Proportion:
+    """The share of `n` prompts of so many clusters, whose clustered standard error is known."""
+    return Proportion(successes, n) if n_clusters == n else Proportion(successes, n, n_clusters, error)
+
+
 @dataclass(frozen=True)
 class Proportion:
-    """A share of successes with its 95% interval (Wilson 1927, J. Am. Stat. Assoc. 22, p. 209)."""
+    """A share of successes with its 95% interval (Wilson 1927, J. Am. Stat. Assoc. 22, p. 209).
+
+    Where prompts come in `n_clusters` clusters, mazes for one, the interval is Wilson's at the `effective_n` that the
+    clustered `error` of the share implies (Kish 1965, "Survey Sampling", section 8.2). Without clusters prompts are
+    independent.
+    """
 
     successes: int
     n: int
+    n_clusters: int | None = None
+    error: float | None = None
 
     @property
     def value(self) -> float:
@@ -79,9 +100,25 @@ class Proportion:
         return self.value
 
     @property
+    def effective_n(self) -> float:
+        """How many independent prompts would leave the share as uncertain: `n` over the design effect.
+
+        The design effect is the clustered variance over that of independent prompts, p (1 - p) / (n - 1). Where all
+        prompts or none are successes it is not known, and clusters count. At most 2 n: errors that fall evenly on few
+        clusters do not imply certainty.
+        """
+        p = self.value
+        if self.n_clusters is None:
+            return float(self.n)
+        if p in (0, 1) or self.n_clusters == 1:
+            return float(self.n_clusters)
+        assert self.error is not None
+        return self.n / max(self.error**2 * (self.n - 1) / (p * (1 - p)), LEAST_DESIGN_EFFECT)
+
+    @property
     def interval(self) -> tuple[float, float]:
         """Low and high end of the 95% interval."""
-        z, n, p = 1.959964, self.n, self.value
+        z, n, p = 1.959964, self.effective_n, self.value
         middle = p + z * z / (2 * n)
         reach = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
         return max(0.0, (middle - reach) / (1 + z * z / n)), min(1.0, (middle + reach) / (1 + z * z / n))

@@ -68,7 +68,7 @@ def _storable(name: str, value: Any, file: Path) -> Any:
         return _content(value, file)
     if isinstance(value, Tensor):
         return value.cpu().numpy()
-    if name in ("means", "variances"):
+    if name in ("means", "variances", "errors", "bucket_sums"):
         return {"arrays": {key: array.cpu().numpy() for key, array in value.items()}}
     if name == "info":
         return {"json": json.dumps([[key, _of_info(key, item, file)] for key, item in value.items()])}

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from maze_dla.results.base import Reported, format_mean, shown_accuracy, skill_rows
 from maze_dla.results.components import Component
 from maze_dla.results.groups import GroupedResult
+from maze_dla.results.held_out import ByBucket, check_by_bucket
 from maze_dla.results.lens import LensSummary, Scale
 from maze_dla.results.skill import PLAIN_NUMBERS, Skill, skill_of_means
-from maze_dla.results.statistics import Proportion, Summary, summary_from_moments
+from maze_dla.results.statistics import Proportion, Summary, interval_of, proportion_of, summary_from_moments
 from maze_dla.results.summaries import ContributionSummaries, no_such_number
+from maze_dla.results.words import about
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,6 +38,12 @@ class StreamedResult(Reported, ContributionSummaries):
     `n_preferred` count the prompts for which `correct` and `preferred` hold in those results, None where these are not
     known. `scale` is that of the lenses that were streamed, None for other results. `groups` are those of
     `stream(..., group_by=...)`, which hold a stream each; a file does not hold them.
+
+    `errors` are the standard errors of the means, of `correct` and `preferred` too, clustered by what prompts are
+    about: `n_units` things, such as mazes. Where one of them came in several batches, they are clustered by 64 fixed
+    buckets of things instead; `n_clusters` is the number of clusters. `bucket_counts` and `bucket_sums` are the number
+    of prompts of each bucket and the sums over them. Files of version 0.1 have none of these: their intervals count
+    prompts.
     """
 
     of: str
@@ -49,6 +57,11 @@ class StreamedResult(Reported, ContributionSummaries):
     n_preferred: int | None = None
     scale: Scale | None = None
     groups: GroupedResult | None = None
+    errors: Mapping[str, Float[Tensor, "..."]] = field(default_factory=dict)
+    n_clusters: int | None = None
+    n_units: int | None = None
+    bucket_counts: Int[Tensor, " bucket"] | None = None
+    bucket_sums: Mapping[str, Float[Tensor, "..."]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return self.n
@@ -59,7 +72,12 @@ class StreamedResult(Reported, ContributionSummaries):
         # results of version 0.1 hold under `n_correct` what is now `n_preferred`
         forced = self.info.get("forced_choice") and self.n_preferred is not None
         answered = self.n_preferred if forced else self.n_correct
-        return None if answered is None else Proportion(answered, self.n)
+        if answered is None:
+            return None
+        error = self.errors.get("preferred" if forced else "correct")
+        if error is None or self.n_clusters is None:
+            return Proportion(answered, self.n)
+        return proportion_of(answered, self.n, self.n_clusters, float(error))
 
     @property
     def skill(self) -> Skill | None:
@@ -80,7 +98,18 @@ class StreamedResult(Reported, ContributionSummaries):
         """
         if not isinstance(name, str) or name not in self.means:
             raise no_such_number(name, list(self.means))
-        return summary_from_moments(self.means[name], self.variances[name], self.n)
+        if self.n_clusters is None or name not in self.errors:
+            return summary_from_moments(self.means[name], self.variances[name], self.n)
+        return interval_of(self.means[name], self.errors[name], self.n, self.n_clusters)
+
+    def by_bucket(self, name: str) -> ByBucket | None:
+        """Sums of one of the numbers over each of 64 fixed buckets of mazes; None where they are not known."""
+        return check_by_bucket(self.bucket_sums.get(name), self.bucket_counts, self.n_units)
+
+    @property
+    def about(self) -> str:
+        """Of how many things the prompts are, where they are not of one each: " about 50 mazes"."""
+        return "" if self.n_units is None else about(self.n, self.n_units, self.info.get("unit"))
 
     def metric_summary(self) -> Summary:
         """Mean, standard error and interval of the metric over prompts."""
@@ -147,11 +176,15 @@ class StreamedResult(Reported, ContributionSummaries):
         facts = [
             ("model", str(self.info.get("model", "?"))),
             ("task", str(self.info.get("task", "?"))),
-            ("prompts", str(self.n)),
+            ("prompts", str(self.n) + self.about),
             ("accuracy", shown_accuracy(self.accuracy)),
             *skill_rows(self.skill),
             (str(self.info.get("metric", "metric")), metric),
         ]
+        if self.n_clusters is None:
+            facts.append(("intervals", "count prompts, as if each were about something else (a file of version 0.1)"))
+        elif self.n_clusters != self.n_units:
+            facts.append(("intervals", f"clustered by {self.n_clusters} groups: some things came in several batches"))
         if "heads" in self.means:
             facts.append(("strongest heads", ", ".join(f"{h.name} {h.mean:+.2f}" for h in self.top_heads(3))))
             facts.append(("completeness gap", f"{self.largest_gap:.1e} logits at most"))

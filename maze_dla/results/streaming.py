@@ -9,18 +9,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from maze_dla.errors import InputError, check_path
 from maze_dla.results.attribution import ContributionResult
 from maze_dla.results.base import PromptResult
+from maze_dla.results.buckets import N_BUCKETS, Clusters, error_by_bucket
 from maze_dla.results.grouped_stream import Groups
-from maze_dla.results.moments import Moments
+from maze_dla.results.moments import BatchMoments
 from maze_dla.results.shards import ShardWriter
 from maze_dla.results.skill import plain_labels, plain_numbers
 from maze_dla.results.streamed import StreamedResult
 
 Batch = TypeVar("Batch")
+JUDGED = ("correct", "preferred")  # of which streams count prompts
 OF_EACH_BATCH = ("seed", "mazes", "prompts", "shift_invariant", "rounding")  # may differ between batches of one kind
 
 
@@ -37,6 +41,10 @@ def stream(
     A bar with the rate and the time left appears on a terminal when it takes more than two seconds; the time left
     needs `batches` to have a length. Metrics are alike where their names are, and where they compare with one mask of
     tokens also that mask; coefficients and masks of each prompt's own are not compared between batches.
+
+    Intervals are clustered by maze, as in one run over all prompts. Where some maze comes in several batches they are
+    clustered by 64 fixed groups of mazes (by a hash) instead, which holds as well. The names of mazes are all that
+    grows with their number.
 
     Args:
         ask: from a batch to its result, such as `lambda batch: attribute(model, batch, correct_vs_other(batch))`.
@@ -91,7 +99,11 @@ class Accumulator:
     """Means, variances and counts of the results so far."""
 
     def __init__(self) -> None:
-        self.moments: dict[str, Moments] = defaultdict(Moments)
+        self.moments: dict[str, BatchMoments] = defaultdict(BatchMoments)
+        self.of: dict[object, int] = {}  # the batch of what each prompt is about
+        self.several = False  # whether something came in several batches
+        self.n_batches = self.n_clusters = 0
+        self.counts = torch.zeros(N_BUCKETS, dtype=torch.long)
         self.alike: dict[str, Any] = {}
         self.labels: dict[str, tuple[str, ...]] = {}
         self.info: dict[str, Any] = {}
@@ -107,15 +119,28 @@ class Accumulator:
             numbers |= plain_numbers(result.answered, result.columns, result.info)
         if (gap := numbers.pop("gap", None)) is not None:
             self.largest_gap = max(self.largest_gap, float(gap.abs().max()))
-        for name, values in numbers.items():
-            self.moments[name].add(values)
+        judged = {"correct": result.correct, "preferred": result.preferred}
+        known = {name: held for name, held in judged.items() if held is not None}
+        clusters = self._clusters(result)
+        for name, values in (numbers | {name: held.double() for name, held in known.items()}).items():
+            self.moments[name].add(values, clusters)
         if isinstance(result, ContributionResult) and "neurons" not in numbers and result.neuron_mean is not None:
-            assert result.neuron_variance is not None
-            self.moments["neurons"].add_moments(len(result), result.neuron_mean, result.neuron_variance)
+            self.moments["neurons"].add_neurons(result, clusters)
         self.n += len(result)
-        for name, held in (("correct", result.correct), ("preferred", result.preferred)):
-            if held is not None:
-                self.answered[name] = self.answered.get(name, 0) + int(held.sum())
+        for name, held in known.items():
+            self.answered[name] = self.answered.get(name, 0) + int(held.sum())
+
+    def _clusters(self, result: PromptResult) -> Clusters:
+        """What the prompts are about, noting what came in an earlier batch."""
+        numbers, buckets = result.clusters, result.buckets
+        self.counts += buckets.bincount(minlength=N_BUCKETS)
+        sizes = numbers.bincount()
+        self.n_clusters += len(sizes)
+        if (names := result.columns.get(str(result.info.get("unit")))) is not None:
+            for name in dict.fromkeys(names.tolist() if isinstance(names, Tensor) else names):
+                self.several |= self.of.setdefault(name, self.n_batches) != self.n_batches
+        self.n_batches += 1
+        return Clusters(numbers, sizes, buckets)
 
     def _check(self, result: PromptResult, shapes: dict[str, tuple[int, ...]]) -> None:
         """Refuse what cannot be averaged with the results so far."""
@@ -146,16 +171,26 @@ class Accumulator:
         """The result over all prompts."""
         if not self.alike:
             raise InputError("a stream needs at least one batch, got none")
-        kept = {name: (m.mean, m.variance) for name, m in self.moments.items()}
+        kept = {name: m for name, m in self.moments.items() if name not in JUDGED}
+        errors = {name: m.error for name, m in self.moments.items()}
+        sums = {name: m.sums for name, m in self.moments.items()}
+        if self.several:  # prompts about one thing in several batches: buckets, which hold all of them, are clusters
+            by_bucket = {name: error_by_bucket(held, self.counts) for name, held in sums.items() if held is not None}
+            errors = {name: by_bucket.get(name, torch.full_like(error, torch.nan)) for name, error in errors.items()}
         return StreamedResult(
             of=self.alike["kind"],
             n=self.n,
             n_correct=self.answered.get("correct"),
             n_preferred=self.answered.get("preferred"),
-            means={name: mean for name, (mean, _) in kept.items() if mean is not None},
-            variances={name: variance for name, (_, variance) in kept.items() if variance is not None},
+            means={name: m.mean for name, m in kept.items()},
+            variances={name: m.variance for name, m in kept.items()},
             axis_labels=self.labels,
             largest_gap=self.largest_gap,
             info=self.info,
             scale=self.alike["scale"],
+            errors=errors,
+            n_clusters=int((self.counts > 0).sum()) if self.several else self.n_clusters,
+            n_units=len(self.of) or self.n_clusters,
+            bucket_counts=self.counts,
+            bucket_sums={name: held for name, held in sums.items() if held is not None},
         )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from maze_dla.errors import InputError
+from maze_dla.results.held_out import ByBucket
 from maze_dla.results.lens import LensSummary
-from maze_dla.results.parts import RankedPart, strongest
+from maze_dla.results.parts import RankedPart, strongest, sum_of_strongest
 from maze_dla.results.statistics import Summary
 
 ASK = {
@@ -58,13 +59,37 @@ class ContributionSummaries:
         """The same of what all heads together moved from each kind of token, [kind]."""
         return self.summary("moved_by_kind")
 
+    def by_bucket(self, name: str) -> ByBucket | None:
+        """Sums of one of the numbers over each of 64 fixed buckets of mazes; None where they are not known."""
+        raise NotImplementedError
+
     def top_heads(self, k: int = 5) -> list[RankedPart]:
-        """The `k` heads with the largest mean contribution by size, in either direction, strongest first."""
-        return strongest(self.head_summary(), k, "H")
+        """The `k` heads with the largest mean contribution by size, in either direction, strongest first.
+
+        Those that are picked for being the largest are partly so by chance. So each of 32 fixed splits by maze picks
+        heads on either half, and the other half measures them: a head's mean is that of the halves that did not pick
+        it, and the heads are those that are picked most often. With fewer than 8 mazes all of them do both, which the
+        heads say.
+        """
+        return strongest(self.head_summary(), k, "H", self.by_bucket("heads"))
 
     def top_neurons(self, k: int = 5) -> list[RankedPart]:
-        """The `k` neurons with the largest mean contribution by size; neurons must have been asked for."""
-        return strongest(self.neuron_summary(), k, "N")
+        """The `k` neurons with the largest mean contribution by size, estimated as those of `top_heads` are.
+
+        Neurons must have been asked for.
+        """
+        return strongest(self.neuron_summary(), k, "N", self.by_bucket("neurons"))
+
+    def top_heads_together(self, k: int = 5) -> Summary:
+        """What the `k` strongest heads write together: the sum of those that one half of the mazes picks, in the other.
+
+        Mean over the halves of the 32 splits; with fewer than 8 mazes the sum over all of them, without an interval.
+        """
+        return sum_of_strongest(self.head_summary(), k, self.by_bucket("heads"))
+
+    def top_neurons_together(self, k: int = 20) -> Summary:
+        """The same of neurons, which must have been asked for."""
+        return sum_of_strongest(self.neuron_summary(), k, self.by_bucket("neurons"))
 
 
 def no_such_number(name: object, known: list[str]) -> InputError:

@@ -58,3 +58,9 @@ def _written_last(label: str, before: str | None) -> str:
     if earlier is None:
         return label
     return f"{'MLP' if earlier[2] == 'mid' else 'layer'} {earlier[1]}"
+
+
+def about(n: int, n_units: int, unit: object) -> str:
+    """Of how many things `n` prompts are, where that is another number: " about 50 mazes", else nothing."""
+    noun = "thing" if unit is None else str(unit)
+    return "" if n_units == n else f" about {n_units} {noun}{'' if n_units == 1 else 's'}"

@@ -95,7 +95,7 @@ def test_names_stand_above_their_columns(model):
 
 def test_results_of_one_model_are_told_apart(model):
     axes = plots.comparison(compare(model(), model()))
-    assert [ax.get_title().split("\n")[0] for ax in axes[0]] == ["1: hallway, path step", "2: hallway, path step"]
+    assert [ax.get_title().split("\n")[0] for ax in axes[0]] == ["1: hallway", "2: hallway"]
 
 
 @pytest.mark.filterwarnings("ignore:.*degrees of freedom")

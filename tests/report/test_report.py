@@ -219,7 +219,7 @@ def test_every_step_of_the_paths(maze: MazeModel, tmp_path: Path) -> None:
     batch = maze.prompts(task="every_path_step", n_mazes=3)
     report = write_report(maze, batch, correct_vs_other(batch), tmp_path)
     assert {p.stem for p in report.pictures} == expected_pictures(report) | ALONG_THE_PATH
-    assert dict(report.facts)["prompts"] == f"{len(batch)} (generated, seed 0)"
+    assert dict(report.facts)["prompts"] == f"{len(batch)} about 3 mazes (generated, seed 0)"
     assert "typical" not in rules_of(report) or report.result.correct.any()  # pyright: ignore
 
 

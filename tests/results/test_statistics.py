@@ -10,7 +10,7 @@ import torch
 from scipy import stats
 
 from maze_dla.results.moments import PART, sum_in_double
-from maze_dla.results.statistics import Proportion, summarize, summary_from_moments
+from maze_dla.results.statistics import Proportion, proportion, summarize, summary_from_moments
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
@@ -93,3 +93,37 @@ def test_wilson_interval_solves_its_equation(successes: int, n: int) -> None:
 
 def test_a_share_says_its_interval() -> None:
     assert str(Proportion(8, 10)) == "0.800 [0.490, 0.943]"
+
+
+def test_a_share_of_one_prompt_a_maze_is_the_plain_one() -> None:
+    held = torch.arange(40) % 3 == 0
+    assert proportion(held, torch.arange(40)) == Proportion(14, 40)
+
+
+@pytest.mark.parametrize("times", [2, 5])
+def test_prompts_asked_twice_leave_the_share_as_uncertain_as_once(times: int) -> None:
+    held = torch.arange(40) % 3 == 0
+    repeated = proportion(held.repeat(times), torch.arange(40).repeat(times))
+    assert repeated.n_clusters == 40
+    assert repeated.interval == pytest.approx(Proportion(14, 40).interval, abs=2e-3)
+    assert Proportion(14 * times, 40 * times).interval != pytest.approx(Proportion(14, 40).interval, abs=0.02)
+
+
+def test_all_right_counts_mazes() -> None:
+    for held in (torch.ones(60).bool(), torch.zeros(60).bool()):
+        clustered = proportion(held, torch.arange(20).repeat_interleave(3))
+        assert clustered.interval == Proportion(20 * int(held[0]), 20).interval
+
+
+def test_errors_that_fall_evenly_on_mazes_are_no_certainty() -> None:
+    """Each of four mazes has one right and one wrong prompt: the clustered variance is zero."""
+    even = proportion(torch.tensor([True, False] * 4), torch.arange(4).repeat_interleave(2))
+    assert even.effective_n == 16
+    assert even.interval == Proportion(8, 16).interval
+    assert proportion(torch.tensor([True, False]), torch.zeros(2).long()).effective_n == 1
+
+
+def test_the_effective_number_by_hand() -> None:
+    """Two prompts each of three mazes, right: 2, 2, 0. p = 2/3; Var = 3/2 (4/9 + 4/9 + 16/9) / 36 = 1/9."""
+    share = proportion(torch.tensor([1, 1, 1, 1, 0, 0]).bool(), torch.arange(3).repeat_interleave(2))
+    assert share.effective_n == pytest.approx(6 / ((1 / 9) * 5 / (2 / 9)))

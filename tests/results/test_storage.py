@@ -132,7 +132,7 @@ def assert_same(seen: Loaded, expected: Loaded) -> None:
     for f in fields(expected):
         a, b = getattr(seen, f.name), getattr(expected, f.name)
         assert type(a) is type(b), f.name
-        if isinstance(b, dict) and f.name in ("means", "variances"):
+        if isinstance(b, dict) and f.name in ("means", "variances", "errors", "bucket_sums"):
             assert a.keys() == b.keys()
             assert all(np.array_equal(a[name].numpy(), b[name].numpy(), equal_nan=True) for name in b)
         elif isinstance(b, Tensor):

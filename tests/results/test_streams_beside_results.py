@@ -12,9 +12,10 @@ import torch
 from maze_dla.errors import InputError
 from maze_dla.results.attribution import AttributionResult
 from maze_dla.results.comparison import compare
+from maze_dla.results.measures import DEPTH, SHARES
 from maze_dla.results.streamed import StreamedResult
 from maze_dla.results.streaming import stream
-from results.test_comparison import MOVED, SHARES, noisy
+from results.test_comparison import noisy
 from results.test_result_classes import lens, token_lens
 
 FACE = ("layer_summary", "constant_summary", "head_summary", "neuron_summary", "kind_summary", "moved_summary")
@@ -86,36 +87,21 @@ def test_what_was_not_asked_for(name: str, ask: str) -> None:
             getattr(result, f"{name}_summary")()
 
 
-def test_a_stream_is_compared_as_far_as_means_go() -> None:
+def test_a_stream_has_the_measures_of_the_whole() -> None:
     whole, *pieces = parts()
     compared = compare(whole, streamed(*pieces))
-    measured = dict(zip(compared.measures, compared.values.tolist(), strict=True))
-    metric, layers = whole.metric.mean(), whole.layers.mean(0)
-    by_hand = [layers[[2, 4]].sum(), layers[[3, 5]].sum(), layers[:2].sum(), whole.constant.mean()]
-    for share, part in zip(SHARES, by_hand, strict=True):
-        assert measured[share] == pytest.approx([float(part / metric)] * 2)
-    reached = (whole.lens().values.mean(0) >= metric / 2).int().argmax() / 4
-    assert measured["depth at which the lens reaches half"] == pytest.approx([float(reached)] * 2)
-    for name, (of_prompts, of_means) in measured.items():
-        if "heads" in name:
-            assert math.isfinite(of_prompts), name
-            assert math.isnan(of_means), name
-    assert sum(name.startswith(MOVED) for name in measured) == 3
-    assert compared.low[:, 1].isnan().all()
-    assert not compared.low[:, 0].isnan().all()
+    for numbers in (compared.values, compared.low, compared.high):
+        torch.testing.assert_close(numbers[:, 0], numbers[:, 1], equal_nan=True)
+    assert {*SHARES, DEPTH} <= set(compared.measures)
+    assert compared.differences == ()
 
 
-def test_why_a_stream_has_fewer_measures_is_said_once() -> None:
+def test_an_old_stream_says_what_it_lacks() -> None:
     whole, *pieces = parts()
-    assert compare(whole).notes == ()
-    compared = compare(whole, streamed(*pieces))
-    assert compared.notes == (
-        "2: tiny, origin was streamed, which keeps means alone: intervals, and measures that count heads or take them "
-        "by their sign, need the numbers of every prompt.",
-    )
-    assert repr(compared).splitlines()[-1] == compared.notes[0]
-    assert f"<p>{compared.notes[0]}</p>" in compared._repr_html_()
-    assert [row[2] for row in compared.table() if "heads" in row[0]] == ["-"] * 6
+    old = replace(streamed(*pieces), errors={}, bucket_sums={}, bucket_counts=None, n_clusters=None, n_units=None)
+    compared = compare(whole, old)
+    assert compared.notes == ("2: tiny is a stream of version 0.1, which kept means alone: most measures need more.",)
+    assert [row[0] for row in compared.table()[1:] if row[2] != "-"] == ["accuracy", "metric (logits)"]
 
 
 def test_streams_of_something_else_are_refused() -> None:

@@ -27,8 +27,10 @@ from maze_dla.engine.model import MicroBatch, ResidualModel
 from maze_dla.engine.prompts import PromptBatch
 from maze_dla.engine.sites import FINAL_SCALE, LOGITS, Activations, Site
 from maze_dla.results.attribution import AttributionResult
+from maze_dla.results.buckets import buckets_of
+from maze_dla.results.columns import groups_of
 from maze_dla.results.components import Component
-from maze_dla.results.moments import Moments
+from maze_dla.results.moments import PromptMoments, neuron_fields
 
 
 def attribute(
@@ -51,7 +53,8 @@ def attribute(
     """
     keep = kept_parts(batch, neurons, sources)
     check_fit(model, batch, metric)
-    moments, checks = Moments(), SumChecks(model.weights.precision)
+    about, checks = batch.columns[batch.unit], SumChecks(model.weights.precision)
+    moments = PromptMoments(groups_of(about), buckets_of(about))
 
     def measure(micro: MicroBatch, found: Activations) -> Parts:
         here = metric.select(micro.prompts)
@@ -59,14 +62,15 @@ def attribute(
         check_parts(checks, parts, micro.prompts, *sizes(parts))
         parts |= judged(found[LOGITS], here.answers, here.foils)
         if neurons and "neurons" in parts:
-            moments.add(parts["neurons"])  # the last step: a micro-batch that memory cut short counts once
+            # the last step: a micro-batch that memory cut short counts once
+            moments.add(parts["neurons"], micro.prompts)
         return {name: values for name, values in parts.items() if name in keep or isinstance(name, Component)}
 
     sites = sites_to_record(model, sources)
     parts = run(model, batch, sites, measure, what="attributing", sequences_at_once=sequences_at_once)
     checks.finish()
     described = describe(model, batch, metric, parts.pop("predicted"), parts.pop("logit_size"))
-    fields = fields_of(parts, components_of(model, parts), batch, moments.mean, moments.variance)
+    fields = fields_of(parts, components_of(model, parts), batch, neuron_fields(moments))
     return AttributionResult(**described, **fields)
 
 

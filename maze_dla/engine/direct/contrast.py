@@ -40,9 +40,11 @@ from maze_dla.engine.model import MicroBatch, ResidualModel
 from maze_dla.engine.pairs import PromptPairs
 from maze_dla.engine.sites import FINAL_SCALE, LOGITS, Activations, Site
 from maze_dla.results.attribution import AttributionResult, ContributionResult
+from maze_dla.results.buckets import buckets_of
+from maze_dla.results.columns import groups_of
 from maze_dla.results.components import Component
 from maze_dla.results.contrast import DEPENDENT, SHARED, ContrastResult
-from maze_dla.results.moments import Moments, sum_in_double
+from maze_dla.results.moments import PromptMoments, neuron_fields, sum_in_double
 from maze_dla.results.tolerances import tolerance_of
 
 NORM = Component("norm")
@@ -71,7 +73,8 @@ def contrast(
     keep = kept_parts(pairs.clean, neurons, sources)
     check_fit_of_pairs(model, pairs, metric)
     joined, of_both = pairs.joined(), for_both(metric, pairs)
-    moments, checks = Moments(), SumChecks(model.weights.precision)
+    about, checks = pairs.clean.columns[pairs.clean.unit], SumChecks(model.weights.precision)
+    moments = PromptMoments(groups_of(about), buckets_of(about))
 
     def measure(micro: MicroBatch, found: Activations) -> Parts:
         here, places = of_both.select(micro.prompts), Places.of(micro, len(pairs), found[LOGITS].device)
@@ -80,7 +83,8 @@ def contrast(
         _check(checks, parts, halves, micro.prompts, places)
         parts |= judged(found[LOGITS], here.answers, here.foils)
         if neurons and "neurons" in parts:  # at once, so that a micro-batch that memory cut short counts once
-            moments.add(torch.stack([x for p in (parts, halves) for x in places.split(p["neurons"])], 1))
+            of_each = [x for p in (parts, halves) for x in places.split(p["neurons"])]
+            moments.add(torch.stack(of_each, 1), micro.prompts[places.clean.cpu()])
         kept = {name: x for name, x in parts.items() if name in keep or isinstance(name, Component)}
         return kept | {("half", n): x for n, x in halves.items() if n in keep or isinstance(n, Component)}
 
@@ -225,10 +229,10 @@ def _result(
     metric: LinearMetric,
     of_both: LinearMetric,
     parts: Parts,
-    moments: Moments,
+    moments: PromptMoments,
 ) -> ContrastResult:
     """The two runs and the two halves; what halves are named by is that of the clean run."""
-    n, components, neurons = len(pairs), components_of(model, parts), _moments_of_each(moments)
+    n, components, neurons = len(pairs), components_of(model, parts), [neuron_fields(moments, i) for i in range(4)]
     halves = {name[1]: parts.pop(name) for name in [*parts] if isinstance(name, tuple)}
     slack = tolerance_of(model.weights.precision) * float(sizes(parts)[1].max())
     changed = {"change": pairs.info["change"]} if "change" in pairs.info else {}
@@ -238,7 +242,7 @@ def _result(
         of_run = of_both.select(torch.arange(i * n, (i + 1) * n))
         described = describe(model, batch, of_run, here.pop("predicted"), here.pop("logit_size"))
         described["info"] |= {**changed, "run": name}
-        results[name] = AttributionResult(**described, **fields_of(here, components, batch, *neurons[i]))
+        results[name] = AttributionResult(**described, **fields_of(here, components, batch, neurons[i]))
     clean: AttributionResult = results["clean"]
     known = {name: value for name, value in clean.info.items() if name not in ("run", "forced_choice")}
     for i, part in enumerate((DEPENDENT, SHARED)):
@@ -252,15 +256,7 @@ def _result(
                 {key: values[i * n : (i + 1) * n] for key, values in halves.items()},
                 [*components, NORM],
                 pairs.clean,
-                *neurons[2 + i],
+                neurons[2 + i],
             ),
         )
     return ContrastResult(**results, info={**pairs.info, "pairs": n})
-
-
-def _moments_of_each(moments: Moments) -> list[tuple[Tensor | None, Tensor | None]]:
-    """Mean and variance of the neurons of both runs and both halves; None where they were not asked for."""
-    mean, variance = moments.mean, moments.variance
-    if mean is None or variance is None:
-        return [(None, None)] * 4
-    return list(zip(mean, variance, strict=True))

@@ -7,7 +7,7 @@ component's own small activation: no component's output in the residual stream i
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -74,10 +74,9 @@ def fields_of(
     parts: Parts,
     components: Sequence[Component],
     batch: PromptBatch,
-    neuron_mean: Tensor | None = None,
-    neuron_variance: Tensor | None = None,
+    neurons: Mapping[str, Tensor | None],
 ) -> dict[str, Any]:
-    """The fields of a result of these parts, which sum to its metric up to the gap."""
+    """The fields of a result of these parts, which sum to its metric up to the gap, and those of neurons' means."""
     layers = torch.stack([parts[component] for component in components], 1)
     longest = int(batch.lengths.max())
     numbers = {name: values for name, values in parts.items() if not isinstance(name, Component)}
@@ -89,8 +88,7 @@ def fields_of(
         "layers": layers,
         "gap": parts["metric"].double() - torch.cat([layers, parts["constant"][:, None]], 1).double().sum(1),
         "layer_labels": tuple(map(str, components)),
-        "neuron_mean": neuron_mean,
-        "neuron_variance": neuron_variance,
+        **neurons,
         "kinds": batch.kinds if "sources_by_kind" in parts else (),
     }
 

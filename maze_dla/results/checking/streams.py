@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from maze_dla.results.attribution import AttributionResult, ContributionResult
+from maze_dla.results.buckets import N_BUCKETS
 from maze_dla.results.checking.shapes import check_depths, check_finite, check_names, check_shapes
 from maze_dla.results.checking.sums import EXACT, Slack, check_attribution
 from maze_dla.results.checking.tokens import distributions, rounding_of_log_probs
@@ -27,6 +28,8 @@ NUMBERS: dict[str, tuple[set[str], set[str]]] = {  # that are always there, and 
     "TokenLensResult": ({"metric"}, set(TOKENS)),
 }
 NAMED = ("layers", "lens", "values", "sources_by_kind", "moved_by_kind", *TOKENS, *OF_BASELINES)
+JUDGED = ("correct", "preferred")
+SUMMED = 1e-9  # of sums in double precision
 BATCHES = 10  # times the rounding of the first batch, which is what a stream keeps, may be that of another one
 
 
@@ -48,6 +51,7 @@ def check_streamed(result: StreamedResult) -> None:
         _check_axis(result, name)
     _check_plain(result)
     {"LensResult": _check_lens, "TokenLensResult": _check_tokens}.get(result.of, _check_parts)(result)
+    _check_clusters(result)
 
 
 def _check_counts(result: StreamedResult) -> None:
@@ -78,6 +82,46 @@ def _check_moments(result: StreamedResult, name: str, mean: Tensor) -> None:
     check_finite(f"variances of {name}", known)
     if (known < 0).any():
         raise ValueError(f"variances: {name} has negative ones")
+
+
+def _check_clusters(result: StreamedResult) -> None:
+    """Errors and sums by bucket are those of the means: none of them in files of version 0.1."""
+    if result.n_clusters is None:
+        if result.errors or result.bucket_sums or result.n_units is not None or result.bucket_counts is not None:
+            raise ValueError("n_clusters: not known, though errors are")
+        return
+    counts = result.bucket_counts
+    for name, value in (("n_clusters", result.n_clusters), ("n_units", result.n_units)):
+        if type(value) is not int or not 1 <= value <= result.n:
+            raise ValueError(f"{name}: {value!r:.80} of {result.n} prompts")
+    if counts is None or counts.shape != (N_BUCKETS,) or (counts < 0).any() or int(counts.sum()) != result.n:
+        raise ValueError(f"bucket_counts: expected {N_BUCKETS} that sum to {result.n}")
+    if missing := result.means.keys() - result.errors.keys():
+        raise ValueError(f"errors: none of {', '.join(sorted(missing))}")
+    for name, error in result.errors.items():
+        _check_error(result, name, error)
+    for name, sums in result.bucket_sums.items():
+        _check_sums(result, name, sums)
+
+
+def _check_error(result: StreamedResult, name: str, error: Tensor) -> None:
+    """An error belongs to a mean of its shape, or to what was right; it is NaN where there is one cluster."""
+    shape = () if name in JUDGED else result.means[name].shape if name in result.means else None
+    if shape != tuple(error.shape) or not error.is_floating_point() or (error < 0).any() or error.isinf().any():
+        raise ValueError(f"errors: {name} of shape {tuple(error.shape)}, negative or infinite")
+
+
+def _check_sums(result: StreamedResult, name: str, sums: Tensor) -> None:
+    """Sums by bucket sum to the means; those of what was right to its number."""
+    of_judged = {"correct": result.n_correct, "preferred": result.n_preferred}
+    whole = of_judged.get(name) if name in JUDGED else result.means.get(name)
+    if whole is None:
+        raise ValueError(f"bucket_sums: {name}, which has no mean")
+    whole = torch.as_tensor(whole, dtype=torch.float64) * (1 if name in JUDGED else result.n)
+    if sums.shape != (N_BUCKETS, *whole.shape) or not sums.isfinite().all():
+        raise ValueError(f"bucket_sums: {name} of shape {tuple(sums.shape)}, or not finite")
+    if ((sums.sum(0) - whole).abs() > SUMMED * (sums.abs().sum(0) + whole.abs())).any():
+        raise ValueError(f"bucket_sums: {name} do not sum to the mean")
 
 
 def _check_axis(result: StreamedResult, name: str) -> None:

@@ -22,6 +22,7 @@ OF_FEW_LOGITS = (
     "correct minus mean of ",
 )  # coefficients of 2 at most by size
 MANY = 1e5  # a sum over a vocabulary may be of logits so many times as large as itself
+MAY_BE_UNKNOWN = ("neuron_variance", "neuron_error")  # of one prompt, or of one cluster
 EXACT = 1e-11  # of what was computed from saved numbers in double precision
 
 
@@ -99,7 +100,7 @@ def check_attribution(result: Any, slack: Slack | None = None) -> None:
         ValueError: naming the field.
     """
     for name, value in vars(result).items():
-        if isinstance(value, Tensor) and value.is_floating_point() and name != "neuron_variance":
+        if isinstance(value, Tensor) and value.is_floating_point() and name not in MAY_BE_UNKNOWN:
             check_finite(name, value)
     _check_labels(result)
     if not (getattr(result, "final_scale", result.heads.new_ones(1)) > 0).all():
@@ -159,6 +160,11 @@ def _check_neurons(result: Any, slack: Slack) -> None:
         return
     if not ((variance >= 0) | (variance.isnan() if len(result) == 1 else False)).all() or variance.isinf().any():
         raise ValueError("neuron_variance: some are negative or no numbers")
+    if (error := result.neuron_error) is not None and not ((error >= 0) | error.isnan()).all():
+        raise ValueError("neuron_error: some are negative")
+    if (sums := result.neuron_sums) is not None:
+        wide = replace(slack, size=len(result) * slack.size.max()[None], tolerance=EXACT)
+        wide.check("neuron_sums sum to the mean of neurons", len(result) * mean[None].double(), sums.sum(0)[None])
     of_means = replace(slack, size=slack.size.mean()[None])
     layer_mean, bias = (t.double().mean(0)[None] for t in (_written(result, "mlp_out"), result.mlp_bias))
     of_means = of_means.of_parts(mean[None])
