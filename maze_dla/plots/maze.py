@@ -93,7 +93,7 @@ def maze_sources(
     """
     maze, place = _asked(result, maze, prompt, head)
     values = _cell_sources(result, maze, prompt, place)
-    return _draw_sources(axes_or_new(ax, SIZE), maze, values, place, metric_name(result))
+    return _draw_sources(axes_or_new(ax, SIZE), maze, values, place, result)
 
 
 def maze_attention(
@@ -131,7 +131,7 @@ def maze_sources_and_attention(
     maze, place = _asked(result, maze, prompt, head)
     sources, attention = _cell_sources(result, maze, prompt, place), _cell_attention(result, maze, prompt, place)
     left, right = new_axes(2, PAIR_SIZE)
-    _draw_sources(left, maze, sources, place, metric_name(result))
+    _draw_sources(left, maze, sources, place, result)
     _draw_attention(right, maze, attention, place)
     return left, right
 
@@ -144,11 +144,14 @@ def _asked(
     return maze_of(result, maze, prompt), check_head(result, head)
 
 
-def _draw_sources(ax: Axes, maze: MazeGeometry, values: _CellValues, head: Place | None, metric: str) -> Axes:
+def _draw_sources(
+    ax: Axes, maze: MazeGeometry, values: _CellValues, head: Place | None, result: ContributionResult
+) -> Axes:
     image = _draw_maze(ax, maze, values, SIGNED, -1)
     who = "all heads" if head is None else f"head {Component('head', *head)}"
-    title = f"What {who} moved from each cell\n{_shares(values, signed)} logits"
-    return _finish(ax, image, title, f"{metric} (logits)")
+    half = f", {result.info['part']} part" if "part" in result.info else ""
+    title = f"What {who} moved from each cell{half}\n{_shares(values, signed)} logits"
+    return _finish(ax, image, title, f"{metric_name(result)} (logits)")
 
 
 def _draw_attention(ax: Axes, maze: MazeGeometry, values: _CellValues, head: Place | None) -> Axes:

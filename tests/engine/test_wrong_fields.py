@@ -269,7 +269,7 @@ def test_what_is_computed_first_in_inference_mode_is_no_tensor_of_it() -> None:
 
 def test_what_only_some_batches_know_is_none_in_others() -> None:
     batch = make_batch()
-    assert (batch.steps, batch.geometry(0), batch.example_scores()) == (None, None, None)
+    assert (batch.steps, batch.geometry(0)) == (None, None)
 
 
 def test_steps_are_selected_with_their_prompts() -> None:

@@ -203,7 +203,7 @@ def test_other_questions_are_said() -> None:
 
 def test_chance_stands_beside_accuracy() -> None:
     result = noisy()
-    object.__setattr__(result, "chance", torch.tensor([0.5, 0.25] * 20))
+    object.__setattr__(result, "columns", {**result.columns, "chance": torch.tensor([0.5, 0.25] * 20)})
     assert dict(compare(result).table()[1:])[CHANCE] == "37.5%"
     assert compare(result).measures[:3] == (ACCURACY, CHANCE, METRIC)
 

@@ -126,7 +126,7 @@ def test_contrasts_that_no_run_made_are_refused(result: ContrastResult, kind: st
 def test_the_table_says_of_which_part_each_row_is(result: ContrastResult) -> None:
     table = result.to_frame()
     assert table["part"].unique().tolist() == list(PARTS)
-    sums = table[table["kind"].isin(["constant", "layer"])].groupby(["part", "prompt"])["contribution"].sum()
+    sums = table.groupby(["part", "prompt"])["contribution"].sum()
     for part in PARTS:
         assert sums[part].tolist() == pytest.approx(getattr(result, part).metric.tolist(), abs=1e-4)
     assert (table["component"] == "norm").sum() == 2 * len(result)

@@ -127,7 +127,7 @@ def test_what_groups_say_of_themselves() -> None:
     text = repr(grouped)
     assert text.startswith("GroupedResult of 2 groups by size\n")
     assert "[2, 9]" in text
-    assert "size [0, 2): The model cannot do this task" in text
+    assert "size [2, 9]: The model answers none of these 5 prompts rightly" in text
     assert "<table" in grouped._repr_html_()
     assert whole().group_by("metric", bins=2).table.index.name == "metric"
 

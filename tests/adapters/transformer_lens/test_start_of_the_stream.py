@@ -10,7 +10,7 @@ from torch import Tensor
 
 import maze_dla as dla
 from maze_dla.adapters.transformer_lens.embeddings import written_before_the_blocks
-from maze_dla.results.measures import quantities
+from maze_dla.results.measures import shares_of_the_metric, totals_of
 from tests.engine.small_models import D_VOCAB, HOOKED, make_model
 
 PROMPTS = [[3, 9, 14, 5, 8], [7, 7, 20, 3, 4, 5, 6, 18, 12], [4, 2, 11]]
@@ -56,7 +56,10 @@ def test_a_steering_vector_is_a_component_of_its_own() -> None:
     close(result.layers[:, 1], contribution(model, result, rows(W_pos, place), metric))
     close(result.layers[:, 2], contribution(model, result, STEERING.expand(3, -1), metric))
     close(result.layers.sum(1) + result.constant, result.metric)
-    close(quantities(result).embeddings, result.layers[:, :3].sum(1))
+    totals = totals_of(result)
+    assert totals is not None
+    written = shares_of_the_metric(totals, result.components)["written by embeddings"].top[0]
+    close(written, result.layers[:, :3].double().sum(1).mean())
     lens = dla.logit_lens(model, batch, metric)
     assert result.lens().labels == lens.labels
     close(result.lens().values, lens.values)
