@@ -44,6 +44,11 @@ def add_report(commands: Commands) -> None:
         help="<PADDING> in front of each prompt, up to the longest or to N tokens, as models of 2023 saw it in "
         "training (default: none)",
     )
+    report.add_argument(
+        "--contrast",
+        metavar="CHANGE",
+        help="also read the same mazes with another target, origin or passage, and show which parts depend on it",
+    )
     add_prompt(report)
     add_out(report, "maze_dla_report")
     report.set_defaults(run=_report)
@@ -66,7 +71,8 @@ def _write_reports(chosen: argparse.Namespace) -> int:
     together = asked if len(asked) > 1 else []
     beside = [attribute(maze, batch, metric, neurons="mean") for maze, batch, metric, _ in together]
     for (maze, batch, metric, left_out), folder in zip(asked, folders, strict=True):
-        report = write_report(maze, batch, metric, folder, prompt=chosen.prompt, beside=beside)
+        pairs = _pairs(chosen, maze)
+        report = write_report(maze, batch, metric, folder, prompt=chosen.prompt, beside=beside, pairs=pairs)
         print_report(report, f"{left_out} prompts have no legal wrong move and were left out." if left_out else "")
     return DONE
 
@@ -83,6 +89,20 @@ def _asked(chosen: argparse.Namespace, checkpoint: str | None) -> tuple[Any, Any
     name = chosen.metric or ("neighbors" if batch.asks_for_steps else "all")
     kept, metric = metric_by_name(batch, name, chosen.reduce)
     return maze, kept, metric, len(batch) - len(kept)
+
+
+def _pairs(chosen: argparse.Namespace, maze: Any) -> Any:
+    """The prompts with their counterfactuals, where a contrast is asked for."""
+    if chosen.contrast is None:
+        return None
+    return maze.pairs(
+        chosen.dataset,
+        task=chosen.task,
+        change=chosen.contrast,
+        n_mazes=chosen.n_mazes,
+        seed=chosen.seed,
+        padding=_padding(chosen.padding),
+    )
 
 
 def _folders(out: str, checkpoints: list[str]) -> list[Path]:

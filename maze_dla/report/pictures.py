@@ -18,11 +18,12 @@ from maze_dla.results.components import Component
 from maze_dla.results.lens import LensResult
 
 OF_ALL = ("lens", "layers", "heads", "neurons", "source_kinds", "lens_along_path", "layers_along_path")
+OF_HALVES = tuple(f"{half}_{name}" for half in ("dependent", "shared") for name in ("layers", "heads", "maze"))
 OF_ONE = ("token_lens", "token_sources", "maze_all_heads", "maze_strongest_here", "maze_strongest_on_average")
 EARLIER = ("token_lens", "token_sources", "maze_all_heads", "maze_strongest_head")  # of reports with one close-up
 # of any report; those that a new one does not have are removed with the old one
 PICTURES = tuple(
-    f"{name}.png" for name in (*OF_ALL, *EARLIER, *(f"{rule}_{name}" for rule in RULES for name in OF_ONE))
+    f"{name}.png" for name in (*OF_ALL, *OF_HALVES, *EARLIER, *(f"{rule}_{name}" for rule in RULES for name in OF_ONE))
 )
 HOW_TO_READ = (
     "Left: what was moved to the prediction from the tokens that name each cell, in logits; the bars between cells "
@@ -50,20 +51,20 @@ def draw_pictures(
 
 def _over_all_prompts(result: AttributionResult, own: LensResult, scales: Scales, folder: Path) -> list[Picture]:
     drawn = [
-        _save(
+        save_picture(
             scales.applied("lens", plots.lens(result.lens(), own, labels=("final norm's scale", "own scale"))),
             folder / "lens.png",
             "From which depth on can the answer be read?",
             "The metric read from the residual stream at every depth, mean over prompts with its 95% interval: at the "
             "scale that the final norm recorded, and at each depth's own.",
         ),
-        _save(
+        save_picture(
             scales.applied("layers", plots.layers(result)),
             folder / "layers.png",
             "Which layers write it?",
             "What embeddings, attention layers, MLPs and the constant contribute. The bars sum to the metric.",
         ),
-        _save(
+        save_picture(
             scales.applied("heads", plots.heads(result)),
             folder / "heads.png",
             "Which heads write it?",
@@ -73,7 +74,7 @@ def _over_all_prompts(result: AttributionResult, own: LensResult, scales: Scales
     if result.neuron_mean is not None:
         caption = "The neurons with the largest mean contributions, with 95% intervals."
         drawn.append(
-            _save(
+            save_picture(
                 scales.applied("neurons", plots.neurons(result)),
                 folder / "neurons.png",
                 "Which neurons write it?",
@@ -82,7 +83,7 @@ def _over_all_prompts(result: AttributionResult, own: LensResult, scales: Scales
         )
     if result.sources_by_kind is not None and result.heads.numel():
         drawn.append(
-            _save(
+            save_picture(
                 plots.source_kinds(result),
                 folder / "source_kinds.png",
                 "From which tokens do heads move it?",
@@ -97,13 +98,13 @@ def _along_the_path(
     result: AttributionResult, own: LensResult, steps: Int[Tensor, " prompt"], folder: Path
 ) -> list[Picture]:
     return [
-        _save(
+        save_picture(
             plots.lens_along_path(own, steps),
             folder / "lens_along_path.png",
             "From which depth on can each step be read?",
             "The metric read from the residual stream at every depth, mean over the prompts of each step of the path.",
         ),
-        _save(
+        save_picture(
             plots.layers_along_path(result, steps),
             folder / "layers_along_path.png",
             "Which layers write each step?",
@@ -116,7 +117,7 @@ def draw_close_up(result: AttributionResult, close_up: CloseUp, folder: Path) ->
     """Draw the pictures of one prompt."""
     prompt = f"prompt {close_up.number}"
     drawn = [
-        _save(
+        save_picture(
             plots.token_lens(close_up.tokens),
             folder / f"{close_up.rule}_token_lens.png",
             f"What the model would say at every depth, {prompt}",
@@ -157,7 +158,9 @@ def _draw_tokens(close_up: CloseUp, folder: Path) -> Picture:
         "in logits."
     )
     title = f"From which tokens, prompt {close_up.number}"
-    return _save(plots.token_sources(close_up.result), folder / f"{close_up.rule}_token_sources.png", title, caption)
+    return save_picture(
+        plots.token_sources(close_up.result), folder / f"{close_up.rule}_token_sources.png", title, caption
+    )
 
 
 def _draw_maze(
@@ -165,7 +168,7 @@ def _draw_maze(
 ) -> Picture:
     axes = plots.maze_sources_and_attention(close_up.result, maze, head=head)
     file = folder / f"{close_up.rule}_maze_{name}.png"
-    return _save(
+    return save_picture(
         axes[0], file, f"From which cells, by {who}, prompt {close_up.number}", HOW_TO_READ if head is None else ""
     )
 
@@ -180,6 +183,7 @@ def save_figure(axes: Any, file: Path) -> None:
         plt.close(axes.figure)
 
 
-def _save(axes: Any, file: Path, title: str, caption: str) -> Picture:
+def save_picture(axes: Any, file: Path, title: str, caption: str) -> Picture:
+    """Write the figure that some axes belong to, and close it."""
     save_figure(axes, file)
     return Picture(file, title, caption)

@@ -9,10 +9,13 @@ from typing import Any
 
 from maze_dla.analysis import attribute, logit_lens
 from maze_dla.engine.metrics import LinearMetric
+from maze_dla.engine.pairs import PromptPairs
 from maze_dla.engine.prompts import PromptBatch
+from maze_dla.errors import check_kind
 from maze_dla.files import drafted_folder, output_folder
 from maze_dla.report.close_up import RULES, check_asked, look_closely
 from maze_dla.report.facts import fact_table
+from maze_dla.report.halves import draw_halves
 from maze_dla.report.page import Section, render_page
 from maze_dla.report.pictures import PICTURES, draw_close_up, draw_pictures
 from maze_dla.report.scales import Scales
@@ -42,6 +45,7 @@ def write_report(
     *,
     prompt: int | None = None,
     beside: Sequence[AttributionResult] = (),
+    pairs: PromptPairs | None = None,
 ) -> Report:
     """Attribute a metric, draw it, and write `report.html`, `result.zanj` and the pictures into a folder.
 
@@ -54,6 +58,8 @@ def write_report(
         out: the folder.
         prompt: which prompt the close-up shows; None for three: a typical one, the longest path that the model gets
             right, and one that it gets wrong.
+        pairs: prompts with their counterfactuals, of `maze.pairs` for one: the page says which parts depend on what was
+            changed.
         beside: results whose reports are to be read beside this one: pictures take a scale in which all of them fit.
 
     Raises:
@@ -61,8 +67,10 @@ def write_report(
         CompletenessError: contributions do not add up.
     """
     check_asked(batch, prompt, out)
+    if pairs is not None:
+        check_kind(pairs, PromptPairs, "pairs are PromptPairs, such as those of maze.pairs()")
     with output_folder(out) as folder:
-        return _write(model, batch, metric, folder, prompt, beside)
+        return _write(model, batch, metric, folder, prompt, beside, pairs)
 
 
 def _write(
@@ -72,6 +80,7 @@ def _write(
     folder: Path,
     prompt: int | None,
     beside: Sequence[AttributionResult],
+    pairs: PromptPairs | None,
 ) -> Report:
     result = attribute(model, batch, metric, neurons="mean", sources=False if batch.sequence_kinds is None else "kinds")
     own = logit_lens(model, batch, metric, scale="own")
@@ -81,6 +90,9 @@ def _write(
     steps = batch.steps if len(batch) > len(batch.sequences) else None  # where mazes are read at several
     with drafted_folder(folder, owned=PICTURES) as draft:
         sections = [Section("", "", draw_pictures(result, own, steps, scales, draft))]
+        if pairs is not None:
+            title = f"What depends on the {pairs.info.get('change', 'change')}?"
+            sections.append(Section(title, *draw_halves(model, pairs, draft)))
         for one in close_ups:
             title = f"Prompt {one.number}: {RULES[one.rule]}"
             sections.append(Section(title, one.why, draw_close_up(result, one, draft)))

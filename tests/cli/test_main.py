@@ -13,12 +13,13 @@ from adapters.mazes.small_files import damaged, small_checkpoint
 
 from maze_dla.adapters.mazes.model import BUNDLED, load_maze_model
 from maze_dla.adapters.mazes.tasks import TASKS
-from maze_dla.analysis import attribute
+from maze_dla.analysis import attribute, contrast
 from maze_dla.cli import main
 from maze_dla.engine.metrics import correct_vs_other
 from maze_dla.report import write as writing
 from maze_dla.report.scales import Scales
 from maze_dla.results.attribution import AttributionResult
+from maze_dla.results.base import format_mean
 from maze_dla.results.loading import load_result
 
 INTERVAL = r"-?\d+\.\d+ \[-?\d+\.\d+, -?\d+\.\d+\]"
@@ -167,6 +168,25 @@ def test_reports_of_several_checkpoints_share_scales(say, checkpoint: Path, tmp_
     for each in (checkpoint, BUNDLED):
         say("report", each, "--n-mazes", 6, "--metric", "all", "--out", tmp_path / "alone")
     assert all(drawn[i][1] != drawn[i + 4][1] for i in range(4))
+
+
+def test_a_contrast_has_a_section_of_its_own(say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writing, "draw_close_up", lambda *args: [])
+    said = say("report", "--n-mazes", 12, "--contrast", "target", "--out", tmp_path)
+    assert (said.code, said.err) == (0, "")
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    maze = load_maze_model()
+    both = contrast(maze, maze.pairs(n_mazes=12), sources="kinds")
+    assert "<h2>What depends on the target?</h2>" in page
+    assert f"Half their difference, {format_mean(both.dependent.metric_summary())} logits, depends on" in page
+    assert both.dependent.top_heads(1)[0].name in page
+    names = {f"{half}_{what}.png" for half in ("dependent", "shared") for what in ("layers", "heads", "maze")}
+    assert names <= {p.name for p in tmp_path.iterdir()}
+    say("report", "--n-mazes", 12, "--out", tmp_path)
+    assert not names & {p.name for p in tmp_path.iterdir()}  # pictures of an earlier report go with it
+    said = say("report", "--n-mazes", 12, "--contrast", "colour", "--out", tmp_path)
+    assert said.code == 2
+    assert "change is" in said.err
 
 
 def bad_files(folder: Path) -> dict[str, tuple[list[object], str]]:
