@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-SMALL = {"errors", "geometry", "files", "torch_defaults"}  # shared by all above
-BELOW_ENGINE = {"errors", "results", "torch_defaults"}
+SMALL = {"errors", "geometry", "files"}  # shared by all above
+BELOW_ENGINE = {"errors", "results"}
 FOR_ADAPTERS = {*SMALL, "results", "engine"}
 ADAPTERS = {"adapters", "adapters.transformer_lens", "adapters.mazes", "adapters.gpt2", "adapters.text"}
 FOR_FAMILIES = {*FOR_ADAPTERS, "adapters.transformer_lens"}
@@ -25,7 +25,6 @@ EVERYTHING = {*FOR_RUNS, *RUNS, "cli"}
 
 # from bottom to top: each part of the house, and what it may import beside itself
 MAY_IMPORT: dict[str, set[str]] = {
-    "torch_defaults": set(),
     "errors": set(),
     "geometry": {"errors"},
     "files": {"errors"},

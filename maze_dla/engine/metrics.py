@@ -20,7 +20,7 @@ from maze_dla.engine.prompts import PromptBatch, chosen_prompts
 from maze_dla.engine.sparse import SparseRows
 from maze_dla.errors import InputError, check_kind
 from maze_dla.results.arrays import check_values
-from maze_dla.torch_defaults import torch_defaults
+from maze_dla.results.torch_defaults import torch_defaults
 
 SUMMED = 1e-9  # the rounding of a sum of up to a million coefficients in double precision
 NUMBERS = ("weights", "shared_coefficients", "shared_weight")

@@ -14,7 +14,7 @@ from maze_dla.engine.fields import check_named
 from maze_dla.engine.ids import first_where
 from maze_dla.engine.prompts import PromptBatch
 from maze_dla.errors import InputError, PromptError, check_kind
-from maze_dla.torch_defaults import torch_defaults
+from maze_dla.results.torch_defaults import torch_defaults
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -20,7 +20,7 @@ from maze_dla.errors import InputError, PromptError, check_list, check_whole
 from maze_dla.results.arrays import LARGEST
 from maze_dla.results.columns import Columns, chosen_rows
 from maze_dla.results.selection import chosen_prompts
-from maze_dla.torch_defaults import torch_defaults
+from maze_dla.results.torch_defaults import torch_defaults
 
 Batch = TypeVar("Batch", bound="PromptBatch")
 TokenSet = Bool[Tensor, " vocab"] | Bool[Tensor, "prompt vocab"] | Int[Tensor, "prompt k"]

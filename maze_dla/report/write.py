@@ -20,7 +20,7 @@ from maze_dla.report.page import Section, render_page
 from maze_dla.report.pictures import PICTURES, draw_close_up, draw_pictures
 from maze_dla.report.scales import Scales
 from maze_dla.results.attribution import AttributionResult
-from maze_dla.torch_defaults import torch_defaults
+from maze_dla.results.torch_defaults import torch_defaults
 
 PAGE, RESULT = "report.html", "result.zanj"
 

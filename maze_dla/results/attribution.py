@@ -16,8 +16,8 @@ from maze_dla.results.held_out import ByBucket
 from maze_dla.results.lens import LensResult, LensSummary
 from maze_dla.results.statistics import Summary, interval_of, summary_from_moments
 from maze_dla.results.summaries import ContributionSummaries, no_such_number
+from maze_dla.results.torch_defaults import torch_defaults
 from maze_dla.results.words import depths_of, rows_of_half
-from maze_dla.torch_defaults import torch_defaults
 
 if TYPE_CHECKING:
     import pandas as pd

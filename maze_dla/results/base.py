@@ -18,8 +18,8 @@ from maze_dla.results.columns import Columns, groups_of, name_of
 from maze_dla.results.selection import selected
 from maze_dla.results.skill import BASELINES, CHANCE, Skill, skill_of_prompts
 from maze_dla.results.statistics import Proportion, Summary, proportion, summarize
+from maze_dla.results.torch_defaults import torch_defaults
 from maze_dla.results.words import about
-from maze_dla.torch_defaults import torch_defaults
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from maze_dla.results.columns import Column, name_of
-from maze_dla.torch_defaults import torch_defaults
+from maze_dla.results.torch_defaults import torch_defaults
 
 N_BUCKETS = 64
 N_SPLITS = 32

@@ -30,7 +30,7 @@ from maze_dla.results.measures import (
 from maze_dla.results.naming import column_names
 from maze_dla.results.ratios import CERTAIN, UNKNOWN, Interval, difference, measured
 from maze_dla.results.streamed import StreamedResult
-from maze_dla.torch_defaults import torch_defaults
+from maze_dla.results.torch_defaults import torch_defaults
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -16,7 +16,7 @@ from maze_dla.results.grouping import Label, column_of, groups_by
 from maze_dla.results.parts import RankedPart
 from maze_dla.results.statistics import Proportion, Summary
 from maze_dla.results.summaries import ContributionSummaries, no_such_number
-from maze_dla.torch_defaults import torch_defaults
+from maze_dla.results.torch_defaults import torch_defaults
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from maze_dla.results.buckets import N_SPLITS, halves
 from maze_dla.results.statistics import Summary, interval_of
-from maze_dla.torch_defaults import torch_defaults
+from maze_dla.results.torch_defaults import torch_defaults
 
 FEWEST = 8  # mazes, and no fewer than half as many buckets
 

@@ -13,8 +13,8 @@ from torch import Tensor
 from maze_dla.errors import InputError
 from maze_dla.results.base import PromptResult
 from maze_dla.results.statistics import Summary
+from maze_dla.results.torch_defaults import torch_defaults
 from maze_dla.results.words import depth_name, rows_of_half
-from maze_dla.torch_defaults import torch_defaults
 
 if TYPE_CHECKING:
     import pandas as pd

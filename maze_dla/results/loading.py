@@ -18,7 +18,7 @@ from maze_dla.results.contrast import ContrastResult
 from maze_dla.results.lens import LensResult, TokenLensResult
 from maze_dla.results.storage import FORMAT_VERSION
 from maze_dla.results.streamed import StreamedResult
-from maze_dla.torch_defaults import torch_defaults
+from maze_dla.results.torch_defaults import torch_defaults
 
 Loaded = AttributionResult | ContributionResult | ContrastResult | LensResult | TokenLensResult | StreamedResult
 KINDS: dict[str, type[Loaded]] = {c.__name__: c for c in get_args(Loaded)}

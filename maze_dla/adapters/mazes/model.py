@@ -29,7 +29,7 @@ from maze_dla.engine.pairs import PromptPairs
 from maze_dla.engine.prompts import PromptBatch
 from maze_dla.errors import CheckpointError, InputError, check_kind, check_whole
 from maze_dla.results.predictions import prediction_table
-from maze_dla.torch_defaults import torch_defaults
+from maze_dla.results.torch_defaults import torch_defaults
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -32,7 +32,7 @@ from maze_dla.engine.prompts import PromptBatch, chosen_prompts
 from maze_dla.errors import InputError, check_whole, whole_number
 from maze_dla.geometry import MazeGeometry
 from maze_dla.results.skill import BASELINES
-from maze_dla.torch_defaults import torch_defaults
+from maze_dla.results.torch_defaults import torch_defaults
 
 Padding = int | Literal["longest"] | None
 PARTS = {"adjacency list": ADJLIST_START, "origin": ORIGIN_START, "target": TARGET_START, "path": PATH_START}

@@ -18,7 +18,7 @@ from maze_dla.adapters.mazes.library import has_modular_tokenizers, import_maze_
 from maze_dla.adapters.mazes.modular import modular_tokens, writes_as_before
 from maze_dla.errors import CheckpointError, MazeDlaError, PromptError
 from maze_dla.files.zanj_file import NEW_KEY
-from maze_dla.torch_defaults import torch_defaults
+from maze_dla.results.torch_defaults import torch_defaults
 
 
 @dataclass(frozen=True)

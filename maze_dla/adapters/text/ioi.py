@@ -17,7 +17,7 @@ from maze_dla.adapters.text.texts import TextEncoder, check_characters
 from maze_dla.adapters.text.words import NAMES, OBJECTS, PLACES, STANDARD_PROMPTS, TEMPLATES, fill
 from maze_dla.engine.prompts import PromptBatch, chosen_prompts
 from maze_dla.errors import InputError, PromptError, whole_number
-from maze_dla.torch_defaults import torch_defaults
+from maze_dla.results.torch_defaults import torch_defaults
 
 KINDS = ("subject", "indirect object", "other")
 DEPRECATED = "gives way to ioi_pairs(model, change='names'), whose pairs dla.contrast takes"

@@ -12,7 +12,7 @@ from maze_dla.adapters.text.words import NAMES, OBJECTS, PLACES, TEMPLATES
 from maze_dla.engine.pairs import PromptPairs
 from maze_dla.engine.prompts import PromptBatch
 from maze_dla.errors import InputError
-from maze_dla.torch_defaults import torch_defaults
+from maze_dla.results.torch_defaults import torch_defaults
 
 Change = Literal["names", "third_name"]
 UNANSWERED = "with a third name in the place of the subject's second mention neither of the two names is right"

@@ -12,7 +12,7 @@ from maze_dla.engine.ids import filled_up
 from maze_dla.engine.prompts import PromptBatch
 from maze_dla.errors import InputError, PromptError, check_list, whole_number
 from maze_dla.results.arrays import check_values
-from maze_dla.torch_defaults import torch_defaults
+from maze_dla.results.torch_defaults import torch_defaults
 
 
 @torch_defaults()

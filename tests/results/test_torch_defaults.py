@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from maze_dla.torch_defaults import torch_defaults
+from maze_dla.results.torch_defaults import torch_defaults
 
 
 @pytest.fixture(autouse=True)
