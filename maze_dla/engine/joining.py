@@ -133,7 +133,7 @@ def _mask(held: Tensor, n: int, d_vocab: int) -> Tensor:
 
 
 def joined_info(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
-    """What both say alike is kept; where they differ both are named, as in "0 + 1" for two seeds.
+    """The facts that both have; where they differ both are named, as in "0 + 1" for two seeds.
 
     Raises:
         InputError: one says yes and the other no, such as to a BOS in front.

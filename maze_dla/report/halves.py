@@ -18,7 +18,7 @@ HALVES = ("dependent", "shared")
 
 
 def draw_halves(model: Any, pairs: PromptPairs, folder: Path) -> tuple[str, list[Picture]]:
-    """What a contrast says in words, and its pictures: heads and layers of both halves, and one maze's cells."""
+    """A contrast in words, and its pictures: heads and layers of both halves, and one maze's cells."""
     both = contrast(model, pairs, sources=True)
     return _in_words(both, pairs), [*_over_all_pairs(both, folder), *_of_one_pair(both, pairs, folder)]
 
@@ -50,7 +50,7 @@ def _over_all_pairs(both: ContrastResult, folder: Path) -> list[Picture]:
 
 
 def _of_one_pair(both: ContrastResult, pairs: PromptPairs, folder: Path) -> list[Picture]:
-    """What all heads moved from each cell, for the pair whose dependent part is nearest to the median."""
+    """Pictures of the contributions that all heads moved from each cell, for the pair whose dependent part is nearest to the median."""
     metric: Tensor = both.dependent.metric
     number = int((metric - metric.median()).abs().argmin())
     if pairs.geometry(number) is None:

@@ -192,7 +192,7 @@ def halves_of(
 def _moved(
     found: Activations, layer: int, micro: MicroBatch, n_heads: int
 ) -> Float[Tensor, "prompt head position d_head"]:
-    """What each head takes from each position, before W_O: its value there times the attention paid to it."""
+    """The values that each head takes from each position, before W_O, times the attention paid there."""
     values = found[Site("v", layer, position="all")]
     values = values.repeat_interleave(n_heads // values.shape[2], 2)[to_device(micro.rows, values.device)]
     return values.transpose(1, 2) * found[Site("pattern", layer)][..., None]
