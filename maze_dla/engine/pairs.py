@@ -35,7 +35,7 @@ class PromptPairs:
     corrupted: PromptBatch
     """Their counterfactuals, with right answers of their own."""
     info: Mapping[str, Any] = field(default_factory=dict)
-    """The change that was made (`change`), how many were left out since nothing can be changed so (`left_out`), and `why`."""
+    """The change made (`change`), how many were left out since nothing can be changed so (`left_out`), and `why`."""
     unanswered: str | None = None
     """Where the corrupted prompts have no right answer of their own: why not. Their targets are then the clean ones."""
 

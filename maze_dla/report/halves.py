@@ -50,7 +50,7 @@ def _over_all_pairs(both: ContrastResult, folder: Path) -> list[Picture]:
 
 
 def _of_one_pair(both: ContrastResult, pairs: PromptPairs, folder: Path) -> list[Picture]:
-    """Pictures of the contributions that all heads moved from each cell, for the pair whose dependent part is nearest to the median."""
+    """Pictures of the cells that all heads moved from, for the pair whose dependent part is nearest to the median."""
     metric: Tensor = both.dependent.metric
     number = int((metric - metric.median()).abs().argmin())
     if pairs.geometry(number) is None:
