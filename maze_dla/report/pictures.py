@@ -134,7 +134,7 @@ def draw_close_up(result: AttributionResult, close_up: CloseUp, folder: Path) ->
 def _of_strongest_heads(
     result: AttributionResult, close_up: CloseUp, maze: MazeGeometry, folder: Path
 ) -> list[Picture]:
-    """What the strongest head of this prompt moved, and the strongest on average where that is another."""
+    """Pictures of the strongest head of this prompt, and of the strongest on average where that is another."""
     n_heads = result.heads.shape[2]
     ranked = close_up.result.heads[0].abs().flatten().argsort(descending=True, stable=True).tolist()
     drawn = []

@@ -130,7 +130,7 @@ class GroupedResult:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What groups warn of, each with the group's name."""
+        """The warnings of groups, each with the group's name."""
         told = zip(self.names, (result.warning for result in self.results), strict=True)
         return tuple(f"{name}: {warning}" for name, warning in told if warning is not None)
 

@@ -84,7 +84,7 @@ def without_each(values: Float[Tensor, "bucket ..."]) -> Float[Tensor, "replicat
 
 
 def shares_of_the_metric(totals: Totals, components: tuple[Component, ...]) -> dict[str, Ratio]:
-    """What attention layers (biases included), MLPs, embeddings and the constant write, as shares of the metric.
+    """The shares of the metric that attention layers (biases included), MLPs, embeddings and the constant write.
 
     The four sum to one. The mean depth is the average depth of what is written there, each part weighted by its share:
     0 after the embeddings, 1 at the end.

@@ -112,7 +112,7 @@ def _named(part: int, width: int, letter: str, mean: float, low: float, high: fl
 
 
 def sum_of_strongest(summary: Summary, k: int, held: ByBucket | None) -> Summary:
-    """What the k strongest parts write together: the held-out sum of each half's own list.
+    """The sum of the k strongest parts: the held-out sum of each half's own list.
 
     Raises:
         InputError: k is no whole number, or below 1.

@@ -81,7 +81,7 @@ class ContributionSummaries:
         return strongest(self.neuron_summary(), k, "N", self.by_bucket("neurons"))
 
     def top_heads_together(self, k: int = 5) -> Summary:
-        """What the `k` strongest heads write together: the sum of those that one half of the mazes picks, in the other.
+        """The sum of the `k` strongest heads: of those that one half of the mazes picks, measured in the other.
 
         Mean over the halves of the 32 splits; with fewer than 8 mazes the sum over all of them, without an interval.
         """

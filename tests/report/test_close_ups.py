@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import statistics
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 import maze_dla as dla
+from maze_dla import plots
 from maze_dla.adapters.mazes.model import MazeModel
 from maze_dla.report.close_up import CloseUp, look_closely
+from maze_dla.report.pictures import draw_close_up
 
 
 @pytest.fixture(scope="module")
@@ -75,3 +81,40 @@ def test_where_all_are_right_none_is_wrong(bundled: MazeModel) -> None:
     looks, prompts = looks_at(bundled, "path_end", 12)
     assert all(p["right"] for p in prompts)
     assert [look.rule for look in looks] == ["typical", "longest"]
+
+
+def test_the_longest_is_one_of_those_that_are_right(bundled: MazeModel) -> None:
+    batch = bundled.prompts(n_mazes=40).having("neighbors")
+    metric = dla.correct_vs_other(batch, "neighbors")
+    result = dla.attribute(bundled, batch, metric)
+    lengths = torch.as_tensor(result.columns["path_length"])
+    wrong = replace(result, correct=lengths < lengths.max())  # as if the longest paths were those that it gets wrong
+    looks = {look.rule: look.number for look in look_closely(bundled, batch, metric, wrong)}
+    assert lengths[looks["longest"]] == lengths[lengths < lengths.max()].max()
+    assert lengths[looks["wrong"]] == lengths.max()
+
+
+def test_each_close_up_shows_its_own_strongest_head(
+    bundled: MazeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[tuple[int, int] | None] = []
+    draw = plots.maze_sources_and_attention
+
+    def noted(*args: Any, head: tuple[int, int] | None = None) -> Any:
+        drawn.append(head)
+        return draw(*args, head=head)
+
+    monkeypatch.setattr(plots, "maze_sources_and_attention", noted)
+    batch = bundled.prompts(n_mazes=40).having("neighbors")
+    metric = dla.correct_vs_other(batch, "neighbors")
+    result = dla.attribute(bundled, batch, metric)
+    on_average = result.top_heads(1)[0]
+    for look in look_closely(bundled, batch, metric, result):
+        drawn.clear()
+        pictures = draw_close_up(result, look, tmp_path)
+        strongest = divmod(int(result.heads[look.number].abs().argmax()), result.heads.shape[2])
+        assert drawn[:2] == [None, strongest]
+        assert drawn[2:] == (
+            [] if strongest == (on_average.layer, on_average.number) else [(on_average.layer, on_average.number)]
+        )
+        assert f"L{strongest[0]}H{strongest[1]}, the strongest head on this prompt" in pictures[2].title

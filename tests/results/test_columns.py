@@ -103,6 +103,14 @@ def test_columns_go_from_batches_to_results_and_files(tmp_path: Path) -> None:
             assert table["metric"].tolist() == result.metric.tolist()
 
 
+def test_predicted_is_what_the_model_itself_says() -> None:
+    batch, model = make_batch(), make_model()
+    said = [str(int(model(row[:n][None])[0, -1].argmax())) for row, n in zip(batch.tokens, batch.lengths, strict=True)]
+    assert len(set(said)) > 1
+    for result in (dla.attribute(model, batch, dla.logit(batch)), dla.token_lens(model, batch)):
+        assert result.predicted == tuple(said)
+
+
 def test_a_column_of_another_length_in_a_file_is_refused(tmp_path: Path) -> None:
     batch = make_batch()
     result = dla.attribute(make_model(), batch, dla.logit(batch))

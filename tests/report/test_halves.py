@@ -1,0 +1,33 @@
+"""The section on pairs draws each half as what it is called."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import maze_dla as dla
+from maze_dla import plots
+from maze_dla.report.halves import draw_halves
+
+
+def test_each_picture_shows_the_half_that_it_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[str] = []
+    for name in ("layers", "heads", "maze_sources"):
+        draw = getattr(plots, name)
+
+        def noted(result: Any, *args: Any, draw: Any = draw) -> Any:
+            drawn.append(result.info["part"])
+            return draw(result, *args)
+
+        monkeypatch.setattr(plots, name, noted)
+    maze = dla.load_maze_model()
+    pairs = maze.pairs(n_mazes=8)
+    words, pictures = draw_halves(maze, pairs, tmp_path)
+    assert [picture.file.name.split("_")[0] for picture in pictures] == drawn
+    assert drawn.count("dependent") == drawn.count("shared") == 3
+    both = dla.contrast(maze, pairs)
+    dependent, shared = (half.top_heads(1)[0].name for half in (both.dependent, both.shared))
+    assert words.index("depends on what was changed") < words.index(dependent)
+    assert shared in words[words.index("both runs share") :]
