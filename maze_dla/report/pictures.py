@@ -72,7 +72,10 @@ def _over_all_prompts(result: AttributionResult, own: LensResult, scales: Scales
         ),
     ]
     if result.neuron_mean is not None:
-        caption = "The neurons with the largest mean contributions, with 95% intervals."
+        caption = (
+            "The neurons that are most often among the strongest, each measured on prompts that did not choose it where "
+            "there are enough, with 95% intervals."
+        )
         drawn.append(
             save_picture(
                 scales.applied("neurons", plots.neurons(result)),
