@@ -73,7 +73,7 @@ def _over_all_prompts(result: AttributionResult, own: LensResult, scales: Scales
     ]
     if result.neuron_mean is not None:
         caption = (
-            "The neurons that are most often among the strongest, each measured on prompts that did not choose it where "
+            "The neurons most often among the strongest, each measured on prompts that did not choose it where "
             "there are enough, with 95% intervals."
         )
         drawn.append(
