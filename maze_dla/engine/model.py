@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
+from maze_dla.engine.edits import Rerun
 from maze_dla.engine.precision import at_least_single
 from maze_dla.engine.sites import EMBEDDINGS, Activations, Site
 
@@ -146,6 +147,19 @@ class ForwardPass(Protocol):
 
     def __call__(self, micro: MicroBatch, sites: Sequence[Site]) -> Activations:
         """The activation of each site."""
+        ...
+
+    def editable(self, micro: MicroBatch, sites: Sequence[Site], edited: Collection[Site]) -> tuple[Activations, Rerun]:
+        """Run the sequences once; the activation of each site, and what runs copies of prompts with edits.
+
+        Args:
+            micro: the sequences, and what to read in them.
+            sites: what to record in the plain run.
+            edited: the sites that are going to be edited: those at "read" at read positions alone.
+
+        Raises:
+            ModelError: the model has no such site, or it cannot be edited.
+        """
         ...
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from maze_dla.errors import ModelError
 
 EMBEDDINGS = ("embed", "pos_embed", "added")  # what stands in the stream before the first block, in this order
-HEAD_AXIS = {"pattern": 1}  # of all other sites of heads it is the last but one
+HEAD_AXIS = {"pattern": 1, "neurons": -1}  # of all other sites of heads it is the last but one
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,8 @@ class Site:
 
     A forward pass takes sites and returns a mapping from each of them to its activation. At the position "read" that is
     [prompt, ...], the activation at each prompt's read position; at "all" it is [sequence, position, ...]. Where `head`
-    is None, all heads are there. The last three and `added` are there at "read" alone. At "read" an embedding is what
+    is None, all heads are there; of `neurons`, `head` is the number of one. The last three and `added` are there at
+    "read" alone. At "read" an embedding is what
     stands in the stream, at "all" what the model shows, which some models multiply by a factor before they add it.
 
     | name | layer | what is there |
@@ -30,7 +31,8 @@ class Site:
     | `resid_pre`, `resid_mid` | yes | the residual stream in front of attention and in front of the MLP, [d_model] |
     | `attn_out`, `mlp_out` | yes | what they write, biases included, [d_model] |
     | `z` | yes | what each head brings, in front of W_O, [head, d_head] |
-    | `v` | yes | values, one for each key-value head, [head, d_head] |
+    | `q` | yes | queries, before rotation, [head, d_head] |
+    | `k`, `v` | yes | keys, before rotation, and values, one for each key-value head, [head, d_head] |
     | `pattern` | yes | attention paid, [head, key position]; at "all" [head, query position, key position] |
     | `neurons` | yes | the MLP's neurons after their activation function, [d_mlp] |
     | `final_residual` | None | the stream after the last block, [d_model] |
@@ -48,15 +50,16 @@ class Site:
         return self.name if self.layer is None else f"{self.name} of layer {self.layer}{head}"
 
     def pick(self, activation: Tensor) -> Tensor:
-        """The activation of this site's head out of that of all heads.
+        """The activation of this site's head or neuron out of that of all.
 
         Raises:
-            ModelError: there is no such head.
+            ModelError: there is no such head or neuron.
         """
         if self.head is None:
             return activation
         axis = HEAD_AXIS.get(self.name, -2)
-        if activation.ndim < (3 if self.position == "read" else 4) or not 0 <= self.head < activation.shape[axis]:
+        least = (3 if self.position == "read" else 4) - (self.name == "neurons")
+        if activation.ndim < least or not 0 <= self.head < activation.shape[axis]:
             raise ModelError(f"the model has no {self}")
         return activation.select(axis, self.head)
 
