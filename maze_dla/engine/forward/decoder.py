@@ -63,8 +63,8 @@ class PreNormDecoder:
 
     def has(self, site: Site) -> bool:
         """Whether the pass comes by an activation."""
-        if site.name in ("v", "pattern"):
-            return site.position == ("all" if site.name == "v" else "read")
+        if site.name in ("q", "k", "v", "pattern"):
+            return site.name == "pattern" or site.position == "all"
         return site.name in self.shapes or site in (FINAL_RESIDUAL, FINAL_SCALE, LOGITS, ADDED)
 
     def __call__(self, micro: MicroBatch, sites: Sequence[Site]) -> Activations:
@@ -96,7 +96,7 @@ class PreNormDecoder:
         scale = norm.scale(x)
         recorder.record_as_it_is(FINAL_RESIDUAL, x)
         recorder.record_as_it_is(FINAL_SCALE, scale)
-        recorder.record_as_it_is(LOGITS, _affine(norm.apply(x, scale), W_U, b_U))
+        recorder.record_as_it_is(LOGITS, affine(norm.apply(x, scale), W_U, b_U))
         return recorder.activations()
 
     def _attention(
@@ -108,15 +108,21 @@ class PreNormDecoder:
         normed = layer.ln1(x)
         weights = (layer.W_Q, layer.W_K, layer.W_V), (layer.b_Q, layer.b_K, layer.b_V), out
         q, k, v = (
-            self._by_head(prefixes.spread(_affine(normed, _joined(W), b), place)).transpose(1, 2)
+            self._by_head(prefixes.spread(affine(normed, side_by_side(W), b), place)).transpose(1, 2)
             for W, b, place in zip(*weights, strict=True)
         )
         if recorder.wants("pattern", i):
             asked = slots.fill(self._queries(layer, normed.index_select(0, prefixes.reads)))
             pattern = self._pattern(torch.einsum("srhe,shte->srht", asked, k), slots)
             recorder.record_as_it_is(Site("pattern", i), slots.take(pattern))
-        if recorder.wants("v", i):
-            recorder.record_as_it_is(Site("v", i, position="all"), v.transpose(1, 2).clone())
+        if recorder.wants("pattern", i, "all"):
+            scores = q @ k.transpose(2, 3) / self.attn_scale
+            later = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu_(1)
+            everywhere = scores.masked_fill_(later, -torch.inf).softmax(-1)
+            recorder.record_as_it_is(Site("pattern", i, position="all"), everywhere)
+        for name, values in (("q", q), ("k", k), ("v", v)):
+            if recorder.wants(name, i, "all"):
+                recorder.record_as_it_is(Site(name, i, position="all"), values.transpose(1, 2).clone())
         z = scaled_dot_product_attention(q, k, v, is_causal=True, scale=1 / self.attn_scale)
         return prefixes.gather(z.transpose(1, 2).flatten(2))
 
@@ -136,9 +142,11 @@ class PreNormDecoder:
         z = torch.einsum("phd,hde->phe", seen, layer.W_V).flatten(1)
         if recorder.wants("pattern", i):
             recorder.record_as_it_is(Site("pattern", i), slots.take(pattern))
-        if recorder.wants("v", i):
-            v = self._by_head(prefixes.spread(_affine(normed, _joined(layer.W_V), layer.b_V)))
-            recorder.record_as_it_is(Site("v", i, position="all"), v)
+        weights = {"q": (layer.W_Q, layer.b_Q), "k": (layer.W_K, layer.b_K), "v": (layer.W_V, layer.b_V)}
+        for name, (W, b) in weights.items():
+            if recorder.wants(name, i, "all"):
+                values = self._by_head(prefixes.spread(affine(normed, side_by_side(W), b)))
+                recorder.record_as_it_is(Site(name, i, position="all"), values)
         return z if layer.b_V is None else z + layer.b_V
 
     def _pattern(
@@ -152,7 +160,7 @@ class PreNormDecoder:
         self, i: int, layer: DecoderBlock, x: Tensor, z: Tensor, run: _Run
     ) -> Float[Tensor, "token d_model"]:
         """The residual stream once heads, which bring `z`, have written."""
-        attn_out = _affine(z, layer.writes.W_O.flatten(0, 1), layer.writes.b_O)
+        attn_out = affine(z, layer.writes.W_O.flatten(0, 1), layer.writes.b_O)
         run.recorder.record(i, z=z, attn_out=attn_out)
         return attn_out.add_(x)
 
@@ -162,13 +170,13 @@ class PreNormDecoder:
         """The residual stream once neurons, where there are any, have written; they are computed in `out`."""
         if layer.W_in is None or layer.ln2 is None or layer.writes.W_out is None:
             return x
-        neurons = self.act(_affine(layer.ln2(x), layer.W_in, layer.b_in, out))
-        mlp_out = _affine(neurons, layer.writes.W_out, layer.writes.b_out)
+        neurons = self.act(affine(layer.ln2(x), layer.W_in, layer.b_in, out))
+        mlp_out = affine(neurons, layer.writes.W_out, layer.writes.b_out)
         run.recorder.record(i, resid_mid=x, neurons=neurons, mlp_out=mlp_out)
         return mlp_out.add_(x)
 
     def _queries(self, layer: DecoderBlock, normed: Float[Tensor, "n d_model"]) -> Float[Tensor, "n head d_head"]:
-        return self._by_head(_affine(normed, _joined(layer.W_Q), layer.b_Q))
+        return self._by_head(affine(normed, side_by_side(layer.W_Q), layer.b_Q))
 
     def _by_head(self, values: Float[Tensor, "*rest heads"]) -> Float[Tensor, "*rest head d_head"]:
         return values.unflatten(-1, (self.weights.shape.n_heads, -1))
@@ -191,7 +199,7 @@ class _Run:
         return cls(prefixes, slots_of(*where, len(micro.tokens), like.device), recorder)
 
 
-def _affine(
+def affine(
     x: Float[Tensor, "n d"],
     W: Float[Tensor, "d e"],
     b: Float[Tensor, " e"] | None,
@@ -200,6 +208,6 @@ def _affine(
     return torch.mm(x, W, out=out) if b is None else torch.addmm(b, x, W, out=out)
 
 
-def _joined(W: Float[Tensor, "head d_model d_head"]) -> Float[Tensor, "d_model heads"]:
+def side_by_side(W: Float[Tensor, "head d_model d_head"]) -> Float[Tensor, "d_model heads"]:
     """Heads side by side, without a copy where the model has them so; made for each use, as all would be large."""
     return W.transpose(0, 1).flatten(1)

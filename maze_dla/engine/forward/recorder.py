@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from math import prod
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -44,13 +45,14 @@ class ActivationRecorder:
             )
         }
 
-    def wants(self, name: str, layer: int) -> bool:
-        """Whether a site of this name and layer is asked for."""
-        return any(site.name == name and site.layer == layer for site in self._sites)
+    def wants(self, name: str, layer: int, position: Literal["read", "all"] = "read") -> bool:
+        """Whether a site of this name and layer is asked for, at read positions or everywhere."""
+        return any(s.name == name and s.layer == layer and s.position == position for s in self._sites)
 
     def needs_all_tokens(self, layer: int) -> bool:
-        """Whether more of a layer is asked for than its values at the read positions alone can show."""
-        return any(place[1] == layer and place[0] not in ("v", "resid_pre") for place in self._everywhere)
+        """Whether more of a layer is asked for than what enters its attention and what is at read positions."""
+        entering = ("resid_pre", "q", "k", "v")
+        return any(place[1] == layer and place[0] not in entering for place in self._everywhere)
 
     def record(self, layer: int | None, **values: Float[Tensor, "token _"]) -> None:
         """Copies of what the tokens have in a layer, where it is asked for."""

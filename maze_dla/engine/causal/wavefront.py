@@ -1,0 +1,217 @@
+"""All edits of a pre-norm decoder as one wavefront: a batch of branches that grows from layer to layer.
+
+An edit at a layer and a position leaves everything at earlier layers and earlier positions as it was, and only the read
+position is wanted. So each branch leaves the plain run where its first edit is, with the tokens from there on; keys and
+values in front of it are those of the plain run, and the last block runs at the read positions alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from maze_dla.engine.causal.branches import Branches, Piece, pieces_of
+from maze_dla.engine.causal.keys import Layout, attend
+from maze_dla.engine.devices import to_device
+from maze_dla.engine.edits import BEFORE_ATTENTION, Edit, Rerun
+from maze_dla.engine.forward.decoder import DecoderBlock, PreNormDecoder, affine, side_by_side
+from maze_dla.engine.model import MicroBatch
+from maze_dla.engine.sites import FINAL_RESIDUAL, FINAL_SCALE, LOGITS, Activations, Site
+
+MOST_TOKENS = 2048  # of all branches that are run together: what the caches of a CPU hold
+MOST_PAIRS = 1 << 20  # of tokens and the keys that they are compared with
+
+
+def sites_of_plain_run(decoder: PreNormDecoder, edited: Collection[Site]) -> list[Site]:
+    """All that branches need of the plain run, besides what is recorded of them."""
+    n_layers = decoder.weights.shape.n_layers
+    at = "all" if any(site.position == "all" for site in edited) else "read"
+    sites = [Site(name, i, position="all") for i in range(n_layers) for name in ("k", "v")]
+    sites += [Site("resid_pre", i, position=at) for i in range(n_layers)]
+    if any(site.name not in BEFORE_ATTENTION for site in edited):
+        sites += [Site("z", i, position=at) for i in range(n_layers - 1)] + [Site("z", n_layers - 1)]
+    return sites
+
+
+def rerun_of(decoder: PreNormDecoder, micro: MicroBatch, plain: Activations) -> Rerun:
+    """What runs branches, from a plain run that recorded `sites_of_plain_run`."""
+
+    def rerun(prompts: Int[Tensor, " branch"], edits: Sequence[Edit], sites: Sequence[Site]) -> Activations:
+        shape, reads = decoder.weights.shape, micro.positions[prompts]
+        found: dict[Site, Tensor] = {}
+        pairs = MOST_PAIRS * 4 // shape.n_heads
+        for piece in pieces_of(prompts, reads, edits, shape.n_layers, MOST_TOKENS, pairs):
+            numbers = to_device(piece.numbers, decoder.W_E.device)
+            for site, values in _Wave(decoder, micro, plain, piece, sites).run().items():
+                if site not in found:
+                    found[site] = values.new_empty(len(prompts), *values.shape[1:])
+                found[site].index_copy_(0, numbers, values)
+        return found
+
+    return rerun
+
+
+@dataclass(frozen=True, eq=False)
+class _Wave:
+    """One piece of the branches, from the first layer to the last."""
+
+    decoder: PreNormDecoder
+    micro: MicroBatch
+    plain: Activations
+    piece: Piece
+    sites: Sequence[Site]
+
+    @property
+    def branches(self) -> Branches:
+        return self.piece.branches
+
+    @property
+    def device(self) -> torch.device:
+        return self.decoder.W_E.device
+
+    @cached_property
+    def entries(self) -> dict[tuple[str, int | None], list[tuple[Edit, Tensor]]]:
+        """The edits by name and layer, each with the tokens of its entries."""
+        b = self.branches
+        by_place: dict[tuple[str, int | None], list[tuple[Edit, Tensor]]] = {}
+        for edit in self.piece.edits:
+            if len(edit.branches):
+                tokens = b.offsets[edit.branches] + edit.positions - b.starts[edit.branches]
+                by_place.setdefault((edit.site.name, edit.site.layer), []).append((edit, tokens))
+        return by_place
+
+    @cached_property
+    def found(self) -> dict[Site, Tensor]:
+        """What is recorded: at first, that of the plain run."""
+        prompts = to_device(self.branches.prompts, self.device)
+        return {s: self.plain[s].index_select(0, prompts) for s in self.sites if s.layer is not None}
+
+    def run(self) -> Activations:
+        """The sites at the read position of each branch."""
+        x = self.decoder.W_E.new_empty(0, self.decoder.weights.shape.d_model)
+        for i, layer in enumerate(self.decoder.layers):
+            x = self._layer(i, layer, x)
+        weights = self.decoder.weights
+        scale = weights.final_norm.scale(x)
+        for site in self.sites:
+            if site in (FINAL_RESIDUAL, FINAL_SCALE):
+                self.found[site] = x if site == FINAL_RESIDUAL else scale
+            if site == LOGITS:
+                self.found[site] = affine(weights.final_norm.apply(x, scale), weights.W_U, weights.b_U)
+        return self.found
+
+    def _layer(self, i: int, layer: DecoderBlock, x: Float[Tensor, "token d_model"]) -> Float[Tensor, "token d_model"]:
+        """The stream behind a layer, at all tokens of all branches that are awake; of the last, where they are read."""
+        b, last = self.branches, i == len(self.decoder.layers) - 1
+        n_branches = b.awake(2 * i)
+        n_tokens = b.tokens_of(n_branches)
+        x = torch.cat([x, self._plain("resid_pre", i, torch.arange(len(x), n_tokens))])
+        everywhere = torch.arange(n_tokens)
+        self._put("resid_pre", i, x, everywhere)
+        asked = b.read_tokens[:n_branches] if last else everywhere
+        z = self._attention(i, layer, layer.ln1(x), n_branches, asked)
+        late = b.read_tokens[n_branches:] if last else self._late_tokens(i)
+        held = torch.cat([asked, late])
+        x = torch.cat([x.index_select(0, to_device(asked, x.device)) if last else x, self._plain("resid_pre", i, late)])
+        z = torch.cat([z, self._plain("z", i, late)]) if len(late) else z
+        x = self._behind_attention(i, layer, x, z, held)
+        n_woken = b.tokens_of(b.awake(2 * i + 1))
+        if last or n_woken == n_tokens:
+            return x
+        changed = x[n_tokens:]
+        x = torch.cat([x[:n_tokens], self._plain("resid_pre", i + 1, torch.arange(n_tokens, n_woken))])
+        return x.index_copy_(0, to_device(late, x.device), changed)
+
+    def _late_tokens(self, i: int) -> Int[Tensor, " token"]:
+        """The tokens that are edited behind a layer's attention in branches which wake there, in order."""
+        b, n_woken = self.branches, self.branches.tokens_of(self.branches.awake(2 * i + 1))
+        first = b.tokens_of(b.awake(2 * i))
+        edited = [t for (name, at), held in self.entries.items() if at == i for _, t in held]
+        tokens = torch.cat([*edited, torch.empty(0, dtype=torch.long)]).unique()
+        return tokens[(tokens >= first) & (tokens < n_woken)]
+
+    def _attention(
+        self,
+        i: int,
+        layer: DecoderBlock,
+        normed: Float[Tensor, "token d_model"],
+        n_branches: int,
+        asked: Int[Tensor, " asked"],
+    ) -> Float[Tensor, "asked head d_head"]:
+        """What heads bring to the tokens that are asked, in front of W_O."""
+        everywhere = torch.arange(len(normed))
+        if n_branches == 0:
+            return normed.new_empty(0, *layer.W_Q.shape[::2])
+        queried = normed if len(asked) == len(normed) else normed.index_select(0, to_device(asked, normed.device))
+        q = self._edited("q", i, affine(queried, side_by_side(layer.W_Q), layer.b_Q), asked)
+        k = self._edited("k", i, affine(normed, side_by_side(layer.W_K), layer.b_K), everywhere)
+        v = self._edited("v", i, affine(normed, side_by_side(layer.W_V), layer.b_V), everywhere)
+        layout = Layout(self.branches, n_branches, asked, self.device)
+        edits = [(edit, *_among(asked, tokens)) for edit, tokens in self.entries.get(("pattern", i), ())]
+        prompts = self.branches.distinct_prompts
+        rows = to_device(self.micro.rows[prompts], self.device)
+        keys, values = (self.plain[Site(name, i, position="all")].index_select(0, rows) for name in ("k", "v"))
+        return attend(layout, q / self.decoder.attn_scale, k, v, keys, values, edits)
+
+    def _behind_attention(
+        self, i: int, layer: DecoderBlock, x: Tensor, z: Tensor, held: Int[Tensor, " token"]
+    ) -> Float[Tensor, "token d_model"]:
+        """The stream once heads and neurons have written, at the tokens that are held."""
+        self._put("z", i, z, held)
+        attn_out = affine(z.flatten(1), layer.writes.W_O.flatten(0, 1), layer.writes.b_O)
+        self._put("attn_out", i, attn_out, held)
+        self._record(i, held, z=z, attn_out=attn_out)
+        x = attn_out.add_(x)
+        self._put("resid_mid", i, x, held)
+        if layer.W_in is None or layer.ln2 is None or layer.writes.W_out is None:
+            return x
+        neurons = self.decoder.act(affine(layer.ln2(x), layer.W_in, layer.b_in))
+        self._put("neurons", i, neurons, held)
+        mlp_out = affine(neurons, layer.writes.W_out, layer.writes.b_out)
+        self._put("mlp_out", i, mlp_out, held)
+        self._record(i, held, resid_mid=x, neurons=neurons, mlp_out=mlp_out)
+        return mlp_out.add_(x)
+
+    def _edited(self, name: str, i: int, values: Tensor, held: Tensor) -> Float[Tensor, "token head d_head"]:
+        values = values.unflatten(-1, (self.decoder.weights.shape.n_heads, -1))
+        self._put(name, i, values, held)
+        return values
+
+    def _put(self, name: str, i: int, values: Float[Tensor, "held ..."], held: Int[Tensor, " held"]) -> None:
+        """Put the edits of a site in place, at those of their tokens that are held."""
+        for edit, tokens in self.entries.get((name, i), ()):
+            places, entries = _among(held, tokens)
+            into = values if edit.site.head is None else values.select(1, edit.site.head)
+            chosen = edit.values[to_device(entries, values.device)].to(values.dtype)
+            into.index_copy_(0, to_device(places, values.device), chosen)
+
+    def _record(self, i: int, held: Int[Tensor, " held"], **values: Tensor) -> None:
+        """Keep what is asked for of a layer, of the branches whose read positions are held."""
+        for name, value in values.items():
+            if (site := Site(name, i)) in self.found:
+                places, branches = _among(held, self.branches.read_tokens)
+                rows, at = to_device(branches, value.device), to_device(places, value.device)
+                self.found[site].index_copy_(0, rows, value.index_select(0, at))
+
+    def _plain(self, name: str, i: int, tokens: Int[Tensor, " token"]) -> Float[Tensor, "token ..."]:
+        """An activation of the plain run at tokens of branches."""
+        prompts = self.branches.prompts[self.branches.branch_of[tokens]]
+        everywhere = self.plain.get(Site(name, i, position="all"))
+        if everywhere is None:
+            return self.plain[Site(name, i)].index_select(0, to_device(prompts, self.device))
+        places = self.micro.rows[prompts] * everywhere.shape[1] + self.branches.positions[tokens]
+        return everywhere.flatten(0, 1).index_select(0, to_device(places, self.device))
+
+
+def _among(held: Int[Tensor, " held"], tokens: Int[Tensor, " entry"]) -> tuple[Tensor, Tensor]:
+    """Where tokens stand among those that are held, in order, and which of them do."""
+    if len(held) == 0:
+        return held, held
+    places = torch.searchsorted(held, tokens).clamp_max(len(held) - 1)
+    entries = torch.nonzero(held[places] == tokens).flatten()
+    return places[entries], entries
