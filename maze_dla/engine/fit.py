@@ -37,25 +37,32 @@ def check_fit(model: ResidualModel, batch: PromptBatch, metric: LinearMetric | N
         _check_metric(metric, batch)
 
 
-def check_fit_of_pairs(model: ResidualModel, pairs: PromptPairs, metric: LinearMetric) -> None:
-    """Refuse pairs or a metric that were made for another model or for other pairs, and pairs that have no contrast.
+def check_contrast(pairs: PromptPairs) -> None:
+    """Refuse pairs that have no contrast.
 
     Raises:
-        InputError: the corrupted prompts have no answer, or as `check_fit`, also for a metric of the corrupted prompts
-            alone or of other pairs.
+        InputError: the corrupted prompts have no right answer of their own.
+    """
+    if pairs.unanswered is not None:
+        raise InputError(f"a contrast needs a right answer to both prompts of a pair: {pairs.unanswered}")
+
+
+def check_fit_of_pairs(model: ResidualModel, pairs: PromptPairs, metric: LinearMetric) -> None:
+    """Refuse pairs or a metric that were made for another model or for other pairs.
+
+    Raises:
+        InputError: as `check_fit`, also for a metric of the corrupted prompts alone or of other pairs.
         PromptError: as `check_fit`.
     """
     if not isinstance(pairs, PromptPairs):
         raise InputError(f"expected PromptPairs, such as those of maze.pairs(), got {type(pairs).__name__}")
-    if pairs.unanswered is not None:
-        raise InputError(f"a contrast needs a right answer to both prompts of a pair: {pairs.unanswered}")
     check_fit(model, pairs.clean)
     check_fit(model, pairs.corrupted)
     try:
         check_fit(model, pairs.clean, metric)
     except InputError as problem:
         raise InputError(
-            f"{problem}; the metric of a contrast is logit_diff(pairs), or made from pairs.clean"
+            f"{problem}; the metric of pairs is logit_diff(pairs), or made from pairs.clean"
         ) from None
     expected = metric.compared_with
     if expected is not None and (differs := expected != pairs.corrupted.fingerprints).any():

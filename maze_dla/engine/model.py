@@ -32,10 +32,13 @@ class ModelShape:
     d_vocab: int
     n_ctx: int
     d_vocab_in: int = -1
+    n_kv_heads: int = -1
 
     def __post_init__(self) -> None:
         if self.d_vocab_in == -1:
             object.__setattr__(self, "d_vocab_in", self.d_vocab)
+        if self.n_kv_heads == -1:
+            object.__setattr__(self, "n_kv_heads", self.n_heads)
 
 
 @dataclass(frozen=True)

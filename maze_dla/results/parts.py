@@ -47,6 +47,7 @@ class RankedPart(NamedTuple):
 
 
 Head = tuple[int, int] | RankedPart | str
+Neuron = tuple[int, int] | RankedPart | str
 
 
 def place_of_head(head: object, n_layers: int, n_heads: int) -> tuple[int, int]:
@@ -55,7 +56,7 @@ def place_of_head(head: object, n_layers: int, n_heads: int) -> tuple[int, int]:
     Raises:
         InputError: anything else, a neuron, or a head that the model does not have.
     """
-    place = _place(head)
+    place = _place(head, "H")
     if place is None:
         raise InputError(
             f"head is (layer, head) such as (5, 3), a name such as 'L5H3', or an entry of top_heads(), got {head!r:.80}"
@@ -67,16 +68,35 @@ def place_of_head(head: object, n_layers: int, n_heads: int) -> tuple[int, int]:
     return place
 
 
-def _place(head: object) -> tuple[int, int] | None:
-    """The two numbers, None where there are none."""
-    if isinstance(head, RankedPart):
-        head = head.name
-    if isinstance(head, str):
-        named = re.fullmatch(r"L(\d+)H(\d+)", head, re.ASCII)
+def place_of_neuron(neuron: object, n_layers: int, d_mlp: int) -> tuple[int, int]:
+    """Layer and number of a neuron that is given as (2, 117), as "L2N117" or as an entry of `top_neurons()`.
+
+    Raises:
+        InputError: anything else, a head, or a neuron that the model does not have.
+    """
+    place = _place(neuron, "N")
+    if place is None:
+        raise InputError(
+            "neuron is (layer, number) such as (2, 117), a name such as 'L2N117', or an entry of top_neurons(), got "
+            f"{neuron!r:.80}"
+        )
+    if not (0 <= place[0] < n_layers and 0 <= place[1] < d_mlp):
+        raise InputError(
+            f"the model has {n_layers} layers with {d_mlp} neurons each, counted from 0, got neuron {neuron!r:.80}"
+        )
+    return place
+
+
+def _place(part: object, letter: str) -> tuple[int, int] | None:
+    """The two numbers of a part whose name has this letter, None where there are none."""
+    if isinstance(part, RankedPart):
+        part = part.name
+    if isinstance(part, str):
+        named = re.fullmatch(rf"L(\d+){letter}(\d+)", part, re.ASCII)
         return (int(named[1]), int(named[2])) if named else None
-    if not isinstance(head, tuple | list) or len(head) != 2:
+    if not isinstance(part, tuple | list) or len(part) != 2:
         return None
-    layer, number = map(whole_number, head)
+    layer, number = map(whole_number, part)
     return None if layer is None or number is None else (layer, number)
 
 

@@ -29,6 +29,7 @@ def model_weights(model: Any) -> ModelWeights:
             W_U, b_U = W_U * scale, None if b_U is None else b_U * scale
     d_mlp = None if blocks[0].W_out is None else blocks[0].W_out.shape[0]
     sizes = (cfg.n_layers, cfg.n_heads, cfg.d_model, cfg.d_head, d_mlp, W_U.shape[1], cfg.n_ctx, tokens_read(model))
+    sizes = (*sizes, getattr(cfg, "n_key_value_heads", None) or cfg.n_heads)
     norm = _final_norm(model)
     cap = float(getattr(cfg, "output_logits_soft_cap", None) or 0.0)
     return ModelWeights(

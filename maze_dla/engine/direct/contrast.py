@@ -32,7 +32,7 @@ from maze_dla.engine.direct.parts import (
     sites_to_record,
     sizes,
 )
-from maze_dla.engine.fit import check_fit_of_pairs
+from maze_dla.engine.fit import check_contrast, check_fit_of_pairs
 from maze_dla.engine.forward.running import Parts, run
 from maze_dla.engine.ids import NONE
 from maze_dla.engine.metrics import LinearMetric, logit_diff
@@ -71,6 +71,7 @@ def contrast(
     """
     metric = logit_diff(pairs) if metric is None else metric
     keep = kept_parts(pairs.clean, neurons, sources)
+    check_contrast(pairs)
     check_fit_of_pairs(model, pairs, metric)
     joined, of_both = pairs.joined(), for_both(metric, pairs)
     about, checks = pairs.clean.columns[pairs.clean.unit], SumChecks(model.weights.precision)

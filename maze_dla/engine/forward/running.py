@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -25,6 +25,7 @@ SHARE_OF_FREE_MEMORY = 0.5
 
 Parts = dict[Any, Tensor]  # by the name of a field of the result, or by component
 Measure = Callable[[MicroBatch, Activations], Parts]
+Compute = Callable[[MicroBatch], tuple[Tensor, Parts]]  # of which rows, and their values
 
 
 class SequenceQueue:
@@ -98,24 +99,53 @@ def run(
     Raises:
         InputError: less than one sequence at once.
     """
+
+    def compute(micro: MicroBatch) -> tuple[Tensor, Parts]:
+        found = model.forward(micro, sites)
+        return micro.prompts, measure(micro, {site: at_least_single(x) for site, x in found.items()})
+
+    return in_micro_batches(
+        model, batch, compute, what=what, sequences_at_once=sequences_at_once, in_pairs=in_pairs
+    )
+
+
+def in_micro_batches(
+    model: ResidualModel,
+    batch: PromptBatch,
+    compute: Compute,
+    *,
+    what: str,
+    sequences_at_once: int | None = None,
+    in_pairs: bool = False,
+    share: float = 1.0,
+    n_rows: int | None = None,
+) -> Parts:
+    """What `compute` finds in every micro-batch, each value in its row, on the CPU; as `run`, which see.
+
+    `compute` says of which rows its values are, out of `n_rows`, by default one for each prompt. A micro-batch has that
+    `share` of the tokens that one of a plain run would have.
+
+    Raises:
+        InputError: less than one sequence at once.
+    """
     if sequences_at_once is not None:
         check_whole("sequences_at_once", sequences_at_once, 1)
     limits = batch_limits(model.weights, sequences_at_once)
+    limits = replace(limits, tokens=max(int(limits.tokens * share), 1))
     queue = SequenceQueue(batch, model.weights.shape.n_ctx, in_pairs=in_pairs)
     joined: Parts = {}
     with tqdm(total=len(batch), desc=what, unit="prompt", disable=None, delay=2, leave=False) as bar:
         while (micro := queue.take(limits.sequences, limits.tokens)) is not None:
             try:
                 with torch.no_grad():
-                    found = model.forward(micro, sites)
-                    piece = measure(micro, {site: at_least_single(x) for site, x in found.items()})
+                    rows, piece = compute(micro)
             except torch.cuda.OutOfMemoryError:
                 if len(micro.tokens) <= queue.least:
                     raise
                 queue.give_back(micro)
                 limits = limits.halved(micro)
                 continue
-            scatter_rows(piece, micro.prompts, joined, len(batch))
+            scatter_rows(piece, rows, joined, n_rows or len(batch))
             bar.update(len(micro.prompts))
     return {name: values.cpu() for name, values in joined.items()}
 
