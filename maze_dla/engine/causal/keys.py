@@ -92,13 +92,28 @@ class Layout:
         mask = torch.arange(longest) >= whole.view(n_prompts, 1, most, 1, 1)
         return to_device(mask, self.device)
 
-    def spread(
+    def by_head(
         self, values: Float[Tensor, "token head d_head"], places: Int[Tensor, " token"], n: int
-    ) -> Float[Tensor, "prompt branch n head d_head"]:
-        """Values at their places, `n` for each branch, zero elsewhere."""
+    ) -> Float[Tensor, "prompt head branch n d_head"]:
+        """Values at their places, `n` for each branch; where no token is, those of the first one."""
         n_prompts, most, _ = self.size
-        flat = values.new_zeros(n_prompts * most * n, *values.shape[1:])
-        return flat.index_copy_(0, places, values).view(n_prompts, most, n, *values.shape[1:])
+        n_heads = values.shape[1]
+        token_at = places.new_zeros(n_prompts * most * n)
+        token_at[places] = torch.arange(len(places), device=places.device)
+        heads = torch.arange(n_heads, device=places.device)
+        rows = token_at.view(n_prompts, 1, most * n) * n_heads + heads[:, None]
+        moved = values.reshape(-1, values.shape[2]).index_select(0, rows.flatten())
+        return moved.view(n_prompts, n_heads, most, n, -1)
+
+    def by_token(
+        self, values: Float[Tensor, "prompt head branch n d_head"], places: Int[Tensor, " token"]
+    ) -> Float[Tensor, "token head d_head"]:
+        """The values of tokens at their places."""
+        _, n_heads, most, n, d_head = values.shape
+        heads = torch.arange(n_heads, device=places.device)
+        rows = (places // (most * n) * n_heads)[:, None] + heads
+        rows = rows * (most * n) + (places % (most * n))[:, None]
+        return values.reshape(-1, d_head).index_select(0, rows.flatten()).view(-1, n_heads, d_head)
 
 
 def attend(
@@ -106,28 +121,27 @@ def attend(
     q: Float[Tensor, "asked head d_head"],
     k: Float[Tensor, "token head d_head"],
     v: Float[Tensor, "token head d_head"],
-    keys: Float[Tensor, "prompt position head d_head"],
-    values: Float[Tensor, "prompt position head d_head"],
+    keys: Float[Tensor, "prompt head d_head position"],
+    values: Float[Tensor, "prompt head position d_head"],
     edits: Sequence[PatternEdit],
 ) -> Float[Tensor, "asked head d_head"]:
     """What heads take at the tokens that are asked; queries come divided by the scale of attention."""
-    before = layout.n_before
-    queries = layout.spread(q, layout.asked_places, layout.n_asked).permute(0, 3, 1, 2, 4)
-    own_keys, own_values = (layout.spread(x, layout.places, layout.size[2]).permute(0, 3, 1, 2, 4) for x in (k, v))
-    # [prompt, head, branch, query, key]
-    own = queries @ own_keys.transpose(-1, -2)
+    before, longest = layout.n_before, layout.size[2]
+    queries = layout.by_head(q, layout.asked_places, layout.n_asked)
+    own_keys, own_values = (layout.by_head(x, layout.places, longest) for x in (k, v))
+    own = (queries.flatten(0, 2) @ own_keys.flatten(0, 2).mT).view(*queries.shape[:4], longest)
+    plain = (queries.flatten(2, 3) @ keys[..., :before]).view(*queries.shape[:4], before)
     if layout.not_own is not None:
         own = own.masked_fill_(layout.not_own, -torch.inf)
-    flat = queries.flatten(2, 3)
-    plain = (flat @ keys[:, :before].permute(0, 2, 3, 1)).unflatten(2, queries.shape[2:4])
     if layout.not_before is not None:
         plain = plain.masked_fill_(layout.not_before, -torch.inf)
     pattern = torch.cat([plain, own], -1).softmax(-1)
     if edits:
         _put_patterns(layout, pattern, edits)
-    z = pattern[..., before:] @ own_values
-    z += (pattern[..., :before].flatten(2, 3) @ values[:, :before].transpose(1, 2)).view_as(z)
-    return z.permute(0, 2, 3, 1, 4).reshape(-1, *q.shape[1:]).index_select(0, layout.asked_places)
+    z = pattern.flatten(0, 2)[..., before:] @ own_values.flatten(0, 2)
+    of_plain = pattern.flatten(2, 3).flatten(0, 1)[..., :before]
+    z = z.view(len(of_plain), -1, z.shape[-1]).baddbmm_(of_plain, values[:, :, :before].flatten(0, 1))
+    return layout.by_token(z.view_as(queries), layout.asked_places)
 
 
 def _put_patterns(

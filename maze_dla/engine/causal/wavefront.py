@@ -156,6 +156,7 @@ class _Wave:
         prompts = self.branches.distinct_prompts
         rows = to_device(self.micro.rows[prompts], self.device)
         keys, values = (self.plain[Site(name, i, position="all")].index_select(0, rows) for name in ("k", "v"))
+        keys, values = keys.permute(0, 2, 3, 1).contiguous(), values.transpose(1, 2).contiguous()
         return attend(layout, q / self.decoder.attn_scale, k, v, keys, values, edits)
 
     def _behind_attention(
