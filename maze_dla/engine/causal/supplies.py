@@ -1,0 +1,202 @@
+"""What takes the place of what is ablated: zero, a mean over prompts, or what another prompt has."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, get_args
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from maze_dla.engine.devices import to_device
+from maze_dla.engine.forward.running import Parts as Values
+from maze_dla.engine.forward.running import run
+from maze_dla.engine.model import MicroBatch, ResidualModel
+from maze_dla.engine.prompts import PromptBatch
+from maze_dla.engine.sites import Activations, Site
+from maze_dla.errors import InputError, PromptError
+from maze_dla.results.columns import groups_of
+
+Value = Literal["zero", "mean", "resample"]
+Positions = Literal["read", "all"]
+
+
+class Supply(Protocol):
+    """What is put at a site, with all heads or neurons, at positions of prompts of a micro-batch."""
+
+    def __call__(
+        self, site: Site, prompts: Int[Tensor, " entry"], positions: Int[Tensor, " entry"]
+    ) -> Float[Tensor, "entry ..."]:
+        """The values, one for each entry."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Supplies:
+    """Makes the supply of each micro-batch of a batch: prepared once, with whatever all of them need."""
+
+    model: ResidualModel
+    batch: PromptBatch
+    reference: PromptBatch
+    value: Value
+    positions: Positions
+    sites: Sequence[Site]
+    donors: Int[Tensor, " prompt"] | None = None
+    means: dict[Site, Tensor] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        model: ResidualModel,
+        batch: PromptBatch,
+        reference: PromptBatch,
+        value: Value,
+        positions: Positions,
+        sites: Sequence[Site],
+        seed: int,
+    ) -> Supplies:
+        """Means over the reference, or a donor for each prompt.
+
+        Raises:
+            InputError: an unknown value, or means at all positions of prompts whose tokens are of no kind.
+            PromptError: a prompt that no other can give its activations to.
+        """
+        if value not in get_args(Value):
+            raise InputError(f"value is 'zero', 'mean' or 'resample', got {value!r:.60}")
+        donors, means = None, {}
+        if value == "resample":
+            donors = donors_of(batch, reference, positions, seed)
+        if value == "mean":
+            means = _means(model, reference, positions, sites)
+        return cls(model, batch, reference, value, positions, sites, donors, means)
+
+    def for_micro_batch(self, micro: MicroBatch, plain: Activations) -> Supply:
+        """The supply of a micro-batch, whose plain run shows what shapes the sites have."""
+        if self.value == "mean":
+            return _Mean(self.means, micro, self.positions)
+        if self.value == "zero":
+            return _Zero(plain)
+        assert self.donors is not None
+        chosen = self.reference.select(self.donors[micro.prompts])
+        held = run(self.model, chosen, self._recorded(), _kept, what="running donors")
+        return _Donors(held, self.positions)
+
+    def _recorded(self) -> list[Site]:
+        return [Site(site.name, site.layer, position=self.positions) for site in self.sites]
+
+
+def donors_of(
+    batch: PromptBatch, reference: PromptBatch, positions: Positions, seed: int
+) -> Int[Tensor, " prompt"]:
+    """For each prompt another one of the reference, about something else; at all positions, one as long.
+
+    Each prompt draws by itself, by what it is: neither the order of the batch nor the other prompts matter.
+
+    Raises:
+        PromptError: naming a prompt for which there is none.
+    """
+    own, theirs = batch.columns[batch.unit], reference.columns[reference.unit]
+    names = [*_listed(own), *_listed(theirs)]
+    numbers = groups_of(tuple(map(str, names)))
+    about, of_reference = numbers[: len(batch)], numbers[len(batch) :]
+    chosen = torch.empty(len(batch), dtype=torch.long)
+    for i in range(len(batch)):
+        fitting = of_reference != about[i]
+        if positions == "all":
+            fitting &= reference.lengths == batch.lengths[i]
+        among = torch.nonzero(fitting).flatten()
+        if len(among) == 0:
+            long = f" with {int(batch.lengths[i])} tokens" if positions == "all" else ""
+            raise PromptError(
+                f"prompt {i}: the reference has no other prompt{long} about another {reference.unit} to take "
+                "activations from"
+            )
+        generator = torch.Generator().manual_seed((seed * 0x9E3779B1 + int(batch.fingerprints[i])) % 2**63)
+        chosen[i] = among[int(torch.randint(len(among), (), generator=generator))]
+    return chosen
+
+
+def _listed(column: Tensor | tuple[str, ...]) -> Sequence[object]:
+    return column.tolist() if isinstance(column, Tensor) else column
+
+
+def _kept(micro: MicroBatch, found: Activations) -> Values:
+    """The activations of each prompt; at all positions, those of its sequence."""
+    rows = micro.rows
+    return {
+        Site(s.name, s.layer): x if s.position == "read" else x[to_device(rows, x.device)].movedim(1, -1)
+        for s, x in found.items()
+    }
+
+
+def _means(
+    model: ResidualModel, reference: PromptBatch, positions: Positions, sites: Sequence[Site]
+) -> dict[Site, Tensor]:
+    """The mean of each site over the reference's read positions; at all positions, by kind of token, [kind, ...].
+
+    Raises:
+        InputError: means at all positions of prompts whose tokens are of no kind.
+    """
+    if positions == "all" and reference.sequence_kinds is None:
+        raise InputError(
+            "means at all positions are by kind of token, and the reference does not say of which kind its tokens are"
+        )
+    n_kinds = len(reference.kinds) if positions == "all" else 1
+    sums: dict[Site, Tensor] = {}
+    counts = torch.zeros(n_kinds, dtype=torch.float64)
+
+    def add(micro: MicroBatch, found: Activations) -> Values:
+        kinds = torch.zeros(len(micro.prompts), dtype=torch.long)
+        rows = positions_of = None
+        if positions == "all":
+            assert micro.kinds is not None
+            read = torch.arange(micro.tokens.shape[1]) <= micro.positions[:, None]
+            prompt, positions_of = torch.nonzero(read).unbind(1)
+            rows = micro.rows[prompt]
+            kinds = micro.kinds[rows, positions_of]
+        counts.index_add_(0, kinds, torch.ones(len(kinds), dtype=torch.float64))
+        for site, held in found.items():
+            values = held if rows is None else held[to_device(rows, held.device), to_device(positions_of, held.device)]
+            at = Site(site.name, site.layer)
+            empty = values.new_zeros(n_kinds, *values.shape[1:], dtype=torch.float64)
+            sums[at] = sums.get(at, empty).index_add_(0, to_device(kinds, values.device), values.double())
+        return {}
+
+    asked = [Site(site.name, site.layer, position=positions) for site in sites]
+    run(model, reference, asked, add, what="averaging the reference")
+    return {site: x / counts.clamp_min(1).view(-1, *[1] * (x.ndim - 1)).to(x.device) for site, x in sums.items()}
+
+
+@dataclass(frozen=True, eq=False)
+class _Zero:
+    plain: Activations
+
+    def __call__(self, site: Site, prompts: Tensor, positions: Tensor) -> Tensor:
+        held = self.plain[site]
+        return held.new_zeros(len(prompts), *held.shape[1:])
+
+
+@dataclass(frozen=True, eq=False)
+class _Mean:
+    means: dict[Site, Tensor]
+    micro: MicroBatch
+    positions: Positions
+
+    def __call__(self, site: Site, prompts: Tensor, positions: Tensor) -> Tensor:
+        held, kinds = self.means[site], torch.zeros_like(prompts)
+        if self.positions == "all":
+            assert self.micro.kinds is not None
+            kinds = self.micro.kinds[self.micro.rows[prompts], positions]
+        return held.index_select(0, to_device(kinds, held.device))
+
+
+@dataclass(frozen=True, eq=False)
+class _Donors:
+    held: Values
+    positions: Positions
+
+    def __call__(self, site: Site, prompts: Tensor, positions: Tensor) -> Tensor:
+        held = self.held[site]
+        return held[prompts] if self.positions == "read" else held.movedim(-1, 1)[prompts, positions]
