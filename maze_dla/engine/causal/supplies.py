@@ -97,24 +97,26 @@ def donors_of(
     Raises:
         PromptError: naming a prompt for which there is none.
     """
-    own, theirs = batch.columns[batch.unit], reference.columns[reference.unit]
-    names = [*_listed(own), *_listed(theirs)]
+    names = [*_listed(batch.columns[batch.unit]), *_listed(reference.columns[reference.unit])]
     numbers = groups_of(tuple(map(str, names)))
     about, of_reference = numbers[: len(batch)], numbers[len(batch) :]
-    chosen = torch.empty(len(batch), dtype=torch.long)
+    chosen, without = torch.zeros(len(batch), dtype=torch.long), []
     for i in range(len(batch)):
         fitting = of_reference != about[i]
         if positions == "all":
             fitting &= reference.lengths == batch.lengths[i]
         among = torch.nonzero(fitting).flatten()
         if len(among) == 0:
-            long = f" with {int(batch.lengths[i])} tokens" if positions == "all" else ""
-            raise PromptError(
-                f"prompt {i}: the reference has no other prompt{long} about another {reference.unit} to take "
-                "activations from"
-            )
+            without.append(i)
+            continue
         generator = torch.Generator().manual_seed((seed * 0x9E3779B1 + int(batch.fingerprints[i])) % 2**63)
         chosen[i] = among[int(torch.randint(len(among), (), generator=generator))]
+    if without:
+        long = f" of {int(batch.lengths[without[0]])} tokens" if positions == "all" else ""
+        raise PromptError(
+            f"prompt {without[0]}: the reference has no prompt{long} about another {reference.unit} to take activations "
+            f"from ({len(without)} of {len(batch)} prompts have none); a larger reference= has more"
+        )
     return chosen
 
 
@@ -167,6 +169,11 @@ def _means(
     asked = [Site(site.name, site.layer, position=positions) for site in sites]
     run(model, reference, asked, add, what="averaging the reference")
     return {site: x / counts.clamp_min(1).view(-1, *[1] * (x.ndim - 1)).to(x.device) for site, x in sums.items()}
+
+
+def mean_at(model: ResidualModel, batch: PromptBatch, site: Site) -> Float[Tensor, " ..."]:
+    """The mean of a site over the read positions of a batch, in double precision, on the CPU."""
+    return _means(model, batch, "read", [site])[Site(site.name, site.layer)][0].cpu()
 
 
 @dataclass(frozen=True, eq=False)
