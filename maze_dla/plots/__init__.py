@@ -7,11 +7,15 @@ from maze_dla.plots.curves import lens
 from maze_dla.plots.groups import heads_along_path, heads_by
 from maze_dla.plots.heat_map import heads, layers_along_path, lens_along_path, token_sources
 from maze_dla.plots.maze import maze_attention, maze_sources, maze_sources_and_attention
+from maze_dla.plots.patched import patching
+from maze_dla.plots.patched_maze import patching_on_maze
+from maze_dla.plots.scatter import direct_and_total, values_and_patterns
 from maze_dla.plots.side_by_side import comparison
 from maze_dla.plots.tokens import token_lens
 
 __all__ = [
     "comparison",
+    "direct_and_total",
     "heads",
     "heads_along_path",
     "heads_by",
@@ -23,7 +27,10 @@ __all__ = [
     "maze_sources",
     "maze_sources_and_attention",
     "neurons",
+    "patching",
+    "patching_on_maze",
     "source_kinds",
     "token_lens",
     "token_sources",
+    "values_and_patterns",
 ]

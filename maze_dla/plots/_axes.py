@@ -175,11 +175,11 @@ def name_rows(ax: Axes, names: Sequence[str]) -> None:
     ax.set_yticks(shown, [names[i] for i in shown], fontsize=SMALL)
 
 
-def number_columns(ax: Axes, n: int) -> None:
-    """Numbers from 0 under the x axis, some of them where there are too many for the width."""
-    width = SMALL * (LETTER * len(str(n - 1)) + 0.6)
-    shown = _shown(n, width * n / (size_in_points(ax)[0] * ROOM_FOR_SIDES), first=True)
-    ax.set_xticks(shown, [str(i) for i in shown], fontsize=SMALL)
+def number_columns(ax: Axes, n: int, start: int = 0) -> None:
+    """Numbers from `start` under the x axis, some of them where there are too many for the width; 0 is among them."""
+    width = SMALL * (LETTER * max(len(str(start)), len(str(start + n - 1))) + 0.6)
+    shown = _shown(n, width * n / (size_in_points(ax)[0] * ROOM_FOR_SIDES), first=start == 0)
+    ax.set_xticks(shown, [str(start + i).replace("-", "\N{MINUS SIGN}") for i in shown], fontsize=SMALL)
 
 
 def number_rows(ax: Axes, n: int) -> None:

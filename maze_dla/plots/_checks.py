@@ -73,7 +73,7 @@ def check_head(result: ContributionResult, head: Head | None) -> tuple[int, int]
     return None if head is None else place_of_head(head, n_layers, n_heads)
 
 
-def maze_of(result: ContributionResult, maze: MazeGeometry | Mazes, prompt: int) -> MazeGeometry:
+def maze_of(result: PromptResult, maze: MazeGeometry | Mazes, prompt: int) -> MazeGeometry:
     """The maze of a prompt, from its geometry or from the batch that the result was made of.
 
     Raises:

@@ -36,8 +36,12 @@ def metric_name(result: PromptResult | StreamedResult) -> str:
 
 def of_prompts(result: PromptResult | StreamedResult) -> str:
     """The metric, and over how many prompts, or pairs of them, about how many things."""
-    counts = counted(len(result), "pair" if "part" in result.info else "prompt")
-    return f"{metric_name(result)}, {counts}{one_line(result.about)}"
+    return f"{metric_name(result)}, {counted_about(result, 'pair' if 'part' in result.info else 'prompt')}"
+
+
+def counted_about(result: PromptResult | StreamedResult, noun: str) -> str:
+    """How many prompts or pairs, and about how many things: "100 prompts about 50 mazes"."""
+    return f"{counted(len(result), noun)} {one_line(result.about)}".rstrip()
 
 
 def one_line(text: str) -> str:

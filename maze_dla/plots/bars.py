@@ -38,7 +38,7 @@ def layers(result: ContributionResult | StreamedResult, ax: Axes | None = None) 
     parts, constant = result.layer_summary(), result.constant_summary()
     mean, high = (np.append(getattr(parts, name), getattr(constant, name)) for name in ("mean", "high"))
     ax = axes_or_new(ax)
-    _bars(ax, mean, [KINDS[kind] for kind in kinds], high - mean, upright=True)
+    draw_bars(ax, mean, [KINDS[kind] for kind in kinds], high - mean, upright=True)
     name_columns(ax, [*map(component_name, result.components), "constant"])
     ax.margins(x=0.01)
     total = signed(float(result.metric_summary().mean))
@@ -59,7 +59,7 @@ def neurons(result: ContributionResult | StreamedResult, ax: Axes | None = None,
     width, height = NOTEBOOK_SIZE
     ax = axes_or_new(ax, (width, max(height, 1 + INCHES_PER_BAR * len(ranked))))
     mean, high = np.array([(part.mean, part.high) for part in ranked]).reshape(-1, 2).T
-    _bars(ax, mean, [POSITIVE if m > 0 else NEGATIVE for m in mean], high - mean)
+    draw_bars(ax, mean, [POSITIVE if m > 0 else NEGATIVE for m in mean], high - mean)
     name_rows(ax, [part.name for part in ranked])
     ax.set_ylim(len(ranked) - 0.4, -0.6)
     return titled(ax, f"Strongest {counted(len(ranked), 'neuron')} of {n_neurons}: {metric_name(result)}")
@@ -78,7 +78,7 @@ def source_kinds(result: ContributionResult | StreamedResult, ax: Axes | None = 
     of_heads, net = result.kind_summary().mean.flatten(0, 1).numpy(), result.moved_summary()
     rows = range(len(result.kinds))
     ax = axes_or_new(ax)
-    _bars(ax, of_heads.clip(min=0).sum(0), POSITIVE, height=0.6, label="heads that add")
+    draw_bars(ax, of_heads.clip(min=0).sum(0), POSITIVE, height=0.6, label="heads that add")
     ax.barh(rows, of_heads.clip(max=0).sum(0), color=NEGATIVE, height=0.6, label="heads that take away")
     reach = (net.high - net.mean).numpy()
     ax.errorbar(net.mean.numpy(), rows, xerr=reach, fmt="o", color=INK, capsize=3, markersize=4, label="all heads")
@@ -88,16 +88,17 @@ def source_kinds(result: ContributionResult | StreamedResult, ax: Axes | None = 
     return titled_with_legend(ax, f"Moved by heads from each kind of token: {of_prompts(result)}")
 
 
-def _bars(
+def draw_bars(
     ax: Axes,
     mean: np.ndarray,
     colours: str | Sequence[str],
     reach: np.ndarray | None = None,
     *,
     upright: bool = False,
+    unit: str = "mean contribution (logits)",
     **look: Any,
 ) -> None:
-    """A bar for each mean contribution, from zero to the right or upwards, with its interval."""
+    """A bar for each mean, from zero to the right or upwards, with its interval: one reach, or those to either side."""
     draw, axis, zero, name = (
         (ax.bar, "yerr", ax.axhline, ax.set_ylabel) if upright else (ax.barh, "xerr", ax.axvline, ax.set_xlabel)
     )
@@ -105,5 +106,5 @@ def _bars(
         look |= {axis: reach, "error_kw": {"ecolor": INK, "elinewidth": 1, "capsize": 2}}
     draw(range(len(mean)), mean, color=colours, **look)
     zero(0, color=INK, linewidth=0.8)
-    name("mean contribution (logits)")
+    name(unit)
     quiet_frame(ax)

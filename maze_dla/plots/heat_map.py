@@ -48,7 +48,9 @@ def heat_map(
     norm = limit if isinstance(limit, Normalize) else Normalize(-limit, limit)
     image = ax.imshow(values, cmap=cmap, norm=norm, aspect="auto", origin=origin)
     ax.tick_params(length=0)
-    colour_bar(ax, image, unit, extend="both" if np.abs(values).max(initial=0) > (norm.vmax or 0) else "neither")
+    colour_bar(
+        ax, image, unit, extend="both" if np.abs(np.nan_to_num(values)).max(initial=0) > (norm.vmax or 0) else "neither"
+    )
     return image
 
 

@@ -47,7 +47,7 @@ Segment = tuple[tuple[float, float], tuple[float, float]]
 
 
 @dataclass(frozen=True)
-class _CellValues:
+class CellValues:
     """A number for each cell, [row, column], and each passage, and what fell to all other tokens."""
 
     cells: Float[np.ndarray, "row column"]
@@ -145,22 +145,22 @@ def _asked(
 
 
 def _draw_sources(
-    ax: Axes, maze: MazeGeometry, values: _CellValues, head: Place | None, result: ContributionResult
+    ax: Axes, maze: MazeGeometry, values: CellValues, head: Place | None, result: ContributionResult
 ) -> Axes:
-    image = _draw_maze(ax, maze, values, SIGNED, -1)
+    image = draw_maze(ax, maze, values, SIGNED, -1)
     who = "all heads" if head is None else f"head {Component('head', *head)}"
     half = f", {result.info['part']} part" if "part" in result.info else ""
     title = f"What {who} moved from each cell{half}\n{_shares(values, signed)} logits"
     return _finish(ax, image, title, f"{metric_name(result)} (logits)")
 
 
-def _draw_attention(ax: Axes, maze: MazeGeometry, values: _CellValues, head: Place | None) -> Axes:
-    image = _draw_maze(ax, maze, values, ATTENTION, 0)
+def _draw_attention(ax: Axes, maze: MazeGeometry, values: CellValues, head: Place | None) -> Axes:
+    image = draw_maze(ax, maze, values, ATTENTION, 0)
     who = "all heads, on average" if head is None else f"head {Component('head', *head)}"
     return _finish(ax, image, f"Attention of {who}\n{_shares(values, '{:.0%}'.format)}", "attention")
 
 
-def _shares(values: _CellValues, written: Callable[[float], str]) -> str:
+def _shares(values: CellValues, written: Callable[[float], str]) -> str:
     """The shares of cells, of passages where they are known, and of other tokens."""
     shares = {"cells": values.total, "passages": values.in_passages, "other tokens": values.other}
     if not values.passages:
@@ -189,12 +189,12 @@ def _finish(ax: Axes, image: AxesImage, title: str, unit: str) -> Axes:
     return titled(ax, title)
 
 
-def _cell_sources(result: ContributionResult, maze: MazeGeometry, prompt: int, head: Place | None) -> _CellValues:
+def _cell_sources(result: ContributionResult, maze: MazeGeometry, prompt: int, head: Place | None) -> CellValues:
     """The contribution that a head, or all heads together, moved from each cell's tokens, in logits."""
     return _by_cell(maze, _of_head(result.sources, "sources", prompt, head).sum(0))
 
 
-def _cell_attention(result: ContributionResult, maze: MazeGeometry, prompt: int, head: Place | None) -> _CellValues:
+def _cell_attention(result: ContributionResult, maze: MazeGeometry, prompt: int, head: Place | None) -> CellValues:
     """The attention that a head pays to each cell's tokens, or the mean over all heads."""
     if "part" in result.info:
         raise InputError("half of a contrast has no attention of its own: draw that of contrast.clean or .corrupted")
@@ -209,7 +209,7 @@ def _of_head(values: Tensor | None, what: str, prompt: int, head: Place | None) 
     return every.flatten(0, 1) if head is None else every[head[0], head[1]][None]
 
 
-def _by_cell(maze: MazeGeometry, values: Float[Tensor, " position"]) -> _CellValues:
+def _by_cell(maze: MazeGeometry, values: Float[Tensor, " position"]) -> CellValues:
     cells, other = np.zeros((maze.rows, maze.columns)), 0.0
     in_passages: dict[Passage, float] = {}
     passages = maze.token_passages or (None,) * len(maze.tokens)
@@ -222,16 +222,18 @@ def _by_cell(maze: MazeGeometry, values: Float[Tensor, " position"]) -> _CellVal
             cells[cell] += value
         else:
             raise InputError(f"a token names cell {cell}, the maze has {maze.rows} rows and {maze.columns} columns")
-    return _CellValues(cells, in_passages, other)
+    return CellValues(cells, in_passages, other)
 
 
-def _draw_maze(ax: Axes, maze: MazeGeometry, values: _CellValues, cmap: str, least: int) -> AxesImage:
+def draw_maze(
+    ax: Axes, maze: MazeGeometry, values: CellValues, cmap: str, least: int, limit: float | None = None
+) -> AxesImage:
     """The maze with row 0 at the top and each cell coloured by its value; cells without passages are grey.
 
-    Colours range from `least` times the largest size to the largest size.
+    Colours range from `least` times the limit to the limit, by default the largest size.
     """
     outside = np.array([[not _passages(maze, (r, c)) for c in range(maze.columns)] for r in range(maze.rows)])
-    limit = values.limit(FAINTEST)
+    limit = values.limit(FAINTEST) if limit is None else limit
     shown = np.ma.masked_array(values.cells, outside)
     image = ax.imshow(shown, cmap=cmap, vmin=least * limit, vmax=limit, aspect="equal", origin="upper", zorder=1)
     for row, column in np.argwhere(outside):

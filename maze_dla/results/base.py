@@ -282,3 +282,9 @@ def format_mean(summary: Summary) -> str:
     """A mean with its interval, "3.55 [3.12, 3.98]"."""
     mean, low, high = map(float, (summary.mean, summary.low, summary.high))
     return f"{mean:.3f} [{low:.3f}, {high:.3f}]" if summary.n > 1 else f"{mean:.3f} (one prompt, no interval)"
+
+
+def format_signed(summary: Summary) -> str:
+    """A mean with its sign and interval, "+0.350 [+0.199, +0.500]"; the mean alone where the interval is not known."""
+    mean, low, high = map(float, (summary.mean, summary.low, summary.high))
+    return f"{mean:+.3f} [{low:+.3f}, {high:+.3f}]" if low == low else f"{mean:+.3f}"

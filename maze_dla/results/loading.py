@@ -15,12 +15,23 @@ from maze_dla.files.zanj_file import read_container
 from maze_dla.results.attribution import AttributionResult, ContributionResult
 from maze_dla.results.checking import check_result
 from maze_dla.results.contrast import ContrastResult
+from maze_dla.results.effects import EffectResult
 from maze_dla.results.lens import LensResult, TokenLensResult
+from maze_dla.results.patching import PatchResult
 from maze_dla.results.storage import FORMAT_VERSION
 from maze_dla.results.streamed import StreamedResult
 from maze_dla.results.torch_defaults import torch_defaults
 
-Loaded = AttributionResult | ContributionResult | ContrastResult | LensResult | TokenLensResult | StreamedResult
+Loaded = (
+    AttributionResult
+    | ContributionResult
+    | ContrastResult
+    | LensResult
+    | TokenLensResult
+    | StreamedResult
+    | PatchResult
+    | EffectResult
+)
 KINDS: dict[str, type[Loaded]] = {c.__name__: c for c in get_args(Loaded)}
 
 

@@ -40,10 +40,15 @@ class RankedPart(NamedTuple):
 
         It says where the interval includes zero, and where the mean is of the mazes that chose the part.
         """
-        if math.isnan(self.low):
-            return f"{self.name} {self.mean:+.3f}"
-        marks = [", includes zero" * self.may_be_zero, ", of the prompts that chose it" * (self.chosen is None)]
-        return f"{self.name} {self.mean:+.3f} [{self.low:+.3f}, {self.high:+.3f}]" + "".join(marks)
+        return shown_estimate(self.name, self.mean, self.low, self.high, self.chosen is None)
+
+
+def shown_estimate(name: str, mean: float, low: float, high: float, in_sample: bool) -> str:
+    """As "L5H3 +0.350 [+0.199, +0.500]", with marks: includes zero, measured on the prompts that chose it."""
+    if math.isnan(low):
+        return f"{name} {mean:+.3f}"
+    marks = [", includes zero" * (low <= 0 <= high), ", of the prompts that chose it" * in_sample]
+    return f"{name} {mean:+.3f} [{low:+.3f}, {high:+.3f}]" + "".join(marks)
 
 
 Head = tuple[int, int] | RankedPart | str

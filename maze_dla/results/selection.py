@@ -82,7 +82,8 @@ def selected(result: Any, prompts: Any) -> Any:
     for f in fields(result):
         value, axes = getattr(result, f.name), AXES.search(str(f.type))
         if isinstance(value, Tensor) and axes is not None:
-            changes[f.name] = _rows(value, axes[1].split(), chosen, longest)
+            named = axes[1].replace("*site", " ".join(getattr(result, "axes", ())))
+            changes[f.name] = _rows(value, named.split(), chosen, longest)
         elif f.name in TEXTS and value is not None:
             changes[f.name] = tuple(value[i] for i in chosen.tolist())
     return _with_neurons(replace(result, **changes))

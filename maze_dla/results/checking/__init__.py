@@ -7,12 +7,16 @@ from typing import Any
 
 from maze_dla.results.attribution import AttributionResult, ContributionResult
 from maze_dla.results.checking.contrasts import check_contrast
+from maze_dla.results.checking.effects import check_effects
+from maze_dla.results.checking.patching import check_patching
 from maze_dla.results.checking.shapes import check_shapes
 from maze_dla.results.checking.streams import check_streamed
 from maze_dla.results.checking.sums import check_attribution, check_lens
 from maze_dla.results.checking.tokens import check_token_lens
 from maze_dla.results.contrast import PARTS, ContrastResult
+from maze_dla.results.effects import EffectResult
 from maze_dla.results.lens import LensResult, TokenLensResult
+from maze_dla.results.patching import PatchResult
 from maze_dla.results.streamed import StreamedResult
 
 CHECKS: dict[type, Callable[[Any], None]] = {
@@ -21,6 +25,8 @@ CHECKS: dict[type, Callable[[Any], None]] = {
     LensResult: check_lens,
     TokenLensResult: check_token_lens,
     StreamedResult: check_streamed,
+    PatchResult: check_patching,
+    EffectResult: check_effects,
 }
 
 

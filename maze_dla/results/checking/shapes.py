@@ -23,8 +23,9 @@ def check_shapes(result: Any) -> None:
         ValueError: naming the field.
     """
     sizes = _sizes(result)
+    declared = {axis for f in fields(result) if (found := SHAPE.search(str(f.type))) for axis in found[2].split()}
     for name, axis in (LENGTHS | NAMES).items():
-        if vars(result).get(name) is not None and len(getattr(result, name)) != sizes.get(axis, 0):
+        if axis in declared and vars(result).get(name) is not None and len(getattr(result, name)) != sizes.get(axis, 0):
             raise ValueError(f"{name}: {len(getattr(result, name))} of them for {sizes.get(axis, 0)} ({axis})")
     for name in NAMES.keys() & vars(result).keys():
         check_names(name, getattr(result, name))
@@ -89,9 +90,9 @@ def _sizes(result: Any) -> dict[str, int]:
         if not isinstance(value, Tensor) or _kind(value) != kind:
             seen = value.dtype if isinstance(value, Tensor) else type(value).__name__
             raise ValueError(f"{f.name}: {seen}, expected {kind}")
-        if "*position" in axes:
-            at = axes.index("*position")
-            axes[at : at + 1] = ["position"] * (value.ndim - len(axes) + 1)
+        for at, axis in [(i, a) for i, a in enumerate(axes) if a.startswith("*")]:
+            n = value.ndim - len(axes) + 1
+            axes[at : at + 1] = ["position"] * n if axis == "*position" else [f"{axis[1:]} {i}" for i in range(n)]
         if value.ndim != len(axes) or any(sizes.setdefault(a, n) != n for a, n in zip(axes, value.shape, strict=True)):
             raise ValueError(f"{f.name}: shape {tuple(value.shape)} does not fit ({', '.join(axes)}) with {sizes}")
     return sizes

@@ -1,0 +1,88 @@
+"""The strongest sites or parts of any kind, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from maze_dla.errors import check_whole
+from maze_dla.results.buckets import N_BUCKETS, bucket_sums
+from maze_dla.results.held_out import ByBucket, held_out
+from maze_dla.results.parts import shown_estimate
+from maze_dla.results.statistics import Summary
+from maze_dla.results.torch_defaults import torch_defaults
+
+
+class RankedSite(NamedTuple):
+    """A site or part with its mean effect over prompts and clustered 95% interval, in logits.
+
+    `mean`, `low` and `high` are estimated on mazes that did not choose it; `chosen` is the share of the halves of mazes
+    that chose it, and `in_sample` its mean over all prompts, which choosing has made too large. Where `chosen` is None,
+    the prompts that chose it measure it too: of fewer than 8 mazes, and of positions, which not all prompts have.
+    """
+
+    name: str
+    at: tuple[int, ...]
+    mean: float
+    low: float
+    high: float
+    chosen: float | None = None
+    in_sample: float | None = None
+
+    @property
+    def may_be_zero(self) -> bool:
+        """Whether the interval includes zero."""
+        return self.low <= 0 <= self.high
+
+    def __repr__(self) -> str:
+        """As "L5H3 +0.350 [+0.199, +0.500]", with a mark where the interval includes zero."""
+        return shown_estimate(self.name, self.mean, self.low, self.high, self.chosen is None)
+
+
+@torch_defaults()
+def ranked(summary: Summary, names: Sequence[str], k: int, held: ByBucket | None = None) -> list[RankedSite]:
+    """The `k` sites with the largest means by size, strongest first.
+
+    Args:
+        summary: the means with their intervals, of any shape.
+        names: of the sites, in row-major order.
+        k: how many.
+        held: sums by bucket, where sites are to be chosen on some mazes and measured on others.
+
+    Raises:
+        InputError: k is no whole number, or below 0.
+    """
+    k = check_whole("k", k, 0)
+    shape, means = summary.mean.shape, summary.mean.flatten()
+    known = min(k, int((~means.isnan()).sum()))
+    if known == 0 or held is None or held.few:
+        size = means.abs().nan_to_num(-1.0)
+        order = size.argsort(descending=True, stable=True)[:known].tolist()
+        rows = [(i, _estimate(summary, i), None) for i in order]
+    else:
+        found = held_out(held, known)
+        order = found.means.mean.abs().argsort(descending=True, stable=True).tolist()
+        rows = [(int(found.parts[i]), _estimate(found.means, i), float(found.chosen[i])) for i in order]
+    return [
+        RankedSite(names[i], place(i, shape), mean, low, high, chosen, float(means[i]))
+        for i, (mean, low, high), chosen in rows
+    ]
+
+
+def _estimate(summary: Summary, i: int) -> tuple[float, float, float]:
+    mean, low, high = (float(getattr(summary, name).flatten()[i]) for name in ("mean", "low", "high"))
+    return mean, low, high
+
+
+def sums_of_buckets(values: Float[Tensor, "prompt ..."], buckets: Int[Tensor, " prompt"], n_units: int) -> ByBucket:
+    """The sums by bucket of numbers that every prompt has."""
+    return ByBucket(bucket_sums(values, buckets), buckets.bincount(minlength=N_BUCKETS), n_units)
+
+
+def place(number: int, shape: Sequence[int]) -> tuple[int, ...]:
+    """The index along each axis of an entry in row-major order."""
+    return tuple(int(i) for i in torch.unravel_index(torch.tensor(number), tuple(shape)))
