@@ -63,6 +63,7 @@ class Editability:
             shown = ", ".join(name for name in EDITABLE if name in self.sites)
             raise ModelError(f"{self.name}: the model has no {site}; it has {shown} in layers 0 to {n_layers - 1}")
 
+    @torch.no_grad()
     def _try(self, new: Sequence[Site], tokens: Int[Tensor, "1 position"]) -> None:
         """Run both sequences, then the plain one once for each site with an edit of it."""
         other = tokens.clone()

@@ -76,7 +76,7 @@ def _pattern_hooks(edit: Edit) -> list[SiteHook]:
 
     def move(z: Tensor, hook: Any) -> Tensor:
         values = values_of_heads(kept.pop(), z.shape[2])[edit.branches.to(z.device)]
-        paid = _of_width(edit.values, values.shape[1]).to(values)
+        paid = _attention_paid(edit, values.shape[1]).to(values)
         if edit.site.head is None:
             moved = torch.einsum("eht,ethd->ehd", paid, values)
         else:
@@ -84,7 +84,7 @@ def _pattern_hooks(edit: Edit) -> list[SiteHook]:
         return with_entries(z, replace(edit, site=replace(edit.site, name="z"), values=moved))
 
     def show(pattern: Tensor, hook: Any) -> Tensor:
-        return with_entries(pattern, replace(edit, values=_of_width(edit.values, pattern.shape[-1])))
+        return with_entries(pattern, replace(edit, values=_attention_paid(edit, pattern.shape[-1])))
 
     hooks = {"v": keep, "z": move, "pattern": show}
     return [(replace(edit.site, name=name), hook) for name, hook in hooks.items()]
@@ -97,10 +97,12 @@ def values_of_heads(
     return values.repeat_interleave(n_heads // values.shape[2], dim=2) if values.shape[2] < n_heads else values
 
 
-def _of_width(pattern: Tensor, width: int) -> Tensor:
-    """A pattern [..., key position] of so many keys: those after its last get nothing."""
-    missing = width - pattern.shape[-1]
-    return pad(pattern, (0, missing)) if missing > 0 else pattern[..., :width]
+def _attention_paid(edit: Edit, width: int) -> Float[Tensor, "entry ... key"]:
+    """The patterns of an edit for so many keys: those after its last, or after the query itself, get nothing."""
+    missing = width - edit.values.shape[-1]
+    paid = pad(edit.values, (0, missing)) if missing > 0 else edit.values[..., :width]
+    later = torch.arange(width, device=paid.device) > edit.positions.to(paid.device)[:, None]
+    return paid.masked_fill(later if paid.ndim == 2 else later[:, None], 0.0)
 
 
 def with_entries(activation: Tensor, edit: Edit) -> Tensor:
@@ -211,10 +213,7 @@ def _refuse_other_positions(sites: Sequence[Site]) -> None:
 
 
 def _refuse_entries_elsewhere(edit: Edit, n_branches: int, n_positions: int) -> None:
-    """Entries of branches and positions that are there, one value for each."""
-    sizes = [len(edit.branches), len(edit.positions), len(edit.values)]
-    if len(set(sizes)) > 1:
-        raise InputError(f"an edit of {edit.site} has {sizes[0]} branches, {sizes[1]} positions and {sizes[2]} values")
+    """Refuse entries of branches or positions that are not there."""
     for what, given, n in (("branch", edit.branches, n_branches), ("position", edit.positions, n_positions)):
         if len(given) and not 0 <= int(given.min()) <= int(given.max()) < n:
             low, high = int(given.min()), int(given.max())

@@ -35,7 +35,10 @@ class Tracked:
         start = Site("resid_pre", 0)
         asked = [(name, site.layer) for site in self.sites for name in (site.name, *FROM_OTHERS.get(site.name, ()))]
         kept = [site for site in dict.fromkeys(Site(*each) for each in asked) if site != start]
-        return [(start, self._keeper(start, _start_of_graph)), *((site, self._keeper(site, torch.clone)) for site in kept)]
+        return [
+            (start, self._keeper(start, _start_of_graph)),
+            *((site, self._keeper(site, torch.clone)) for site in kept),
+        ]
 
     def _keeper(self, site: Site, node: Callable[[Tensor], Tensor]) -> Callable[..., Tensor]:
         def keep(activation: Tensor, hook: Any) -> Tensor:

@@ -51,7 +51,7 @@ class VerifiedModel:
         """
         if self.agrees == [False] or not all(map(self.decoder.has, sites)) or not all(map(self._edits, edited)):
             return self.hooked.editable(micro, sites, edited)
-        from maze_dla.engine.causal.wavefront import editable
+        from maze_dla.engine.causal.wavefront import editable  # pyright: ignore[reportMissingImports]
 
         found, rerun = editable(self.decoder, micro, list(sites) if self.agrees else [*sites, LOGITS], edited)
         if not self._compare(found, micro):
