@@ -165,6 +165,25 @@ class ForwardPass(Protocol):
         """
         ...
 
+    def gradients(
+        self, micro: MicroBatch, sites: Sequence[Site], direction: Float[Tensor, "prompt d_model"]
+    ) -> tuple[Activations, Activations]:
+        """Run the sequences once forward and once backward; the activations of sites, and the metric's gradients there.
+
+        The metric is summed over the prompts: the final norm of the residual at each read position, its scale included,
+        along the prompt's direction. Several prompts of one sequence add to one gradient.
+
+        Args:
+            micro: the sequences, and where they are read.
+            sites: those of layers, at all positions.
+            direction: what the metric reads of the normed residual, as `metric.direction(W_U)` gives it.
+
+        Raises:
+            InputError: a site at the read position, or directions of another shape.
+            ModelError: the model has no such site, or does not go on with what it shows there.
+        """
+        ...
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ResidualModel:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -116,6 +116,22 @@ def hooked_view(model: Any) -> ResidualModel:
     return as_residual_model(model, "hooked")
 
 
+@dataclass(frozen=True)
+class PlainRuns:
+    """A `ForwardPass` of plain runs alone: a function of a micro-batch and sites."""
+
+    run: Callable[[MicroBatch, Any], Activations]
+
+    def __call__(self, micro: MicroBatch, sites: Any) -> Activations:
+        return self.run(micro, sites)
+
+    def editable(self, *_: Any) -> Any:
+        raise NotImplementedError
+
+    def gradients(self, *_: Any) -> Any:
+        raise NotImplementedError
+
+
 Change = Callable[[Activations, Tensor, Callable[[Tensor], Activations]], Activations]
 
 
@@ -129,7 +145,7 @@ def meddled(model: Any, change: Change) -> ResidualModel:
 
         return change(run(micro.positions), micro.positions, run)
 
-    return replace(view, forward=forward)
+    return replace(view, forward=PlainRuns(forward))
 
 
 def with_weights(model: Any, **changes: Any) -> ResidualModel:

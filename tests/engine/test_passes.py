@@ -18,7 +18,7 @@ from maze_dla.engine.model import MicroBatch, ResidualModel
 from maze_dla.engine.sites import LOGITS, Activations
 from maze_dla.results.moments import Moments
 
-from .small_models import make_batch, make_model, random_metric, shared_model
+from .small_models import PlainRuns, make_batch, make_model, random_metric, shared_model
 
 NEEDS_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device is here")
 
@@ -32,7 +32,7 @@ def of_little_memory(model: ResidualModel, holds: int, ran: list[int]) -> Residu
         ran.append(len(micro.tokens))
         return model.forward(micro, sites)
 
-    return replace(model, forward=forward)
+    return replace(model, forward=PlainRuns(forward))
 
 
 @pytest.mark.parametrize("holds", [1, 2, 3])
@@ -113,9 +113,10 @@ def test_no_piece_waits_for_the_gpu() -> None:
         waits.append(len(micro.tokens))
         return model.forward(micro, sites)
 
+    watching = replace(model, forward=PlainRuns(watched))
     try:
         with pytest.raises(RuntimeError, match="synchroniz"):  # what puts the pieces together does wait
-            attribute(replace(model, forward=watched), batch, metric, neurons="mean", sources=True, sequences_at_once=2)
+            attribute(watching, batch, metric, neurons="mean", sources=True, sequences_at_once=2)
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert sum(waits) == len(batch)

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
+from maze_dla.adapters.transformer_lens.editability import Editability
 from maze_dla.adapters.transformer_lens.embeddings import adds_positions, written_before_the_blocks
+from maze_dla.adapters.transformer_lens.hooked_edits import EditHooks, HookedRerun, SiteHook
+from maze_dla.adapters.transformer_lens.hooked_gradients import Tracked, metric_along, refuse_other_gradients
 from maze_dla.adapters.transformer_lens.refusals import foreign_errors_named
+from maze_dla.engine.edits import Edit, Rerun
 from maze_dla.engine.model import MicroBatch, ModelWeights, soft_capped
 from maze_dla.engine.precision import at_least_single
 from maze_dla.engine.sites import ADDED, EMBEDDINGS, FINAL_RESIDUAL, FINAL_SCALE, LOGITS, Activations, Site
@@ -22,6 +28,8 @@ HOOKS = {
     "resid_pre": "blocks.{}.hook_resid_pre",
     "attn_out": "blocks.{}.hook_attn_out",
     "z": "blocks.{}.attn.hook_z",
+    "q": "blocks.{}.attn.hook_q",
+    "k": "blocks.{}.attn.hook_k",
     "v": "blocks.{}.attn.hook_v",
     "pattern": "blocks.{}.attn.hook_pattern",
     "resid_mid": "blocks.{}.hook_resid_mid",
@@ -43,7 +51,7 @@ def sites_of(model: Any, weights: ModelWeights) -> frozenset[str]:
         missing |= {"resid_mid", "mlp_out"}
     if weights.shape.d_mlp is None:
         missing |= {"neurons"}
-    for name in ("embed", "pos_embed", "resid_mid"):
+    for name in ("embed", "pos_embed", "resid_mid", "q", "k"):
         if not all(HOOKS[name].format(i) in model.hook_dict for i in range(n_layers)):
             missing |= {name}
     return frozenset({*HOOKS, ADDED.name} - missing)
@@ -59,19 +67,70 @@ class HookedModel:
 
     def __call__(self, micro: MicroBatch, sites: Sequence[Site]) -> Activations:
         """Run the sequences once; the unembedding sees the read positions alone."""
+        return self._with_edits(micro, sites, ())
+
+    def editable(self, micro: MicroBatch, sites: Sequence[Site], edited: Collection[Site]) -> tuple[Activations, Rerun]:
+        """Run the sequences once; and what runs copies of prompts with edits, which hooks make.
+
+        Raises:
+            ModelError: the model has no such site, or it cannot be edited, which is found by trying it.
+        """
+        found = self(micro, sites)
+        self._editability.check(edited, micro.tokens)
+        return found, HookedRerun(self._with_edits, self.weights, micro, self._editability)
+
+    def gradients(
+        self, micro: MicroBatch, sites: Sequence[Site], direction: Float[Tensor, "prompt d_model"]
+    ) -> tuple[Activations, Activations]:
+        """The activations of sites at all positions, and the gradients of the metric there, [sequence, position, ...].
+
+        The stream of layer 0 is where the gradients end: no weight gets any. The metric is that of directions after the
+        final norm, whose scale has a gradient too, summed over the prompts.
+
+        Raises:
+            InputError: a site at the read position, or directions of another shape.
+            ModelError: the model has no such site, or does not go on with what it shows there.
+        """
+        refuse_other_gradients(micro, sites, direction, self.weights.shape.d_model)
+        self._editability.check(sites, micro.tokens)
+        tracked = Tracked(sites)
+        with torch.enable_grad(), foreign_errors_named(self.name, "differentiating it"):
+            final = self._run(micro, (), tracked.hooks())[FINAL_RESIDUAL]
+            return tracked.gradients(metric_along(final, self.weights.final_norm, direction))
+
+    @cached_property
+    def _editability(self) -> Editability:
+        return Editability(self._with_edits, self.weights, sites_of(self.model, self.weights), self.name)
+
+    def _with_edits(self, micro: MicroBatch, sites: Sequence[Site], edits: Sequence[Edit]) -> Activations:
+        """One forward pass, edits in the rows of the micro-batch."""
+        putting = EditHooks(edits)
+        caught = self._run(micro, sites, putting.before_recording(), putting.after_recording())
+        if any(site.name in EMBEDDINGS for site in sites):
+            self._add_embeddings(caught)
+        shown = [site for site in sites if site in caught or site not in START_OF_STREAM]
+        return {site: site.pick(self._shown(caught, site)) for site in shown}
+
+    def _run(
+        self, micro: MicroBatch, sites: Sequence[Site], first: Sequence[SiteHook] = (), last: Sequence[SiteHook] = ()
+    ) -> Caught:
+        """One forward pass: everything that its hooks recorded, between other hooks of sites, and its end."""
         device = self.weights.W_U.device
         tokens, rows, positions = (t.to(device) for t in (micro.tokens, micro.rows, micro.positions))
         caught: Caught = {}
-        hooks = _Hooks(self.model, self.weights, rows, positions, caught).build(sites)
+        recording = _Hooks(self.model, self.weights, rows, positions, caught).build(sites)
+        hooks = [*self._named(first), *recording, *self._named(last)]
         # a tokenizer would mark tokens that look like padding; all that is read lies in front of any padding
         mask = {"attention_mask": torch.ones_like(tokens)} if getattr(self.model, "tokenizer", None) is not None else {}
         with foreign_errors_named(self.name, "running it"):
             logits = self.model.run_with_hooks(tokens, fwd_hooks=hooks, return_type="logits", **mask)
         self._add_the_end(caught, logits[:, 0])
-        if any(site.name in EMBEDDINGS for site in sites):
-            self._add_embeddings(caught)
-        shown = [site for site in sites if site in caught or site not in START_OF_STREAM]
-        return {site: site.pick(self._shown(caught, site)) for site in shown}
+        return caught
+
+    def _named(self, hooks: Sequence[SiteHook]) -> list[Hook]:
+        """Hooks by the names of those that the model has; where an edit needs another, trying it has failed."""
+        named = [(HOOKS[site.name].format(site.layer), hook) for site, hook in hooks]
+        return [(name, hook) for name, hook in named if name in self.model.hook_dict]
 
     def _add_the_end(self, caught: Caught, logits: Tensor) -> None:
         """The final scale in the precision of the residual, the logits in front of a soft cap."""

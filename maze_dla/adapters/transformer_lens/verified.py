@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from maze_dla.adapters.transformer_lens.hooked import HookedModel
+from maze_dla.engine.edits import EDITABLE, OF_HEADS, Rerun
 from maze_dla.engine.forward.decoder import PreNormDecoder
 from maze_dla.engine.model import MicroBatch
 from maze_dla.engine.sites import LOGITS, Activations, Site
@@ -37,19 +39,49 @@ class VerifiedModel:
         if self.agrees == [False] or not all(map(self.decoder.has, sites)):
             return self.hooked(micro, sites)
         found = self.decoder(micro, list(sites) if self.agrees else [*sites, LOGITS])
+        if not self._compare(found, micro):
+            return self.hooked(micro, sites)
+        return {site: found[site] for site in sites if site in found}
+
+    def editable(self, micro: MicroBatch, sites: Sequence[Site], edited: Collection[Site]) -> tuple[Activations, Rerun]:
+        """Run the sequences once; and what runs copies of prompts with edits, by the own pass where that makes them.
+
+        Raises:
+            ModelError: the model has no such site, or it cannot be edited.
+        """
+        if self.agrees == [False] or not all(map(self.decoder.has, sites)) or not all(map(self._edits, edited)):
+            return self.hooked.editable(micro, sites, edited)
+        from maze_dla.engine.causal.wavefront import editable  # pyright: ignore[reportMissingImports]
+
+        found, rerun = editable(self.decoder, micro, list(sites) if self.agrees else [*sites, LOGITS], edited)
+        if not self._compare(found, micro):
+            return self.hooked.editable(micro, sites, edited)
+        return {site: found[site] for site in sites if site in found}, rerun
+
+    def gradients(
+        self, micro: MicroBatch, sites: Sequence[Site], direction: Float[Tensor, "prompt d_model"]
+    ) -> tuple[Activations, Activations]:
+        """The model's own activations and gradients: those of `HookedModel`."""
+        return self.hooked.gradients(micro, sites, direction)
+
+    def _edits(self, site: Site) -> bool:
+        """Whether the own pass has what an edit replaces."""
+        return site.name in OF_HEADS or (site.name in EDITABLE and site.name in self.decoder.shapes)
+
+    def _compare(self, found: Activations, micro: MicroBatch) -> bool:
+        """Whether the own pass gives the model's logits, compared once; a warning where it does not."""
         if not self.agrees:
             gap = self._gap(found[LOGITS], micro)
             self.agrees.append(gap <= self._tolerance)
             if self.agrees == [False]:
                 self._warn(gap)
-                return self.hooked(micro, sites)
-        return {site: found[site] for site in sites if site in found}
+        return self.agrees == [True]
 
     def _warn(self, gap: float) -> None:
         warnings.warn(
             f"{self.hooked.name}: the engine's own forward pass gives other logits than the model, "
             f"by {gap:.1e} of their spread (at most {self._tolerance:.0e}); the model itself is run instead",
-            stacklevel=2,
+            stacklevel=3,
         )
 
     @property
