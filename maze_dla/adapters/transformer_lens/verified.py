@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from maze_dla.adapters.transformer_lens.hooked import HookedModel
+from maze_dla.engine.causal.wavefront import editable
 from maze_dla.engine.edits import EDITABLE, OF_HEADS, Rerun
 from maze_dla.engine.forward.decoder import PreNormDecoder
 from maze_dla.engine.model import MicroBatch
@@ -51,8 +52,6 @@ class VerifiedModel:
         """
         if self.agrees == [False] or not all(map(self.decoder.has, sites)) or not all(map(self._edits, edited)):
             return self.hooked.editable(micro, sites, edited)
-        from maze_dla.engine.causal.wavefront import editable  # pyright: ignore[reportMissingImports]
-
         found, rerun = editable(self.decoder, micro, list(sites) if self.agrees else [*sites, LOGITS], edited)
         if not self._compare(found, micro):
             return self.hooked.editable(micro, sites, edited)

@@ -128,7 +128,7 @@ class Swap:
             at = torch.nonzero(allowed if site.position == "all" else allowed & (places == reads[:, None]))
             pair, position = at.unbind(1)
             apart = self._values(site, self.into[pair], position) != self._values(site, self.source[pair], position)
-            by_unit = self._by_unit(apart, units).flatten(2).any(-1).cpu()  # [entry, unit]
+            by_unit = self._by_unit(apart, units)[..., None].flatten(2).any(-1).cpu()  # [entry, unit]
             found[pair[:, None], torch.tensor(units), position[:, None]] = by_unit
         return found
 

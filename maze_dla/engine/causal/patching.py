@@ -8,14 +8,15 @@ Nanda 2024 ("How to use and interpret activation patching", section 3).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from maze_dla.engine.causal.cells import Grid, Swap, entries_in_chunks, grid_of
+from maze_dla.engine.causal.gradients import Sample, estimated_changes
 from maze_dla.engine.causal.reading import AT_THE_END, MetricAtReads
 from maze_dla.engine.completeness import SumChecks
 from maze_dla.engine.devices import to_device
@@ -29,7 +30,7 @@ from maze_dla.engine.model import MicroBatch, ResidualModel
 from maze_dla.engine.pairs import PromptPairs
 from maze_dla.engine.precision import at_least_single
 from maze_dla.engine.sites import LOGITS
-from maze_dla.errors import InputError
+from maze_dla.errors import InputError, check_whole
 from maze_dla.results.parts import Neuron
 from maze_dla.results.patching import PatchResult
 
@@ -47,23 +48,28 @@ def patch(
     direction: Direction = "denoise",
     positions: str | None = None,
     neurons: Sequence[Neuron] | None = None,
+    estimate: str = "exact",
+    seed: int = 0,
     sequences_at_once: int | None = None,
 ) -> PatchResult:
     """Put one run's activations into the other, as `maze_dla.patch` does.
 
     Raises:
-        InputError: pairs or metric do not fit the model or each other, an unknown site, direction or value of
+        InputError: pairs or metric do not fit the model or each other, an unknown site, direction, estimate or value of
             `positions`, or neurons that do not go with the site.
         ModelError: a site that the model does not have, or that cannot be edited.
         CompletenessError: the metric is not what the final residual gives.
     """
     if direction not in ("denoise", "noise"):
         raise InputError(f"direction is 'denoise' or 'noise', got {direction!r:.60}")
+    if estimate not in ("exact", "gradient"):
+        raise InputError(f"estimate is 'exact' or 'gradient', got {estimate!r:.60}")
     if metric is None:
         metric = logit_diff(pairs if pairs.unanswered is None else pairs.clean)
     check_fit_of_pairs(model, pairs, metric)
     grid, axes = grid_of(model, site, positions, neurons)
-    patching = _Patching(model, pairs, for_both(metric, pairs), grid, direction)
+    sample = Sample(check_whole("seed", seed, 0)) if estimate == "gradient" else None
+    patching = _Patching(model, pairs, for_both(metric, pairs), grid, direction, sample)
     parts = in_micro_batches(
         model,
         pairs.joined(),
@@ -87,11 +93,11 @@ class _Patching:
     metric: LinearMetric
     grid: Grid
     direction: Direction
+    sample: Sample | None
+    checks: SumChecks = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "checks", SumChecks(self.model.weights.precision))
-
-    checks: SumChecks = None  # pyright: ignore[reportAssignmentType]
 
     def of_micro_batch(self, micro: MicroBatch) -> tuple[Tensor, Parts]:
         """Rows of pairs, and their parts."""
@@ -107,12 +113,21 @@ class _Patching:
         logits = at_least_single(plain[LOGITS])
         parts = {name: x[into] for name, x in judged(logits, here.answers, here.foils).items()}
         parts |= {"clean": metric[places.clean], "corrupted": metric[places.corrupted], "logit_size": size[into]}
-        parts["change"] = self._changes(swap, rerun, reader)
+        differing = swap.differing()
+        if self.sample is None:
+            parts["change"] = self._changes(swap, differing, rerun, reader)
+        else:
+            parts["change"] = estimated_changes(self.model, swap, differing, here)
+            chosen = self.sample.of(differing, grid.together)
+            exact = self._changes(swap, differing & chosen, rerun, reader)
+            self.sample.compare(parts["change"], exact, chosen & differing)
         return micro.prompts[into] % len(self.pairs), parts
 
-    def _changes(self, swap: Swap, rerun: Rerun, reader: MetricAtReads) -> Float[Tensor, "pair unit ..."]:
+    def _changes(
+        self, swap: Swap, differing: Bool[Tensor, "pair unit position"], rerun: Rerun, reader: MetricAtReads
+    ) -> Float[Tensor, "pair unit ..."]:
         """How far each edit moves the metric; exactly zero where both runs agree, where nothing is run."""
-        differing, device = swap.differing(), reader.direction.device
+        device = reader.direction.device
         changes = torch.zeros(differing.shape, dtype=reader.constant.dtype, device=device)
         plain = reader(swap.plain)
         width = {"pattern": differing.shape[2], "neurons": 1}.get(self.grid.site, self.model.weights.shape.d_model)
@@ -158,6 +173,9 @@ class _Patching:
             lengths=lengths,
             kinds=edited.kinds,
             token_kinds=_token_kinds(edited, longest),
+            estimated=self.sample is not None,
+            agreement=None if self.sample is None else self.sample.correlation,
+            sampled=0 if self.sample is None else self.sample.n,
         )
 
     def _neurons(self, axes: tuple[str, ...]) -> tuple[str, ...]:

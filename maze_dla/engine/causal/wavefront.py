@@ -27,7 +27,15 @@ MOST_TOKENS = 2048  # of all branches that are run together: what the caches of 
 MOST_PAIRS = 1 << 20  # of tokens and the keys that they are compared with
 
 
-def sites_of_plain_run(decoder: PreNormDecoder, edited: Collection[Site]) -> list[Site]:
+def editable(
+    decoder: PreNormDecoder, micro: MicroBatch, sites: Sequence[Site], edited: Collection[Site]
+) -> tuple[Activations, Rerun]:
+    """Run the sequences once; the sites, and what runs branches with edits: `ForwardPass.editable` of the decoder."""
+    plain = decoder(micro, list(dict.fromkeys([*sites, *_sites_of_plain_run(decoder, edited)])))
+    return plain, _rerun_of(decoder, micro, plain)
+
+
+def _sites_of_plain_run(decoder: PreNormDecoder, edited: Collection[Site]) -> list[Site]:
     """All that branches need of the plain run, besides what is recorded of them."""
     n_layers = decoder.weights.shape.n_layers
     at = "all" if any(site.position == "all" for site in edited) else "read"
@@ -38,8 +46,8 @@ def sites_of_plain_run(decoder: PreNormDecoder, edited: Collection[Site]) -> lis
     return sites
 
 
-def rerun_of(decoder: PreNormDecoder, micro: MicroBatch, plain: Activations) -> Rerun:
-    """What runs branches, from a plain run that recorded `sites_of_plain_run`."""
+def _rerun_of(decoder: PreNormDecoder, micro: MicroBatch, plain: Activations) -> Rerun:
+    """What runs branches, from a plain run that recorded `_sites_of_plain_run`."""
 
     def rerun(prompts: Int[Tensor, " branch"], edits: Sequence[Edit], sites: Sequence[Site]) -> Activations:
         shape, reads = decoder.weights.shape, micro.positions[prompts]
