@@ -9,11 +9,19 @@ from .adapters.text.ioi import IOIPromptBatch as IOIPromptBatch
 from .adapters.text.ioi import ioi_prompts as ioi_prompts
 from .adapters.text.ioi_pairs import ioi_pairs as ioi_pairs
 from .adapters.text.texts import text_prompts as text_prompts
+from .analysis import ablate as ablate
 from .analysis import attribute as attribute
+from .analysis import component_mean as component_mean
 from .analysis import contrast as contrast
+from .analysis import difference_of_means as difference_of_means
+from .analysis import find_circuit as find_circuit
+from .analysis import keep_only as keep_only
 from .analysis import logit_lens as logit_lens
+from .analysis import patch as patch
 from .analysis import predict as predict
+from .analysis import steer as steer
 from .analysis import token_lens as token_lens
+from .analysis import unembedding_direction as unembedding_direction
 from .engine.metrics import LinearMetric as LinearMetric
 from .engine.metrics import correct_vs_other as correct_vs_other
 from .engine.metrics import linear_metric as linear_metric
@@ -25,13 +33,17 @@ from .errors import CompletenessError as CompletenessError
 from .errors import MazeDlaError as MazeDlaError
 from .report.write import write_report as write_report
 from .results.attribution import AttributionResult as AttributionResult
+from .results.circuits import CircuitResult as CircuitResult
 from .results.comparison import Comparison as Comparison
 from .results.comparison import compare as compare
 from .results.contrast import ContrastResult as ContrastResult
+from .results.effects import EffectResult as EffectResult
 from .results.groups import GroupedResult as GroupedResult
 from .results.lens import LensResult as LensResult
 from .results.lens import TokenLensResult as TokenLensResult
 from .results.loading import load_result as load_result
+from .results.patching import PatchResult as PatchResult
+from .results.steering import SteerResult as SteerResult
 from .results.streamed import StreamedResult as StreamedResult
 from .results.streaming import stream as stream
 

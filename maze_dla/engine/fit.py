@@ -61,9 +61,7 @@ def check_fit_of_pairs(model: ResidualModel, pairs: PromptPairs, metric: LinearM
     try:
         check_fit(model, pairs.clean, metric)
     except InputError as problem:
-        raise InputError(
-            f"{problem}; the metric of pairs is logit_diff(pairs), or made from pairs.clean"
-        ) from None
+        raise InputError(f"{problem}; the metric of pairs is logit_diff(pairs), or made from pairs.clean") from None
     expected = metric.compared_with
     if expected is not None and (differs := expected != pairs.corrupted.fingerprints).any():
         raise InputError(

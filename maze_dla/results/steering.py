@@ -105,7 +105,10 @@ class SteerResult(PromptResult):
         rows = super()._summary_rows()
         means, controls = self.by_strength, self.control_by_strength
         for i, strength in enumerate(self.strengths.tolist()):
-            at = (Summary(s.mean[i], s.standard_error[i], s.low[i], s.high[i], s.n, s.n_clusters) for s in (means, controls))
+            at = (
+                Summary(s.mean[i], s.standard_error[i], s.low[i], s.high[i], s.n, s.n_clusters)
+                for s in (means, controls)
+            )
             steered, random = map(format_mean, at)
             rows.append((f"strength {strength:g}", f"{steered} logits, random directions {random}"))
         return rows

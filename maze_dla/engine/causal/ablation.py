@@ -153,9 +153,7 @@ class _Ablation:
         """The effects of some parts, [prompt, part, ...]."""
         n = len(micro.prompts)
         prompts = torch.arange(n).repeat(len(listed))
-        edits = [
-            self._edit(part, torch.arange(n) + n * i, micro, plain, supply) for i, part in enumerate(listed)
-        ]
+        edits = [self._edit(part, torch.arange(n) + n * i, micro, plain, supply) for i, part in enumerate(listed)]
         first = min(part.layer for part in listed)
         sites = effects.sites(first, any(part.site.name == "attn_out" for part in listed))
         found = rerun(prompts, edits, [*sites, *([LOGITS] if self.answers else [])])
@@ -230,9 +228,7 @@ class _Ablation:
 
     def result(self, found: Values, named: dict[str, Any]) -> EffectResult:
         """The result of these effects."""
-        described: Any = describe(
-            self.model, self.batch, self.metric, found.pop("predicted"), found.pop("logit_size")
-        )
+        described: Any = describe(self.model, self.batch, self.metric, found.pop("predicted"), found.pop("logit_size"))
         described["info"] |= named
         on_parts = ("total", "direct", "later_heads", "later_mlps", "norm", "correct_after", "loss_after")
         shaped = {n: x.unflatten(1, self.parts.sizes) if n in on_parts else x for n, x in found.items()}

@@ -148,11 +148,14 @@ class _Patching:
         edited = self.pairs.corrupted if self.direction == "denoise" else self.pairs.clean
         n = len(self.pairs)
         of_run = self.metric.select(torch.arange(n) + (n if self.direction == "denoise" else 0))
-        described: dict[str, Any] = {**describe(self.model, edited, of_run, parts.pop("predicted"), parts.pop("logit_size"))}
+        described: dict[str, Any] = {
+            **describe(self.model, edited, of_run, parts.pop("predicted"), parts.pop("logit_size"))
+        }
         changed = {"change": self.pairs.info["change"]} if "change" in self.pairs.info else {}
         described["info"] |= {**changed, "run": "corrupted" if self.direction == "denoise" else "clean"}
         change = parts.pop("change")
-        plain = parts["corrupted"] if self.direction == "denoise" else parts["clean"]
+        of_pairs: dict[str, Any] = {**described, **parts}
+        plain = of_pairs["corrupted" if self.direction == "denoise" else "clean"]
         values = plain.view(-1, *[1] * (change.ndim - 1)) + change
         if axes[:2] == ("layer", "head"):
             values = values.unflatten(1, (self.grid.n_layers, -1))
@@ -162,8 +165,7 @@ class _Patching:
             behind = torch.arange(longest) >= lengths[:, None]
             values = values.masked_fill(behind.view(n, *[1] * (values.ndim - 2), longest), torch.nan)
         return PatchResult(
-            **described,
-            **parts,
+            **{"correct": None, **of_pairs},
             metric=plain,
             values=values,
             site=self.grid.site,

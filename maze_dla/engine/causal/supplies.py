@@ -87,9 +87,7 @@ class Supplies:
         return [Site(site.name, site.layer, position=self.positions) for site in self.sites]
 
 
-def donors_of(
-    batch: PromptBatch, reference: PromptBatch, positions: Positions, seed: int
-) -> Int[Tensor, " prompt"]:
+def donors_of(batch: PromptBatch, reference: PromptBatch, positions: Positions, seed: int) -> Int[Tensor, " prompt"]:
     """For each prompt another one of the reference, about something else; at all positions, one as long.
 
     Each prompt draws by itself, by what it is: neither the order of the batch nor the other prompts matter.
@@ -150,20 +148,19 @@ def _means(
     counts = torch.zeros(n_kinds, dtype=torch.float64)
 
     def add(micro: MicroBatch, found: Activations) -> Values:
-        kinds = torch.zeros(len(micro.prompts), dtype=torch.long)
-        rows = positions_of = None
+        kinds, at = torch.zeros(len(micro.prompts), dtype=torch.long), None
         if positions == "all":
             assert micro.kinds is not None
             read = torch.arange(micro.tokens.shape[1]) <= micro.positions[:, None]
-            prompt, positions_of = torch.nonzero(read).unbind(1)
-            rows = micro.rows[prompt]
-            kinds = micro.kinds[rows, positions_of]
+            prompt, position = torch.nonzero(read).unbind(1)
+            at = micro.rows[prompt], position
+            kinds = micro.kinds[at]
         counts.index_add_(0, kinds, torch.ones(len(kinds), dtype=torch.float64))
         for site, held in found.items():
-            values = held if rows is None else held[to_device(rows, held.device), to_device(positions_of, held.device)]
-            at = Site(site.name, site.layer)
+            values = held if at is None else held[tuple(to_device(index, held.device) for index in at)]
             empty = values.new_zeros(n_kinds, *values.shape[1:], dtype=torch.float64)
-            sums[at] = sums.get(at, empty).index_add_(0, to_device(kinds, values.device), values.double())
+            total = sums.setdefault(Site(site.name, site.layer), empty)
+            total.index_add_(0, to_device(kinds, values.device), values.double())
         return {}
 
     asked = [Site(site.name, site.layer, position=positions) for site in sites]

@@ -104,9 +104,7 @@ def run(
         found = model.forward(micro, sites)
         return micro.prompts, measure(micro, {site: at_least_single(x) for site, x in found.items()})
 
-    return in_micro_batches(
-        model, batch, compute, what=what, sequences_at_once=sequences_at_once, in_pairs=in_pairs
-    )
+    return in_micro_batches(model, batch, compute, what=what, sequences_at_once=sequences_at_once, in_pairs=in_pairs)
 
 
 def in_micro_batches(

@@ -1,27 +1,18 @@
-"""The methods of the engine for any model: where a model becomes the engine's view of it.
-
-A model is run in eval mode, for one run at a time, and is left as it was found.
-"""
+"""What components write directly: attribution, contrast, lenses and predictions, for any model."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
-from maze_dla.adapters.mazes.model import MazeModel
-from maze_dla.adapters.transformer_lens.exclusive import exclusive
-from maze_dla.adapters.transformer_lens.verified import VerifiedModel
-from maze_dla.adapters.transformer_lens.view import Forward, view
+from maze_dla.adapters.transformer_lens.view import Forward
+from maze_dla.analysis.running import BATCH, METRIC, PAIRS, running
 from maze_dla.engine.direct import attribution, lens, prediction
 from maze_dla.engine.direct import contrast as contrasts
 from maze_dla.engine.direct import token_lens as tokens
 from maze_dla.engine.metrics import LinearMetric
-from maze_dla.engine.model import ResidualModel
 from maze_dla.engine.pairs import PromptPairs
 from maze_dla.engine.prompts import PromptBatch
-from maze_dla.errors import InputError, check_kind, check_whole
+from maze_dla.errors import check_kind, check_whole
 from maze_dla.results.attribution import AttributionResult
 from maze_dla.results.contrast import ContrastResult
 from maze_dla.results.lens import LensResult, Scale, TokenLensResult
@@ -29,10 +20,6 @@ from maze_dla.results.predictions import prediction_table
 
 if TYPE_CHECKING:
     import pandas as pd
-
-BATCH = "batch is a PromptBatch, such as that of maze.prompts()"
-PAIRS = "pairs are PromptPairs, such as those of maze.pairs() or ioi_pairs()"
-METRIC = "metric is a LinearMetric, such as correct_vs_other(batch)"
 
 
 def attribute(
@@ -75,7 +62,7 @@ def attribute(
     check_kind(batch, PromptBatch, BATCH)
     check_kind(metric, LinearMetric, METRIC)
     options = {"neurons": neurons, "sources": sources, "sequences_at_once": sequences_at_once}
-    with _running(model, forward, engine) as residual:
+    with running(model, forward, engine) as residual:
         return attribution.attribute(residual, batch, metric, **options)
 
 
@@ -124,7 +111,7 @@ def contrast(
     if metric is not None:
         check_kind(metric, LinearMetric, METRIC)
     options = {"neurons": neurons, "sources": sources, "sequences_at_once": sequences_at_once}
-    with _running(model, forward, None) as residual:
+    with running(model, forward) as residual:
         return contrasts.contrast(residual, pairs, metric, **options)
 
 
@@ -158,7 +145,7 @@ def logit_lens(
     """
     check_kind(batch, PromptBatch, BATCH)
     check_kind(metric, LinearMetric, METRIC)
-    with _running(model, forward, engine) as residual:
+    with running(model, forward, engine) as residual:
         return lens.logit_lens(residual, batch, metric, scale, sequences_at_once=sequences_at_once)
 
 
@@ -194,7 +181,7 @@ def token_lens(
     """
     check_kind(batch, PromptBatch, BATCH)
     check_whole("k", k, 1)
-    with _running(model, forward, engine) as residual:
+    with running(model, forward, engine) as residual:
         return tokens.token_lens(residual, batch, k, scale, positions, sequences_at_once=sequences_at_once)
 
 
@@ -218,38 +205,5 @@ def predict(
         ModelError: a model whose residual stream is not a plain sum.
     """
     check_kind(batch, PromptBatch, BATCH)
-    with _running(model, forward, None) as residual:
+    with running(model, forward) as residual:
         return prediction_table(**prediction.predict(residual, batch, k, sequences_at_once=sequences_at_once))
-
-
-def as_residual_model(model: Any, forward: Forward = "auto") -> ResidualModel:
-    """The engine's view of a `MazeModel` or of a model of TransformerLens; itself where it is one that runs hooks.
-
-    A view names the model by the weights that it had when the view was made.
-
-    Raises:
-        InputError: an unknown forward pass.
-        ModelError: something else, or a model whose residual stream is not a plain sum.
-    """
-    if forward not in get_args(Forward):
-        raise InputError(f"forward is 'auto' or 'hooked', got {forward!r}")
-    if isinstance(model, ResidualModel) and isinstance(model.forward, VerifiedModel):
-        model = model.source  # looked at anew: hooks or weights may have changed since it was compared
-    if isinstance(model, ResidualModel):
-        return model
-    return view(model.model if isinstance(model, MazeModel) else model, forward)
-
-
-@contextmanager
-def _running(model: Any, forward: Forward, engine: Forward | None) -> Iterator[ResidualModel]:
-    """The engine's view of a model that nobody else runs meanwhile, in torch's usual settings."""
-    if engine is not None:
-        if forward != "auto":
-            raise InputError(
-                f"engine= is the earlier name of forward=: give one of them, got {engine!r} and {forward!r}"
-            )
-        warnings.warn("engine= is now called forward=", DeprecationWarning, stacklevel=4)
-        forward = engine
-    itself = model.model if isinstance(model, MazeModel) else model
-    with exclusive(itself.source if isinstance(itself, ResidualModel) else itself):
-        yield as_residual_model(model, forward)

@@ -1,0 +1,34 @@
+"""The methods of the engine for any model, written out.
+
+A model is run in eval mode, for one run at a time, and is left as it was found.
+"""
+
+from maze_dla.analysis.causal import (
+    ablate,
+    component_mean,
+    difference_of_means,
+    find_circuit,
+    keep_only,
+    patch,
+    steer,
+    unembedding_direction,
+)
+from maze_dla.analysis.direct import attribute, contrast, logit_lens, predict, token_lens
+from maze_dla.analysis.running import as_residual_model
+
+__all__ = [
+    "ablate",
+    "as_residual_model",
+    "attribute",
+    "component_mean",
+    "contrast",
+    "difference_of_means",
+    "find_circuit",
+    "keep_only",
+    "logit_lens",
+    "patch",
+    "predict",
+    "steer",
+    "token_lens",
+    "unembedding_direction",
+]
