@@ -84,17 +84,16 @@ def find_circuit(
     """
     if not 0 < share <= 1:
         raise InputError(f"share is above 0 and at most 1, got {share!r:.60}")
+    reference = batch if reference is None else reference
     own = buckets_of(batch.columns[batch.unit])
     choosing = halves()[0][own]
     if not choosing.any() or choosing.all():
         raise InputError(f"all prompts fall into one half: expected more, about different {batch.unit}s")
     chosen = torch.nonzero(choosing).flatten()
-    half = batch.select(chosen), metric.select(chosen)
-    work = _Circuits.of(model, *half, value, "read", reference or batch, seed)
+    work = _Circuits.of(model, batch.select(chosen), metric.select(chosen), value, "read", reference, seed)
     found, reached = work.greedy(share, sequences_at_once)
     rest = torch.nonzero(~choosing).flatten()
-    other = batch.select(rest), metric.select(rest)
-    scored = _Circuits.of(model, *other, value, "read", reference or batch, seed)
+    scored = _Circuits.of(model, batch.select(rest), metric.select(rest), value, "read", reference, seed)
     sets = torch.zeros(2, len(work.parts), dtype=torch.bool)
     sets[0, found] = True
     about = {"chosen_on": len(chosen), "share_where_chosen": reached, "share_asked": share}
@@ -136,7 +135,8 @@ class _Circuits:
         listed += [parts_of(model, "mlps", None, (), 0)] if "mlp_out" in model.sites else []
         sites = [site for parts in listed for site in parts.sites]
         given: Any = (value, positions)
-        supplies = Supplies.of(model, batch, reference or batch, *given, sites, check_whole("seed", seed, 0))
+        reference = batch if reference is None else reference
+        supplies = Supplies.of(model, batch, reference, *given, sites, check_whole("seed", seed, 0))
         return cls(model, batch, metric, tuple(p for parts in listed for p in parts.listed), supplies)
 
     def numbers(self, parts: Sequence[Any]) -> list[int]:
@@ -209,7 +209,8 @@ class _Circuits:
         full, none = float(found["metric"].double().mean()), float(found["kept"].double().mean())
         if not full > none:
             raise InputError(
-                f"the metric is {full:.3g} logits and {none:.3g} with all heads and MLPs ablated: there is nothing to keep"
+                f"the metric is {full:.3g} logits, and {none:.3g} with all heads and MLPs ablated: there is nothing to "
+                "keep"
             )
         order: list[int] = []
         reached = 0.0

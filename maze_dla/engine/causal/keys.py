@@ -148,7 +148,7 @@ def _put_patterns(
     layout: Layout, pattern: Float[Tensor, "prompt head branch query key"], edits: Sequence[PatternEdit]
 ) -> None:
     """Put edited patterns in place: keys of the plain run first, then those of the branch."""
-    n_prompts, n_heads, most, n_asked, _ = pattern.shape
+    most, n_asked = pattern.shape[2:4]
     by_place = pattern.permute(0, 2, 3, 1, 4)  # [prompt, branch, query, head, key]
     for edit, places, entries in edits:
         given = edit.values[to_device(entries, pattern.device)].to(pattern)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, get_args
+from typing import Literal, Protocol, get_args, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -23,6 +23,7 @@ Value = Literal["zero", "mean", "resample"]
 Positions = Literal["read", "all"]
 
 
+@runtime_checkable
 class Supply(Protocol):
     """What is put at a site, with all heads or neurons, at positions of prompts of a micro-batch."""
 
@@ -112,8 +113,8 @@ def donors_of(batch: PromptBatch, reference: PromptBatch, positions: Positions, 
     if without:
         long = f" of {int(batch.lengths[without[0]])} tokens" if positions == "all" else ""
         raise PromptError(
-            f"prompt {without[0]}: the reference has no prompt{long} about another {reference.unit} to take activations "
-            f"from ({len(without)} of {len(batch)} prompts have none); a larger reference= has more"
+            f"prompt {without[0]}: the reference has no prompt{long} about another {reference.unit} to take "
+            f"activations from ({len(without)} of {len(batch)} prompts have none); a larger reference= has more"
         )
     return chosen
 
