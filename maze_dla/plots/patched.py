@@ -160,9 +160,12 @@ def _columns(result: PatchResult) -> tuple[list[str] | int, str]:
     if not result.by_position:
         return 0, result.axes[-1]
     if len(set(map(len, result.prompt_tokens))) > 1:
-        return result.offsets[0], "offset of the patched position from the read position"
+        n = result.recovered.n.tolist()
+        fewest = f"\n({min(n)} to {max(n)} pairs reach so far)" if min(n) < max(n) else ""
+        return result.offsets[0], f"offset of the patched position from the read position{fewest}"
+    differ = any(len(set(tokens)) > 1 for tokens in zip(*result.prompt_tokens, strict=True))
     names = [_token_at(result, position) for position in range(result.values.shape[-1])]
-    return names, "patched token (its kind or offset from the read position where prompts differ)"
+    return names, "patched token" + " (its kind or offset from the read position where prompts differ)" * differ
 
 
 def _token_at(result: PatchResult, position: int) -> str:
