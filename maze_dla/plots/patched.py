@@ -13,6 +13,7 @@ from maze_dla.plots._axes import (
     NOTEBOOK_SIZE,
     axes_or_new,
     cell_size,
+    label_x,
     name_columns,
     name_rows,
     number_columns,
@@ -101,7 +102,7 @@ def patching(
         number_columns(ax, columns, drawn.columns)
     else:
         name_columns(ax, drawn.columns)
-    ax.set_xlabel(drawn.xlabel)
+    label_x(ax, drawn.xlabel)
     _name_rows(ax, result, rows)
     titled(ax, title_of(result, prompt))
     if result.axes == ("layer", "head") and prompt is None:
