@@ -10,6 +10,7 @@ from matplotlib.colors import to_rgba
 from maze_dla import plots
 from maze_dla.errors import InputError
 from maze_dla.plots._colours import GREY, VERMILION
+from maze_dla.plots._points import name_points
 from tests.results.causal_results import make_effects, make_patch, noise
 
 HEADS = ("layer", "head")
@@ -146,9 +147,10 @@ def test_what_cannot_be_drawn_is_an_error(effects, options, message):
 
 
 def test_names_do_not_cover_each_other(ax):
-    """Six heads close together, and their names once they are drawn."""
-    effects = make_effects()
-    plots.direct_and_total(effects, ax)
+    """Nine points close together in a row and a column, and their names once they are drawn."""
+    near = [(0.03 * i, 0.0) for i in range(5)] + [(0.06, 0.03 * i) for i in range(1, 5)]
+    ax.set(xlim=(-0.5, 0.7), ylim=(-0.5, 0.7))
+    name_points(ax, np.array(near), [f"L1H{i}" for i in range(9)])
     ax.figure.canvas.draw()
     boxes = [text.get_window_extent() for text in ax.texts]
     covered = [
@@ -156,5 +158,10 @@ def test_names_do_not_cover_each_other(ax):
         for i, a in enumerate(boxes)
         for b in boxes[:i]
     ]
-    assert len(boxes) == 6
+    assert len(boxes) == 9
     assert not any(covered)
+
+
+def test_a_point_without_a_name_has_none(ax):
+    name_points(ax, np.array([[0.2, 0.2], [0.5, 0.5]]), [None, "L0H1"])
+    assert texts(ax) == {"L0H1": pytest.approx((0.5, 0.5))}
