@@ -21,7 +21,7 @@ LETTER = 0.56  # about the width of a letter, in font sizes
 TITLE_LETTER = 0.59  # the same with some room to spare: titles stand above the middle of the axes, not of their room
 LINE = 1.25  # height of a line, in font sizes
 LEAST_SHARE = 0.2  # of its room that a picture keeps, however much is written around it
-TITLE, SMALL, TINY = 10.0, 8.0, 7.5  # font sizes
+TITLE, AXIS_NAME, SMALL, TINY = 10.0, 9.0, 8.0, 7.5  # font sizes
 SLANTED = 2.0  # font sizes between words, below which they do not fit slanted
 BAR_WIDTH, BAR_GAP = 11.0, 8.0  # of a colour bar, in points
 LEGEND_SIDES = 34.0  # what a legend's entry takes beside its words, in points
@@ -121,6 +121,12 @@ def colour_bar(ax: Axes, image: AxesImage, label: str, *, extend: str = "neither
     height = room * ROOM_FOR_SIDES if height is None else height
     bar.set_ylabel(in_lines(label, max(12, int(height / (9 * LETTER)))), fontsize=9)
     bar.tick_params(labelsize=SMALL)
+
+
+def label_x(ax: Axes, words: str) -> None:
+    """A name of the x axis in as many lines as the width needs."""
+    width = max(18, int(size_in_points(ax)[0] * ROOM_FOR_SIDES / (AXIS_NAME * TITLE_LETTER)))
+    ax.set_xlabel(in_lines(words, width), fontsize=AXIS_NAME)
 
 
 def titled(ax: Axes, title: str, *, above: float = 0.0) -> Axes:

@@ -13,6 +13,7 @@ from maze_dla.plots._axes import (
     NOTEBOOK_SIZE,
     axes_or_new,
     cell_size,
+    label_x,
     name_columns,
     name_rows,
     number_columns,
@@ -101,7 +102,7 @@ def patching(
         number_columns(ax, columns, drawn.columns)
     else:
         name_columns(ax, drawn.columns)
-    ax.set_xlabel(drawn.xlabel)
+    label_x(ax, drawn.xlabel)
     _name_rows(ax, result, rows)
     titled(ax, title_of(result, prompt))
     if result.axes == ("layer", "head") and prompt is None:
@@ -160,9 +161,12 @@ def _columns(result: PatchResult) -> tuple[list[str] | int, str]:
     if not result.by_position:
         return 0, result.axes[-1]
     if len(set(map(len, result.prompt_tokens))) > 1:
-        return result.offsets[0], "offset of the patched position from the read position"
+        n = result.recovered.n.tolist()
+        fewest = f"\n({min(n)} to {max(n)} pairs reach so far)" if min(n) < max(n) else ""
+        return result.offsets[0], f"offset of the patched position from the read position{fewest}"
+    differ = any(len(set(tokens)) > 1 for tokens in zip(*result.prompt_tokens, strict=True))
     names = [_token_at(result, position) for position in range(result.values.shape[-1])]
-    return names, "patched token (its kind or offset from the read position where prompts differ)"
+    return names, "patched token" + " (its kind or offset from the read position where prompts differ)" * differ
 
 
 def _token_at(result: PatchResult, position: int) -> str:

@@ -9,11 +9,11 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 
 from maze_dla.errors import InputError, check_kind
-from maze_dla.plots._axes import axes_or_new, quiet_frame, titled, titled_with_legend
+from maze_dla.plots._axes import AXIS_NAME, axes_or_new, label_x, quiet_frame, titled, titled_with_legend
 from maze_dla.plots._checks import check_count, check_same_prompts
 from maze_dla.plots._colours import BLUE, GREY, INK, VERMILION
 from maze_dla.plots._points import name_points
-from maze_dla.plots._words import metric_name, of_prompts, one_line
+from maze_dla.plots._words import counted_about, in_lines, metric_name, of_prompts, one_line
 from maze_dla.plots.patched import MEAN_CHANGE, SHARE, TAKES, measured
 from maze_dla.results.effects import EffectResult
 from maze_dla.results.patching import DENOISE, PatchResult
@@ -47,13 +47,15 @@ def values_and_patterns(values: PatchResult, patterns: PatchResult, ax: Axes | N
     if unit == MEAN_CHANGE:
         x, y = values.change_summary, patterns.change_summary
     points = _points(x, y)
-    strongest = np.argsort(-np.abs(points).max(1), kind="stable")[:label].tolist()
+    changes = np.abs(_points(values.change_summary, patterns.change_summary)).max(1)
+    strongest = np.argsort(-changes, kind="stable")[:label].tolist()
     ax = axes_or_new(ax, SIZE)
     _draw(ax, x, y, {BLUE: ("heads", np.ones(len(points), dtype=bool))})
-    ax.set(xlabel=f"values patched: {unit}", ylabel=f"patterns patched: {unit}")
+    label_x(ax, f"values patched: {unit}")
+    ax.set_ylabel(in_lines(f"patterns patched: {unit}", 60), fontsize=AXIS_NAME)
     name_points(ax, points, [name if i in strongest else None for i, name in enumerate(values.site_names)])
     run = "clean into corrupted" if values.direction == DENOISE else "corrupted into clean"
-    return titled(ax, f"Heads patched, {run}: {of_prompts(values)}")
+    return titled(ax, f"Heads patched, {run}: {metric_name(values)}, {counted_about(values, 'pair')}")
 
 
 def direct_and_total(effects: EffectResult, ax: Axes | None = None, label: int = 10) -> Axes:

@@ -11,11 +11,16 @@ import pytest
 import torch
 
 from maze_dla import plots
+from tests.results.causal_results import make_effects, make_patch
 
 
 def with_kinds(result):
     by_kind = torch.stack([result.heads, 0 * result.heads], -1)
     return replace(result, kinds=("words", "rest"), sources_by_kind=by_kind)
+
+
+def both_of_heads():
+    return [make_patch(("layer", "head"), site=site) for site in ("v", "pattern")]
 
 
 @pytest.fixture
@@ -37,11 +42,15 @@ def every(attribution, depths, tokens, maze):
         "maze_attention": lambda ax: plots.maze_attention(result, maze, ax=ax),
         "token_sources": lambda ax: plots.token_sources(result, ax=ax),
         "source_kinds": lambda ax: plots.source_kinds(with_kinds(result), ax=ax),
+        "patching": lambda ax: plots.patching(make_patch(), ax),
+        "values_and_patterns": lambda ax: plots.values_and_patterns(*both_of_heads(), ax=ax),
+        "direct_and_total": lambda ax: plots.direct_and_total(make_effects(), ax),
     }
 
 
 def test_all_are_tried(every):
-    assert {*every, "maze_sources_and_attention", "comparison"} == set(plots.__all__)
+    several = {"maze_sources_and_attention", "comparison", "patching_on_maze"}  # of axes, in a figure of their own
+    assert {*every, *several} == set(plots.__all__)
 
 
 def test_a_call_with_axes_draws_there_and_opens_no_figure(every):

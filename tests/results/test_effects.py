@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from maze_dla.errors import InputError
+from maze_dla.results.disagreements import disagreements_of
 from maze_dla.results.effects import EffectResult
-from maze_dla.results.statistics import proportion
+from maze_dla.results.statistics import Summary, proportion
 from tests.results.causal_results import make_effects, noise
 
 
@@ -56,6 +57,28 @@ def test_what_direct_attribution_gets_wrong(direct: float, indirect: float, kind
 def test_what_may_be_noise_is_not_listed(direct: float, indirect: float) -> None:
     assert of_means([direct] * 3, [indirect] * 3, spread=0.05).disagreements()
     assert not of_means([direct] * 3, [indirect] * 3, spread=30.0).disagreements()
+
+
+def one(mean: float, sure: bool) -> Summary:
+    """A part's mean with an interval that excludes zero or not."""
+    value = torch.tensor([mean], dtype=torch.float64)
+    reach = 0.1 if sure else 10.0
+    return Summary(value, value, value - reach, value + reach, n=24, n_clusters=12)
+
+
+@pytest.mark.parametrize(
+    ("unsure", "kinds"),
+    [
+        ("none", ("other sign", "mostly indirect", "repair")),
+        ("direct", ("mostly indirect",)),
+        ("total", ("mostly indirect", "repair")),
+        ("indirect", ("other sign",)),
+    ],
+)
+def test_each_kind_asks_for_the_intervals_that_it_names(unsure: str, kinds: tuple[str, ...]) -> None:
+    means = {"direct": 1.0, "total": -0.5, "indirect": -1.5}
+    found = disagreements_of(["MLP 0"], *(one(mean, name != unsure) for name, mean in means.items()))
+    assert [part.kinds for part in found] == [kinds]
 
 
 def test_one_maze_tells_nothing() -> None:
