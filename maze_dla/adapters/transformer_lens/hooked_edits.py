@@ -169,9 +169,14 @@ class HookedRerun:
             found = self._run_piece(prompts[chosen], [_of_piece(edit, chosen, len(prompts)) for edit in edits], sites)
             for site, activation in found.items():
                 if site not in joined:
-                    joined[site] = activation.new_zeros(len(prompts), *activation.shape[1:])
+                    joined[site] = activation.new_zeros(len(prompts), *self._shape(site, activation))
                 _put_rows(joined[site], chosen.to(activation.device), activation)
         return joined
+
+    def _shape(self, site: Site, activation: Tensor) -> list[int]:
+        """The shape of one branch's activation; a pattern has the keys of the whole micro-batch."""
+        shape = list(activation.shape[1:])
+        return [*shape[:-1], self.micro.tokens.shape[1]] if site.name == "pattern" else shape
 
     def _pieces(self, positions: Int[Tensor, " branch"]) -> Iterator[Int[Tensor, " some"]]:
         """Branches that are run together: those of similar length."""

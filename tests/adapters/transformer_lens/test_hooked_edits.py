@@ -162,6 +162,7 @@ def test_a_branch_changes_no_other_and_pieces_give_the_numbers_of_the_whole(monk
         monkeypatch.setattr(hooked_edits, "batch_limits", lambda *_: BatchLimits(1, 80))
         counted = replace(rerun, run=lambda m, s, e: ran.append(list(m.tokens.shape)) or forward._with_edits(m, s, e))
         pieces = counted(prompts, [edit], sites)
+    assert seen[sites[0]].shape == found[sites[0]][prompts].shape
     for site in sites:
         torch.testing.assert_close(pieces[site], seen[site], atol=1e-5, rtol=1e-5)
     assert sum(rows for rows, _ in ran) == len(prompts)
