@@ -107,3 +107,13 @@ def test_every_site_goes_on_or_is_missing_and_gradients_are_small_steps(name: st
         metric = norm.apply(final, norm.scale(final)) @ direction[0]
     seen = (metric[0::2] - metric[1::2]) / 2
     torch.testing.assert_close(seen, torch.tensor(expected), rtol=2e-2, atol=2e-4)
+
+
+def test_patterns_that_are_not_shown_cannot_be_edited_and_the_rest_can() -> None:
+    model = bridge(ARCHITECTURES["OPT"])
+    model.original_model.set_attn_implementation("sdpa")
+    forward: Any = hooked_view(model).forward
+    with torch.no_grad():
+        with pytest.raises(ModelError, match="layer 1 did not show attn.hook_pattern"):
+            forward.editable(ONE, [], [Site("pattern", 1)])
+        forward.editable(ONE, [], [Site(name, 1) for name in ("q", "k", "v", "z")])

@@ -274,3 +274,16 @@ def test_entries_that_are_not_there_are_named() -> None:
         rerun(two, [replace(edit, positions=torch.tensor([-1, 1]))], [LOGITS])
     with pytest.raises(InputError, match="read positions alone, asked for all positions of z of layer 0"):
         rerun(two, [edit], [Site("z", 0, position="all")])
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_goes_on_with_values_in_its_own_dtype(dtype: torch.dtype) -> None:
+    forward: Any = hooked_view(make_model(dtype, **MODERN)).forward
+    taken = micro()
+    with torch.no_grad():
+        for name in EDITABLE:
+            edit = random_edit(forward, Site(name, 1), [0], [int(taken.positions[0])])
+            found, rerun = forward.editable(taken, [LOGITS], [edit.site])
+            seen = rerun(torch.tensor([0]), [edit], [LOGITS, FINAL_RESIDUAL])
+            assert seen[FINAL_RESIDUAL].dtype == dtype
+            assert not torch.equal(seen[LOGITS][0], found[LOGITS][0])
