@@ -13,7 +13,7 @@ from torch import Tensor
 
 from maze_dla.adapters.transformer_lens.editability import Editability
 from maze_dla.adapters.transformer_lens.embeddings import adds_positions, written_before_the_blocks
-from maze_dla.adapters.transformer_lens.hooked_edits import EditHooks, HookedRerun, SiteHook
+from maze_dla.adapters.transformer_lens.hooked_edits import EditHooks, HookedRerun, SiteHook, pattern_as_edited
 from maze_dla.adapters.transformer_lens.hooked_gradients import Tracked, metric_along, refuse_other_gradients
 from maze_dla.adapters.transformer_lens.refusals import foreign_errors_named
 from maze_dla.engine.edits import Edit, Rerun
@@ -103,9 +103,12 @@ class HookedModel:
         return Editability(self._with_edits, self.weights, sites_of(self.model, self.weights), self.name)
 
     def _with_edits(self, micro: MicroBatch, sites: Sequence[Site], edits: Sequence[Edit]) -> Activations:
-        """One forward pass, edits in the rows of the micro-batch."""
+        """One forward pass; where there are edits, each prompt has a row of its own, which is a branch."""
         putting = EditHooks(edits)
         caught = self._run(micro, sites, putting.before_recording(), putting.after_recording())
+        for edit in edits:
+            if (shown := Site("pattern", edit.site.layer)) in caught and edit.site.name == "pattern":
+                caught[shown] = pattern_as_edited(caught[shown], edit, micro.positions)
         if any(site.name in EMBEDDINGS for site in sites):
             self._add_embeddings(caught)
         shown = [site for site in sites if site in caught or site not in START_OF_STREAM]

@@ -68,7 +68,7 @@ def _mid_hooks(edit: Edit) -> list[SiteHook]:
 
 
 def _pattern_hooks(edit: Edit) -> list[SiteHook]:
-    """Values are kept, `z` is what attention moves of them; the pattern itself is put in for who looks at it."""
+    """Values are kept, and `z` is what attention moves of them."""
     kept: list[Tensor] = []
 
     def keep(values: Tensor, hook: Any) -> None:
@@ -83,11 +83,7 @@ def _pattern_hooks(edit: Edit) -> list[SiteHook]:
             moved = torch.einsum("et,etd->ed", paid, values[:, :, edit.site.head])
         return with_entries(z, replace(edit, site=replace(edit.site, name="z"), values=moved))
 
-    def show(pattern: Tensor, hook: Any) -> Tensor:
-        return with_entries(pattern, replace(edit, values=_attention_paid(edit, pattern.shape[-1])))
-
-    hooks = {"v": keep, "z": move, "pattern": show}
-    return [(replace(edit.site, name=name), hook) for name, hook in hooks.items()]
+    return [(replace(edit.site, name="v"), keep), (replace(edit.site, name="z"), move)]
 
 
 def values_of_heads(
@@ -103,6 +99,17 @@ def _attention_paid(edit: Edit, width: int) -> Float[Tensor, "entry ... key"]:
     paid = pad(edit.values, (0, missing)) if missing > 0 else edit.values[..., :width]
     later = torch.arange(width, device=paid.device) > edit.positions.to(paid.device)[:, None]
     return paid.masked_fill(later if paid.ndim == 2 else later[:, None], 0.0)
+
+
+def pattern_as_edited(
+    pattern: Float[Tensor, "branch head key"], edit: Edit, reads: Int[Tensor, " branch"]
+) -> Float[Tensor, "branch head key"]:
+    """The patterns at read positions with those of an edit, which the model itself need not have gone on with."""
+    branches, positions = edit.branches.to(pattern.device), edit.positions.to(pattern.device)
+    read = torch.nonzero(positions == reads.to(pattern.device)[branches]).flatten()
+    paid = _attention_paid(edit, pattern.shape[-1]).to(pattern.device)[read]
+    queries = pattern[:, :, None]
+    return with_entries(queries, Edit(edit.site, branches[read], torch.zeros_like(read), paid))[:, :, 0]
 
 
 def with_entries(activation: Tensor, edit: Edit) -> Tensor:
@@ -162,9 +169,14 @@ class HookedRerun:
             found = self._run_piece(prompts[chosen], [_of_piece(edit, chosen, len(prompts)) for edit in edits], sites)
             for site, activation in found.items():
                 if site not in joined:
-                    joined[site] = activation.new_zeros(len(prompts), *activation.shape[1:])
+                    joined[site] = activation.new_zeros(len(prompts), *self._shape(site, activation))
                 _put_rows(joined[site], chosen.to(activation.device), activation)
         return joined
+
+    def _shape(self, site: Site, activation: Tensor) -> list[int]:
+        """The shape of one branch's activation; a pattern has the keys of the whole micro-batch."""
+        shape = list(activation.shape[1:])
+        return [*shape[:-1], self.micro.tokens.shape[1]] if site.name == "pattern" else shape
 
     def _pieces(self, positions: Int[Tensor, " branch"]) -> Iterator[Int[Tensor, " some"]]:
         """Branches that are run together: those of similar length."""

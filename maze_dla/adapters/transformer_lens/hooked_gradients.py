@@ -40,10 +40,10 @@ class Tracked:
             *((site, self._keeper(site, torch.clone)) for site in kept),
         ]
 
-    def _keeper(self, site: Site, node: Callable[[Tensor], Tensor]) -> Callable[..., Tensor]:
-        def keep(activation: Tensor, hook: Any) -> Tensor:
+    def _keeper(self, site: Site, node: Callable[[Tensor], Tensor]) -> Callable[..., Tensor | None]:
+        def keep(activation: Tensor, hook: Any) -> Tensor | None:
             self.nodes[site] = node(activation)
-            return self.nodes[site]
+            return None if site.name in FROM_OTHERS else self.nodes[site]
 
         return keep
 

@@ -162,6 +162,7 @@ def test_a_branch_changes_no_other_and_pieces_give_the_numbers_of_the_whole(monk
         monkeypatch.setattr(hooked_edits, "batch_limits", lambda *_: BatchLimits(1, 80))
         counted = replace(rerun, run=lambda m, s, e: ran.append(list(m.tokens.shape)) or forward._with_edits(m, s, e))
         pieces = counted(prompts, [edit], sites)
+    assert seen[sites[0]].shape == found[sites[0]][prompts].shape
     for site in sites:
         torch.testing.assert_close(pieces[site], seen[site], atol=1e-5, rtol=1e-5)
     assert sum(rows for rows, _ in ran) == len(prompts)
@@ -273,3 +274,16 @@ def test_entries_that_are_not_there_are_named() -> None:
         rerun(two, [replace(edit, positions=torch.tensor([-1, 1]))], [LOGITS])
     with pytest.raises(InputError, match="read positions alone, asked for all positions of z of layer 0"):
         rerun(two, [edit], [Site("z", 0, position="all")])
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_goes_on_with_values_in_its_own_dtype(dtype: torch.dtype) -> None:
+    forward: Any = hooked_view(make_model(dtype, **MODERN)).forward
+    taken = micro()
+    with torch.no_grad():
+        for name in EDITABLE:
+            edit = random_edit(forward, Site(name, 1), [0], [int(taken.positions[0])])
+            found, rerun = forward.editable(taken, [LOGITS], [edit.site])
+            seen = rerun(torch.tensor([0]), [edit], [LOGITS, FINAL_RESIDUAL])
+            assert seen[FINAL_RESIDUAL].dtype == dtype
+            assert not torch.equal(seen[LOGITS][0], found[LOGITS][0])

@@ -27,6 +27,11 @@ def all_sites(forward: HookedModel) -> list[Site]:
     return [Site(name, layer, position="all") for name in names for layer in range(2)]
 
 
+def at(activation: Tensor, site: Site, position: int) -> Tensor:
+    """What stands at one position."""
+    return activation[:, position] if site.name == "pattern" else activation[position]
+
+
 @pytest.mark.parametrize("model", MODELS)
 def test_gradients_are_those_of_finite_differences(model: str) -> None:
     forward: Any = hooked_view(make_model(torch.float64, **MODELS[model])).forward
@@ -36,30 +41,22 @@ def test_gradients_are_those_of_finite_differences(model: str) -> None:
     sites = all_sites(forward)
     found, gradients = forward.gradients(taken, sites, direction)
     plain, generator = PlainForward(forward.model), torch.Generator().manual_seed(3)
-    for prompt, at in enumerate(taken.positions.tolist()):
-        row = int(taken.rows[prompt])
-        ids = taken.tokens[row, : at + 1].tolist()
+    for prompt, read in enumerate(taken.positions.tolist()):
+        ids = taken.tokens[taken.rows[prompt], : read + 1].tolist()
         whole = plain(ids)
-        for site in sites:
-            for position in (2, at):
-                of_one = (lambda x: x[:, position]) if site.name == "pattern" else (lambda x: x[position])  # noqa: B023
-                value = of_one(whole[site.name, site.layer or 0])
-                gradient = of_one(gradients[site][row])[..., : value.shape[-1]]
-                torch.testing.assert_close(
-                    of_one(found[site][row])[..., : value.shape[-1]], value, atol=1e-5, rtol=1e-5
-                )
-                step = torch.randn(value.shape, generator=generator, dtype=torch.float64)
-                if site.name == "pattern":
-                    step = step.where(torch.arange(at + 1) <= position, 0.0)
-                high, low = (
-                    plain(ids, {(site.name, site.layer or 0): [(position, None, value + sign * STEP * step)]})[
-                        "normed", 0
-                    ]
-                    @ direction[prompt].double()
-                    for sign in (1, -1)
-                )
-                expected = float(high - low) / (2 * STEP)
-                assert abs(float((gradient * step).sum()) - expected) < 1e-5 * max(1, abs(expected)), (site, position)
+        for site, position in ((site, position) for site in sites for position in (2, read)):
+            name = site.name, site.layer or 0
+            value = at(whole[name], site, position)
+            seen, gradient = (
+                at(x[site][taken.rows[prompt]], site, position)[..., : value.shape[-1]] for x in (found, gradients)
+            )
+            torch.testing.assert_close(seen, value, atol=1e-5, rtol=1e-5)
+            step = torch.randn(value.shape, generator=generator, dtype=torch.float64)
+            if site.name == "pattern":  # attention is causal
+                step = step.where(torch.arange(read + 1) <= position, 0.0)
+            moved = [plain(ids, {name: [(position, None, value + h * step)]})["normed", 0] for h in (STEP, -STEP)]
+            expected = float((moved[0] - moved[1]) @ direction[prompt].double()) / (2 * STEP)
+            assert abs(float((gradient * step).sum()) - expected) < 1e-5 * max(1, abs(expected)), (site, position)
 
 
 def test_the_scale_has_a_gradient_and_prompts_of_one_sequence_add_up() -> None:
