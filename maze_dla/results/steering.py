@@ -57,7 +57,7 @@ class SteerResult(PromptResult):
     @property
     @torch_defaults()
     def beyond_control(self) -> Summary:
-        """Mean of the vector's metric minus the random directions', prompt by prompt: what the direction itself does."""
+        """Mean of the vector's metric minus the random directions', prompt by prompt: what this direction does."""
         return self.summarized(self.values - self.control.mean(1))
 
     @property
@@ -103,12 +103,9 @@ class SteerResult(PromptResult):
 
     def _summary_rows(self) -> list[tuple[str, str]]:
         rows = super()._summary_rows()
-        means, controls = self.by_strength, self.control_by_strength
         for i, strength in enumerate(self.strengths.tolist()):
-            at = (
-                Summary(s.mean[i], s.standard_error[i], s.low[i], s.high[i], s.n, s.n_clusters)
-                for s in (means, controls)
+            steered, random = (
+                format_mean(self.summarized(x)) for x in (self.values[:, i], self.control[..., i].mean(1))
             )
-            steered, random = map(format_mean, at)
             rows.append((f"strength {strength:g}", f"{steered} logits, random directions {random}"))
         return rows

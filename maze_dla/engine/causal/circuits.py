@@ -134,9 +134,9 @@ class _Circuits:
         listed = [parts_of(model, "heads", None, (), 0)]
         listed += [parts_of(model, "mlps", None, (), 0)] if "mlp_out" in model.sites else []
         sites = [site for parts in listed for site in parts.sites]
-        given: Any = (value, positions)
+        given: Any = {"value": value, "positions": positions, "sites": sites}
         reference = batch if reference is None else reference
-        supplies = Supplies.of(model, batch, reference, *given, sites, check_whole("seed", seed, 0))
+        supplies = Supplies.of(model, batch, reference, seed=check_whole("seed", seed, 0), **given)
         return cls(model, batch, metric, tuple(p for parts in listed for p in parts.listed), supplies)
 
     def numbers(self, parts: Sequence[Any]) -> list[int]:
