@@ -220,7 +220,7 @@ def test_a_norm_that_lies_about_its_scale_is_refused(pairs: PromptPairs) -> None
 
 
 def test_metrics_of_other_prompts_are_refused(model: Any, pairs: PromptPairs) -> None:
-    with pytest.raises(InputError, match="the metric of a contrast is logit_diff"):
+    with pytest.raises(InputError, match="the metric of pairs is logit_diff"):
         dla.contrast(model, pairs, correct_vs_other(pairs.corrupted))
     others = PromptPairs(pairs.clean, random_pairs(changed=2).corrupted)
     with pytest.raises(InputError, match="the metric was made for other pairs: the corrupted prompt of pair 0"):

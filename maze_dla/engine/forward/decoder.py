@@ -205,7 +205,7 @@ def affine(
     b: Float[Tensor, " e"] | None,
     out: Float[Tensor, "n e"] | None = None,
 ) -> Float[Tensor, "n e"]:
-    """x W + b, or x W, computed in `out` where that is given."""
+    """Multiply by W and add b, where there is one; computed in `out` where that is given."""
     return torch.mm(x, W, out=out) if b is None else torch.addmm(b, x, W, out=out)
 
 
