@@ -20,7 +20,7 @@ from maze_dla.plots.patched import CHANGE, TAKES, title_of
 from maze_dla.results.patching import PatchResult
 
 MOST_COLUMNS = 4
-ABOVE = "(above each maze: the largest change by a token that names no cell)"
+ABOVE = "(above each maze: the largest change by a token of no cell or passage)"
 WIDTH, HEIGHT, LEGEND = 2.5, 2.75, 1.4  # inches of a maze, and of the title and legend
 
 
