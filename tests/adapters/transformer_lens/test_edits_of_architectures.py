@@ -114,6 +114,6 @@ def test_patterns_that_are_not_shown_cannot_be_edited_and_the_rest_can() -> None
     model.original_model.set_attn_implementation("sdpa")
     forward: Any = hooked_view(model).forward
     with torch.no_grad():
-        with pytest.raises(ModelError, match="layer 1 did not show attn.hook_pattern"):
+        with pytest.raises(ModelError, match=r"layer 1 did not show attn\.hook_pattern"):
             forward.editable(ONE, [], [Site("pattern", 1)])
         forward.editable(ONE, [], [Site(name, 1) for name in ("q", "k", "v", "z")])
