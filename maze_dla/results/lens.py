@@ -83,7 +83,9 @@ class LensResult(PromptResult):
     def _summary_rows(self) -> list[tuple[str, str]]:
         half = self.first_depth_with(0.5)
         where = f"after {depth_name(self.labels, half)}" if half else "never: the final metric is not positive"
-        where = "not to be told: the final metric's interval includes zero" if self.lens_summary().may_be_zero else where
+        where = (
+            "not to be told: the final metric's interval includes zero" if self.lens_summary().may_be_zero else where
+        )
         scale = "mean of the two runs' inverse scales" if "part" in self.info else self.scale
         rows = rows_of_half(self.info, super()._summary_rows())
         return [*rows, ("scale", scale), ("half of the metric", where)]

@@ -127,7 +127,9 @@ def test_facts(report: Report, batch: MazePromptBatch) -> None:
     assert where.endswith(" (lens at the final norm's recorded scale)")
     assert result.metric_summary().low < 0 < result.metric_summary().high
     assert where.startswith("not to be told: the metric's interval includes zero (")
-    sure = replace(result, metric=result.metric + 50, constant=result.constant + 50)  # which the constant reaches at once
+    sure = replace(
+        result, metric=result.metric + 50, constant=result.constant + 50
+    )  # which the constant reaches at once
     where = dict(fact_table(sure, result.lens()))["half of it is there"]
     assert where.startswith(f"after {depth_name(result.lens().labels, sure.lens().first_depth_with(0.5))} (")
 
