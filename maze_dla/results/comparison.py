@@ -174,8 +174,8 @@ def compare(*results: Compared) -> Comparison:
     it is written; the share of the strongest heads in the sum of squared mean contributions of all (ranked on other
     mazes than those that measure), the effective number of heads, and, for results with `sources="kinds"` (or True),
     the share of each kind of token in what heads move. Each is defined in `maze_dla.results.measures`. Powers of means
-    are products over different mazes, so that heads that do nothing count for nothing; noise can take such shares out of
-    0% to 100%.
+    are products over different mazes, so that heads that do nothing count for nothing; noise can take such shares out
+    of 0% to 100%.
 
     Results on the same mazes, two checkpoints or two tasks, are also compared pairwise: `Comparison.differences`.
     Differences of shares of the metric are told where both metrics are at least 4 standard errors above zero.
@@ -248,7 +248,7 @@ def _difference(
 ) -> Difference:
     """The differences of what both results know with an interval; of shares of the metric where both are certain.
 
-    Where no maze tells the two accuracies apart, all right in both for one, their own intervals say how far they may be.
+    Where no maze tells the accuracies apart, all right in both for one, their own intervals say how far they may be.
     """
     both = [n for n in ratios[0] if n in ratios[1] and not any(math.isnan(c.get(n, UNKNOWN)[1]) for c in columns)]
     both = [n for n in both if n not in LINEAR or all(is_certain(held[n]) for held in ratios)]

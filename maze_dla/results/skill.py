@@ -86,7 +86,8 @@ class Skill:
         """A sentence where the model is not above chance, or not above the best plain strategy; else None.
 
         It names chance and the best strategy where the model is not above them, and any other strategy that it cannot
-        be told from. Where all of these are right on every prompt, it says that no model can be better. Where nothing is known to compare with, there is one only if no prompt is answered rightly.
+        be told from. Where all that it names are right on every prompt, it says that no model can be better. Where
+        nothing is known to compare with, there is one only if no prompt is answered rightly.
         """
         if not (found := self._not_above()):
             return None if any_right else f"The model answers none of these {self.n} prompts rightly: {NO_SKILL}"

@@ -196,7 +196,7 @@ def test_shares_of_a_metric_that_is_hardly_above_zero_are_not_subtracted() -> No
     one, metric = noisy(), noisy().metric
     weak = attribution(one.layers, one.constant - (metric.mean() - 3 * metric.std() / 40**0.5), one.heads)
     compared = compare(named(one, range(40)), named(weak, range(40)))
-    assert "[" in dict((row[0], row[2]) for row in compared.table())[SHARES[0]]
+    assert "[" in {row[0]: row[2] for row in compared.table()}[SHARES[0]]
     (found,) = compared.differences
     assert METRIC in found.measures
     assert not {*SHARES, DEPTH} & set(found.measures)
