@@ -16,7 +16,7 @@ from maze_dla.results.contrast import ContrastResult
 
 HALVES = ("dependent", "shared")
 DIFFERENCE = "logit difference"  # the metric's name
-OWN_SCALE = "The colours of each half have a scale of their own."
+OWN_SCALE = "Each half is drawn to a scale of its own."
 
 
 def draw_halves(model: Any, pairs: PromptPairs, folder: Path) -> tuple[str, list[Picture]]:

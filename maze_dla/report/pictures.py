@@ -89,7 +89,7 @@ def _over_all_prompts(result: AttributionResult, own: LensResult, scales: Scales
     if result.sources_by_kind is not None and result.heads.numel():
         drawn.append(
             save_picture(
-                plots.source_kinds(result),
+                scales.applied("source_kinds", plots.source_kinds(result)),
                 folder / "source_kinds.png",
                 "From which tokens do heads move it?",
                 "What heads moved to the prediction from each kind of token: the sum over heads that add, the sum over "
