@@ -83,7 +83,7 @@ def test_a_report_of_the_bundled_checkpoint(say, tmp_path: Path) -> None:
     assert (out / "report.html").stat().st_size > 100_000
     result = load_result(out / "result.zanj")
     assert isinstance(result, AttributionResult)
-    assert [line.split()[1] for line in lines if line.startswith("head ")] == [h.name for h in result.top_heads(5)]
+    assert [line.split()[1] for line in lines if line.startswith("head ")] == [h.name for h in result.top_heads(10)[:5]]
     assert f"{float(result.metric.double().mean()):.3f}" in said.out
 
 
