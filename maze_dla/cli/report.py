@@ -63,13 +63,14 @@ def _report(chosen: argparse.Namespace) -> int:
 
 def _write_reports(chosen: argparse.Namespace) -> int:
     """A report in the folder itself, or of several checkpoints one in a folder of each one's name."""
-    from maze_dla.analysis import attribute
+    from maze_dla.analysis import attribute, logit_lens
     from maze_dla.report.write import write_report
 
     asked = [_asked(chosen, checkpoint) for checkpoint in chosen.checkpoint or [None]]
     folders = [Path(chosen.out)] if len(asked) == 1 else _folders(chosen.out, chosen.checkpoint)
     together = asked if len(asked) > 1 else []
-    beside = [attribute(maze, batch, metric, neurons="mean") for maze, batch, metric, _ in together]
+    beside = [attribute(maze, batch, metric, neurons="mean", sources="kinds") for maze, batch, metric, _ in together]
+    beside += [logit_lens(maze, batch, metric, scale="own") for maze, batch, metric, _ in together]
     for (maze, batch, metric, left_out), folder in zip(asked, folders, strict=True):
         pairs = _pairs(chosen, maze)
         report = write_report(maze, batch, metric, folder, prompt=chosen.prompt, beside=beside, pairs=pairs)

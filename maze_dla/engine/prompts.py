@@ -81,6 +81,8 @@ class PromptBatch:
     unit: str = "text"
     """The column that names what a prompt is about. Prompts about one such thing are not independent of each other:
     intervals count things, not prompts. Without such a column prompts of one sequence are about one thing."""
+    own_columns: tuple[str, ...] = ()
+    """The names of columns that `with_column` gave, and may give anew."""
 
     @torch_defaults()
     def __post_init__(self) -> None:
@@ -243,7 +245,7 @@ class PromptBatch:
 
     @torch_defaults()
     def with_column(self: Batch, name: str, values: Any) -> Batch:
-        """The batch with one more column, which the tables of its results show.
+        """The batch with one more column, which the tables of its results show; one of your own can be given anew.
 
         Args:
             name: its name, none that results or prompts use themselves.
@@ -252,9 +254,10 @@ class PromptBatch:
         Raises:
             InputError: a name that is taken, or values that do not fit.
         """
-        if name in self.columns:
+        if name in self.columns and name not in self.own_columns:
             raise InputError(f"there is a column {name!r} already: {', '.join(self.columns)}")
-        return replace(self, columns={**self.columns, name: values})
+        own = tuple(dict.fromkeys((*self.own_columns, name)))
+        return replace(self, columns={**self.columns, name: values}, own_columns=own)
 
     def geometry(self, prompt: int) -> Any:
         """Where a prompt's tokens lie, as a picture needs it; None where they have no place."""

@@ -37,6 +37,8 @@ class _Curve:
 def lens(result: Drawn, *more: Drawn, ax: Axes | None = None, labels: Sequence[str] | None = None) -> Axes:
     """The mean metric at every depth with its 95% interval, and where it first reaches half of its final value.
 
+    That depth is not marked where the final value's interval includes zero.
+
     Args:
         result: of `logit_lens`, or of `attribute` or one half of a contrast (its `lens()` is drawn), or a stream; or
             groups of these, with a curve for each group.
@@ -87,9 +89,10 @@ def _given(labels: Sequence[str], n: int) -> list[str]:
 def _draw(ax: Axes, lens: LensSummary, name: str, depths: list[str], number: int, *, alone: bool) -> None:
     summary, colour = lens.summary, LINES[number % len(LINES)]
     x = range(len(depths))
-    half = lens.first_depth_with(0.5)
+    half = None if lens.may_be_zero else lens.first_depth_with(0.5)
     at = None if half is None else lens.labels.index(half)
-    where = "final value not positive" if at is None else f"{HALF} after {depths[at]}"
+    where = "final value may be zero" if lens.may_be_zero else "final value not positive"
+    where = where if at is None else f"{HALF} after {depths[at]}"
     label = name if alone else f"{name}: {where}"
     ax.plot(x, summary.mean.numpy(), color=colour, marker="o", markersize=3.5, linewidth=1.8, label=label, zorder=3)
     ax.fill_between(

@@ -63,6 +63,8 @@ def write_in_cell(image: AxesImage, row: int, column: int, words: str, size: flo
 def heads(result: ContributionResult | StreamedResult, ax: Axes | None = None, label: int = 5) -> Axes:
     """The mean contribution of each head, layer by head; the `label` strongest of them are named.
 
+    A name in brackets is of a head whose interval includes zero, as in `top_heads`.
+
     Raises:
         InputError: something else than a result of `attribute` or a stream of them, or a negative `label`.
     """
@@ -77,8 +79,9 @@ def heads(result: ContributionResult | StreamedResult, ax: Axes | None = None, l
     titled(ax, f"Attention heads: {of_prompts(result)}")
     width, height = cell_size(ax, *mean.shape)
     for part in result.top_heads(label):
-        size = min(9.0, 0.95 * width / (CHARACTER * len(part.name)), 0.8 * height)
-        write_in_cell(image, part.layer, part.number, part.name, size)
+        name = f"({part.name})" if part.may_be_zero else part.name
+        size = min(9.0, 0.95 * width / (CHARACTER * len(name)), 0.8 * height)
+        write_in_cell(image, part.layer, part.number, name, size)
     return ax
 
 

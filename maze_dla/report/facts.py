@@ -10,6 +10,8 @@ from maze_dla.results.statistics import proportion
 from maze_dla.results.words import depth_name
 
 N_STRATEGIES = 4  # of those that are known, the best first
+N_RANKED = 10  # heads and neurons of a list: held-out estimates are those of a list of this length
+N_SHOWN = 5  # of them in the short table
 
 
 def fact_table(result: AttributionResult, own: LensResult) -> list[tuple[str, str]]:
@@ -22,7 +24,7 @@ def fact_table(result: AttributionResult, own: LensResult) -> list[tuple[str, st
         ("prompts", f"{len(result)}{result.about} ({origin})"),
         *_accuracies(result),
         (f"metric: {result.info.get('metric')}", f"{format_mean(result.metric_summary())} logits"),
-        *((f"head {part.name}", part_text(part)) for part in result.top_heads(5)),
+        *((f"head {part.name}", part_text(part)) for part in result.top_heads(N_RANKED)[:N_SHOWN]),
         ("half of it is there", f"{_half(result.lens())} (lens at the final norm's recorded scale)"),
         ("at each depth's own scale", _half(own)),
         ("completeness gap", completeness_text(result)),
@@ -31,6 +33,8 @@ def fact_table(result: AttributionResult, own: LensResult) -> list[tuple[str, st
 
 def _half(lens: LensResult) -> str:
     """The depth at which the mean metric reaches half of its final value."""
+    if lens.lens_summary().may_be_zero:
+        return "not to be told: the metric's interval includes zero"
     half = lens.first_depth_with(0.5)
     return f"after {depth_name(lens.labels, half)}" if half else "nowhere: it is not positive"
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from maze_dla.report.facts import part_text
+from maze_dla.report.facts import N_RANKED, part_text
 from maze_dla.report.pictures import Picture
 from maze_dla.results.attribution import AttributionResult
 from maze_dla.results.base import format_mean
@@ -59,7 +59,7 @@ def render_page(result: AttributionResult, facts: list[tuple[str, str]], section
 that the model's own logits give; the largest gap is {largest:.1e} logits. All contributions are in logits,
 at the scale that the final norm recorded.{_shift_note(result)}</p>
 {figures}
-{_ranking("Strongest heads", result.top_heads(10))}
+{_ranking("Strongest heads", result.top_heads(N_RANKED))}
 {neurons}
 <footer>{_provenance(result)}</footer>
 </body></html>
@@ -92,7 +92,7 @@ def _figure(picture: Picture) -> str:
 
 def _neurons(result: AttributionResult) -> str:
     together = f"{format_mean(result.top_neurons_together(20))} logits"
-    return _ranking("Strongest neurons", result.top_neurons(10), ("20 strongest together", together))
+    return _ranking("Strongest neurons", result.top_neurons(N_RANKED), ("20 strongest together", together))
 
 
 def _ranking(title: str, parts: list[RankedPart], *more: tuple[str, str]) -> str:

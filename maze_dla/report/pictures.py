@@ -12,6 +12,7 @@ from torch import Tensor
 from maze_dla import plots
 from maze_dla.geometry import MazeGeometry
 from maze_dla.report.close_up import RULES, CloseUp
+from maze_dla.report.facts import N_RANKED
 from maze_dla.report.scales import Scales
 from maze_dla.results.attribution import AttributionResult
 from maze_dla.results.components import Component
@@ -25,6 +26,7 @@ EARLIER = ("token_lens", "token_sources", "maze_all_heads", "maze_strongest_head
 PICTURES = tuple(
     f"{name}.png" for name in (*OF_ALL, *OF_HALVES, *EARLIER, *(f"{rule}_{name}" for rule in RULES for name in OF_ONE))
 )
+IN_BRACKETS = "A name in brackets is of a head whose interval includes zero."
 HOW_TO_READ = (
     "Left: what was moved to the prediction from the tokens that name each cell, in logits; the bars between cells "
     "show what came from the <--> and ; of their passage in the adjacency list. Right: the attention paid to the same "
@@ -68,7 +70,7 @@ def _over_all_prompts(result: AttributionResult, own: LensResult, scales: Scales
             scales.applied("heads", plots.heads(result)),
             folder / "heads.png",
             "Which heads write it?",
-            "The mean contribution of every head; the strongest are named.",
+            f"The mean contribution of every head; the strongest are named. {IN_BRACKETS}",
         ),
     ]
     if result.neuron_mean is not None:
@@ -87,7 +89,7 @@ def _over_all_prompts(result: AttributionResult, own: LensResult, scales: Scales
     if result.sources_by_kind is not None and result.heads.numel():
         drawn.append(
             save_picture(
-                plots.source_kinds(result),
+                scales.applied("source_kinds", plots.source_kinds(result)),
                 folder / "source_kinds.png",
                 "From which tokens do heads move it?",
                 "What heads moved to the prediction from each kind of token: the sum over heads that add, the sum over "
@@ -141,11 +143,12 @@ def _of_strongest_heads(
     n_heads = result.heads.shape[2]
     ranked = close_up.result.heads[0].abs().flatten().argsort(descending=True, stable=True).tolist()
     drawn = []
-    for part in result.top_heads(1):
+    for part in result.top_heads(N_RANKED)[:1]:
         here = divmod(ranked[0], n_heads)
         rank = 1 + ranked.index(part.layer * n_heads + part.number)
         name = str(Component("head", *here))
-        on_average = f"{part.name}, the strongest head on average, number {rank} of {len(ranked)} on this prompt"
+        zero = " (its interval includes zero)" if part.may_be_zero else ""
+        on_average = f"{part.name}, the strongest head on average{zero}, number {rank} of {len(ranked)} on this prompt"
         both = f"{name}, the strongest head on this prompt and on average"
         who = both if rank == 1 else f"{name}, the strongest head on this prompt"
         drawn.append(_draw_maze(close_up, maze, here, "strongest_here", who, folder))

@@ -10,6 +10,7 @@ from maze_dla.results.attribution import AttributionResult
 from maze_dla.results.lens import LensResult
 
 MARGIN = 0.05  # of the range, on either side
+LYING = ("neurons", "source_kinds")  # pictures whose bars lie
 
 
 @dataclass(frozen=True)
@@ -19,17 +20,22 @@ class Scales:
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, results: Sequence[AttributionResult], lenses: Sequence[LensResult]) -> Scales:
+    def of(cls, every: Sequence[AttributionResult | LensResult]) -> Scales:
         """The scales in which the pictures of all these results fit."""
-        found: dict[str, list[float]] = {"lens": [], "layers": [], "heads": [], "neurons": []}
+        results = [result for result in every if isinstance(result, AttributionResult)]
+        found: dict[str, list[float]] = {"lens": [], "layers": [], "heads": [], "neurons": [], "source_kinds": []}
         for result in results:
             layers, constant = result.layer_summary(), result.constant_summary()
             found["layers"] += _ends(layers) + _ends(constant)
             found["heads"] += _ends(result.head_summary(), "mean", "mean")
+            if result.sources_by_kind is not None:
+                of_heads = result.kind_summary().mean.flatten(0, 1)
+                found["source_kinds"] += [*of_heads.clip(max=0).sum(0).tolist(), *of_heads.clip(min=0).sum(0).tolist()]
+                found["source_kinds"] += _ends(result.moved_summary())
             if result.neuron_mean is not None:
                 found["neurons"] += [end for part in result.top_neurons(20) for end in (part.low, part.high)]
-        for lens in [*lenses, *(result.lens() for result in results)]:
-            found["lens"] += _ends(lens.summary())
+        for result in every:
+            found["lens"] += _ends(result.lens_summary().summary)
         known = {name: [v for v in values if v == v] for name, values in found.items()}
         return cls({name: (min(0.0, *values), max(0.0, *values)) for name, values in known.items() if values})
 
@@ -43,7 +49,7 @@ class Scales:
             ax.images[0].set_clim(-limit, limit)
             return ax
         room = MARGIN * (high - low)
-        (ax.set_xlim if picture == "neurons" else ax.set_ylim)(low - room, high + room)
+        (ax.set_xlim if picture in LYING else ax.set_ylim)(low - room, high + room)
         return ax
 
 

@@ -20,6 +20,7 @@ from maze_dla.report.page import Section, render_page
 from maze_dla.report.pictures import PICTURES, draw_close_up, draw_pictures
 from maze_dla.report.scales import Scales
 from maze_dla.results.attribution import AttributionResult
+from maze_dla.results.lens import LensResult
 from maze_dla.results.torch_defaults import torch_defaults
 
 PAGE, RESULT = "report.html", "result.zanj"
@@ -44,7 +45,7 @@ def write_report(
     out: str | Path,
     *,
     prompt: int | None = None,
-    beside: Sequence[AttributionResult] = (),
+    beside: Sequence[AttributionResult | LensResult] = (),
     pairs: PromptPairs | None = None,
 ) -> Report:
     """Attribute a metric, draw it, and write `report.html`, `result.zanj` and the pictures into a folder.
@@ -60,7 +61,8 @@ def write_report(
             right, and one that it gets wrong.
         pairs: prompts with their counterfactuals, of `maze.pairs` for one: the page says which parts depend on what was
             changed.
-        beside: results whose reports are to be read beside this one: pictures take a scale in which all of them fit.
+        beside: results whose reports are to be read beside this one, of `attribute` and of `logit_lens` at each depth's
+            own scale: pictures over all prompts take a scale in which all of them fit.
 
     Raises:
         InputError: the folder cannot be written, batch and metric do not fit, or there is no such prompt.
@@ -79,13 +81,13 @@ def _write(
     metric: LinearMetric,
     folder: Path,
     prompt: int | None,
-    beside: Sequence[AttributionResult],
+    beside: Sequence[AttributionResult | LensResult],
     pairs: PromptPairs | None,
 ) -> Report:
     result = attribute(model, batch, metric, neurons="mean", sources=False if batch.sequence_kinds is None else "kinds")
     own = logit_lens(model, batch, metric, scale="own")
     close_ups = look_closely(model, batch, metric, result, prompt)
-    scales = Scales.of([result, *beside], [own]) if beside else Scales()
+    scales = Scales.of([result, own, *beside]) if beside else Scales()
     facts = fact_table(result, own)
     steps = batch.steps if len(batch) > len(batch.sequences) else None  # where mazes are read at several
     with drafted_folder(folder, owned=PICTURES) as draft:

@@ -28,7 +28,7 @@ from maze_dla.results.measures import (
     totals_of,
 )
 from maze_dla.results.naming import column_names
-from maze_dla.results.ratios import CERTAIN, UNKNOWN, Interval, difference, measured
+from maze_dla.results.ratios import CERTAIN, UNKNOWN, Interval, difference, is_certain, measured, of_two
 from maze_dla.results.streamed import StreamedResult
 from maze_dla.results.torch_defaults import torch_defaults
 
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 NOTHING = "-"
+LINEAR = (*SHARES, DEPTH)  # shares of the metric
 Compared = AttributionResult | StreamedResult
 
 
@@ -93,13 +94,18 @@ class Comparison:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """A sentence for whatever the results differ in, so that their measures do not mean the same."""
+        """A sentence for whatever the results differ in, so that their measures do not mean the same.
+
+        Also the warning of each result whose accuracy is that of chance or of a plain strategy.
+        """
         notes = []
         for what, key in (("metrics", "metric"), ("tasks", "task")):
             seen = list(dict.fromkeys(str(r.info.get(key, "?")) for r in self.results))
             if len(seen) > 1:
                 notes.append(f"Other {what} ({'; '.join(seen)}): their measures answer other questions.")
         for name, result in zip(self.names, self.results, strict=True):
+            if result.warning:
+                notes.append(f"{name}: {result.warning}")
             if totals_of(result) is None:
                 notes.append(f"{name} is a stream of version 0.1, which kept means alone: most measures need more.")
         return tuple(notes)
@@ -168,9 +174,11 @@ def compare(*results: Compared) -> Comparison:
     it is written; the share of the strongest heads in the sum of squared mean contributions of all (ranked on other
     mazes than those that measure), the effective number of heads, and, for results with `sources="kinds"` (or True),
     the share of each kind of token in what heads move. Each is defined in `maze_dla.results.measures`. Powers of means
-    are products over different mazes, so that heads that do nothing count for nothing.
+    are products over different mazes, so that heads that do nothing count for nothing; noise can take such shares out
+    of 0% to 100%.
 
     Results on the same mazes, two checkpoints or two tasks, are also compared pairwise: `Comparison.differences`.
+    Differences of shares of the metric are told where both metrics are at least 4 standard errors above zero.
     A stream has the same measures as a result; it does not name its mazes, so that it has no differences.
 
     Args:
@@ -213,8 +221,8 @@ def _column(result: Compared, ratios: dict[str, Ratio]) -> dict[str, Interval]:
     column: dict[str, Interval] = {}
     if (accuracy := result.accuracy) is not None:
         column[ACCURACY] = (accuracy.value, *accuracy.interval)
-    if isinstance(chance := getattr(result, "chance", None), Tensor) and not bool(chance.isnan().all()):
-        column[CHANCE] = (float(chance.nanmean()), math.nan, math.nan)
+    if (skill := result.skill) is not None and skill.chance is not None:
+        column[CHANCE] = (float(skill.chance.plain.mean), math.nan, math.nan)
     metric = result.metric_summary()
     column[METRIC] = (float(metric.mean), float(metric.low), float(metric.high))
     squares = _shares_and_squares(ratios)
@@ -223,8 +231,7 @@ def _column(result: Compared, ratios: dict[str, Ratio]) -> dict[str, Interval]:
 
 def _shares_and_squares(ratios: dict[str, Ratio]) -> dict[str, tuple[Ratio, float]]:
     """The ratios beside accuracy and metric, and how certain the bottom of each has to be."""
-    linear = (*SHARES, DEPTH)
-    return {n: (r, 0.0 if n in linear else CERTAIN) for n, r in ratios.items() if n not in (ACCURACY, METRIC)}
+    return {n: (r, 0.0 if n in LINEAR else CERTAIN) for n, r in ratios.items() if n not in (ACCURACY, METRIC)}
 
 
 def _same_mazes(one: Compared, two: Compared) -> bool:
@@ -239,8 +246,14 @@ def _same_mazes(one: Compared, two: Compared) -> bool:
 def _difference(
     names: tuple[str, str], ratios: tuple[dict[str, Ratio], ...], columns: tuple[dict[str, Interval], ...]
 ) -> Difference:
-    """The differences of what both results know with an interval."""
+    """The differences of what both results know with an interval; of shares of the metric where both are certain.
+
+    Where no maze tells the accuracies apart, all right in both for one, their own intervals say how far they may be.
+    """
     both = [n for n in ratios[0] if n in ratios[1] and not any(math.isnan(c.get(n, UNKNOWN)[1]) for c in columns)]
-    found = [difference(ratios[0][name].replicates, ratios[1][name].replicates) for name in both]
-    values = torch.tensor(found, dtype=torch.float64).reshape(-1, 3)
+    both = [n for n in both if n not in LINEAR or all(is_certain(held[n]) for held in ratios)]
+    found = {name: difference(ratios[0][name].replicates, ratios[1][name].replicates) for name in both}
+    if ACCURACY in found and found[ACCURACY][1] == found[ACCURACY][2]:
+        found[ACCURACY] = of_two(columns[0][ACCURACY], columns[1][ACCURACY])
+    values = torch.tensor(list(found.values()), dtype=torch.float64).reshape(-1, 3)
     return Difference(*names, tuple(both), *values.unbind(-1))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from maze_dla.results.attribution import AttributionResult, ContributionResult
 from maze_dla.results.base import Reported, format_mean, shown_accuracy
+from maze_dla.results.components import Component
 from maze_dla.results.statistics import Proportion
 
 if TYPE_CHECKING:
@@ -92,4 +93,20 @@ class ContrastResult(Reported):
             heads = ", ".join(f"{h.name} {h.mean:+.2f}" for h in half.top_heads(3))
             total = f"{words} of the two runs, {format_mean(half.metric_summary())} logits"
             rows.append((f"{half.info['part']} part", f"{total}; strongest heads: {heads}"))
+        if sizes := self.sizes_in_words():
+            rows.append(("size in a pair", sizes))
         return [*rows, ("note", CAUTION)]
+
+    def sizes_in_words(self, k: int = 3) -> str:
+        """The heads whose shared part is largest in a pair, whatever its sign, beside the size of their dependent part.
+
+        The mean of the shared part can be near zero where it is large in every pair: what a head writes for one of two
+        steps has the sign of the pair's right one. Sizes are means of absolute values over pairs, in logits.
+        """
+        shared, dependent = (half.heads.abs().double().mean(0) for half in (self.shared, self.dependent))
+        order = shared.flatten().argsort(descending=True, stable=True)[:k].tolist()
+        found = []
+        for layer, head in (divmod(i, shared.shape[1]) for i in order):
+            sizes = f"{float(shared[layer, head]):.2f} shared, {float(dependent[layer, head]):.2f} dependent"
+            found.append(f"{Component('head', layer, head)} {sizes}")
+        return "; ".join(found)

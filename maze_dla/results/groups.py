@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,7 +16,7 @@ from maze_dla.results.base import PromptResult
 from maze_dla.results.grouping import Label, column_of, groups_by
 from maze_dla.results.parts import RankedPart
 from maze_dla.results.statistics import Proportion, Summary
-from maze_dla.results.summaries import ContributionSummaries, no_such_number
+from maze_dla.results.summaries import ContributionSummaries, no_such_number, summary_frame
 from maze_dla.results.torch_defaults import torch_defaults
 
 if TYPE_CHECKING:
@@ -127,6 +128,34 @@ class GroupedResult:
         for name, values in (("metric", metric.mean), ("metric_low", metric.low), ("metric_high", metric.high)):
             columns[name] = values.tolist()
         return pd.DataFrame(columns, index=pd.Index(self.labels, name=self.column))
+
+    @torch_defaults()
+    def to_frame(self) -> pd.DataFrame:
+        """Means of everything: columns group, n, number, index, label, mean, standard_error, low, high.
+
+        One row for each entry of each of the numbers that `summary` takes, in each group; `label` names the entry where
+        it has a name, a layer's component for one.
+        """
+        import pandas as pd
+
+        frames = []
+        for label, result in zip(self.labels, self.results, strict=True):
+            names = result.per_prompt() if isinstance(result, PromptResult) else result.means
+            frame = summary_frame({name: _summary_of(result, name) for name in names}, result.axis_labels)
+            frame.insert(0, "group", label)
+            frame.insert(1, "n", len(result))
+            frames.append(frame)
+        return pd.concat(frames, ignore_index=True)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the groups to a `.zanj` file, as other results; `load_result` reads it.
+
+        Raises:
+            ResultFileError: a name that does not end in `.zanj`, or a folder that cannot be written.
+        """
+        from maze_dla.results.storage import save_result
+
+        return save_result(self, path)
 
     @property
     def warnings(self) -> tuple[str, ...]:

@@ -30,6 +30,11 @@ class LensSummary:
     labels: tuple[str, ...]
     scale: Scale | None
 
+    @property
+    def may_be_zero(self) -> bool:
+        """Whether the interval of the final mean includes zero, so that no share of it is known."""
+        return bool(self.summary.low[-1] <= 0 <= self.summary.high[-1])
+
     def first_depth_with(self, share: float = 0.5) -> str | None:
         """The first depth at which the mean reaches this share of the final mean; None where that is not positive."""
         mean = self.summary.mean
@@ -78,6 +83,9 @@ class LensResult(PromptResult):
     def _summary_rows(self) -> list[tuple[str, str]]:
         half = self.first_depth_with(0.5)
         where = f"after {depth_name(self.labels, half)}" if half else "never: the final metric is not positive"
+        where = (
+            "not to be told: the final metric's interval includes zero" if self.lens_summary().may_be_zero else where
+        )
         scale = "mean of the two runs' inverse scales" if "part" in self.info else self.scale
         rows = rows_of_half(self.info, super()._summary_rows())
         return [*rows, ("scale", scale), ("half of the metric", where)]

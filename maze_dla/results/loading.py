@@ -14,10 +14,13 @@ from maze_dla.errors import ResultFileError, check_path
 from maze_dla.files.zanj_file import read_container
 from maze_dla.results.attribution import AttributionResult, ContributionResult
 from maze_dla.results.checking import check_result
+from maze_dla.results.circuits import CircuitResult
 from maze_dla.results.contrast import ContrastResult
 from maze_dla.results.effects import EffectResult
+from maze_dla.results.groups import GroupedResult
 from maze_dla.results.lens import LensResult, TokenLensResult
 from maze_dla.results.patching import PatchResult
+from maze_dla.results.steering import SteerResult
 from maze_dla.results.storage import FORMAT_VERSION
 from maze_dla.results.streamed import StreamedResult
 from maze_dla.results.torch_defaults import torch_defaults
@@ -26,11 +29,14 @@ Loaded = (
     AttributionResult
     | ContributionResult
     | ContrastResult
+    | GroupedResult
     | LensResult
     | TokenLensResult
     | StreamedResult
     | PatchResult
     | EffectResult
+    | CircuitResult
+    | SteerResult
 )
 KINDS: dict[str, type[Loaded]] = {c.__name__: c for c in get_args(Loaded)}
 
@@ -72,6 +78,9 @@ def _made(kind: str, saved: dict[str, Any], path: str | Path) -> Loaded:
         raise ResultFileError(f"{path}: the {kind} lacks {', '.join(missing)}")
     inner = {n: value for n, value in saved.items() if isinstance(value, dict) and set(value) == {"kind", "fields"}}
     results: dict[str, Any] = {n: _made(value["kind"], value["fields"], path) for n, value in inner.items()}
+    if isinstance(groups := saved.get("results"), dict) and set(groups) == {"results"}:
+        of_groups = [groups["results"][str(i)] for i in range(len(groups["results"]))]
+        results["results"] = tuple(_made(one["kind"], one["fields"], path) for one in of_groups)
     return KINDS[kind](**{n: results[n] if n in results else _restored(n, saved[n]) for n in names})
 
 

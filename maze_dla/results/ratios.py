@@ -21,9 +21,7 @@ def measured(ratio: Ratio, least: float = 0.0) -> Interval:
     Unknown where its bottom, or what it names as `certain`, is fewer than `least` standard errors above zero, or where
     the interval has no ends.
     """
-    certain = ratio.bottom if ratio.certain is None else ratio.certain
-    error = _covariance(certain, certain).sqrt()
-    if not (ratio.bottom[0] > 0 and certain[0] > least * error):
+    if not is_certain(ratio, least):
         return UNKNOWN
     value = float(ratio.top[0] / ratio.bottom[0])
     if ratio.inverted:
@@ -36,6 +34,20 @@ def measured(ratio: Ratio, least: float = 0.0) -> Interval:
         low, high = _fieller(ratio.top, ratio.bottom)
         ends = (float(low), float(high))
     return UNKNOWN if math.isnan(sum(ends)) else (value, *ends)
+
+
+def is_certain(ratio: Ratio, least: float = CERTAIN) -> bool:
+    """Whether the bottom, or what the ratio names as `certain`, is so many standard errors above zero."""
+    certain = ratio.bottom if ratio.certain is None else ratio.certain
+    return bool(ratio.bottom[0] > 0 and certain[0] > least * _covariance(certain, certain).sqrt())
+
+
+def of_two(one: Interval, two: Interval) -> Interval:
+    """The second share minus the first, from the interval of each (Newcombe 1998, Stat. Med. 17, p. 873, method 10)."""
+    below = math.hypot(two[0] - two[1], one[2] - one[0])
+    above = math.hypot(two[2] - two[0], one[0] - one[1])
+    apart = two[0] - one[0]
+    return apart, apart - below, apart + above
 
 
 def difference(one: Replicates, two: Replicates) -> Interval:

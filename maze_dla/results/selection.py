@@ -16,7 +16,7 @@ from maze_dla.results.columns import chosen_rows
 from maze_dla.results.moments import PromptMoments, neuron_fields
 
 AXES = re.compile(r"""\[Tensor, ['"] ?(prompt\b[^'"]*)['"]\]""")  # of fields with a row for each prompt
-TEXTS = ("prompt_tokens", "targets", "predicted")
+TEXTS = ("prompt_tokens", "targets", "predicted", "answers")
 CHOICE = "prompts are chosen by a list of their numbers or by a mask"
 
 

@@ -42,6 +42,11 @@ class AccuracyComparison:
         return float(self.plain.mean + self.difference.mean)
 
     @property
+    def plain_is_right(self) -> bool:
+        """Whether guessing or the strategy is right on every prompt, so that no model can be better."""
+        return float(self.plain.mean) > 1 - ROUNDING
+
+    @property
     def verdict(self) -> str:
         """One of "above", "below", and "the same" where the difference's interval includes zero or is not known."""
         low, high = float(self.difference.low), float(self.difference.high)
@@ -81,7 +86,8 @@ class Skill:
         """A sentence where the model is not above chance, or not above the best plain strategy; else None.
 
         It names chance and the best strategy where the model is not above them, and any other strategy that it cannot
-        be told from. Where nothing is known to compare with, there is one only if no prompt is answered rightly.
+        be told from. Where all that it names are right on every prompt, it says that no model can be better. Where
+        nothing is known to compare with, there is one only if no prompt is answered rightly.
         """
         if not (found := self._not_above()):
             return None if any_right else f"The model answers none of these {self.n} prompts rightly: {NO_SKILL}"
@@ -89,6 +95,9 @@ class Skill:
         told = [(words, [_shown(c, first.n) for c in found if c.verdict == verdict]) for verdict, words in TOLD.items()]
         claims = " and ".join(f"{words} {' and '.join(names)}" for words, names in told if names)
         shown = accuracy if first.n == self.n else f"{first.accuracy:.3f} on {self.part(first)}"
+        if all(c.plain_is_right and c.verdict == "the same" for c in found):
+            rules = " and ".join(f'"{c.name}"' for c in found)
+            return f"The model's accuracy {shown} leaves nothing to tell: without a model, {rules} {ALL_RIGHT}"
         so = NO_SKILL if self.chance in found or not any_right else NO_MORE
         return f"The model's accuracy {shown} {claims}: {so}"
 
@@ -108,6 +117,7 @@ class Skill:
 
 
 NO_SKILL, NO_MORE = "its parts explain no skill.", "its parts may explain no more than that."
+ALL_RIGHT = "is right on every one of these prompts too, so that being right shows no skill."
 TOLD = {"the same": "cannot be told from", "below": "is below"}
 
 

@@ -16,7 +16,6 @@ from maze_dla.files import drafted
 
 FORMAT_VERSION = 1
 PACKAGES = ("maze_dla", "torch", "transformer-lens", "transformers", "maze-dataset", "muutils", "zanj", "numpy")
-NOT_SAVED = ("groups",)  # of a stream, which are streams themselves
 
 
 def save_result(result: Any, path: str | Path) -> Path:
@@ -54,8 +53,7 @@ def installed_versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
 
 
 def _content(result: Any, file: Path) -> dict[str, Any]:
-    names = [f.name for f in fields(result) if f.name not in NOT_SAVED]
-    kept = {name: _storable(name, getattr(result, name), file) for name in names}
+    kept = {f.name: _storable(f.name, getattr(result, f.name), file) for f in fields(result)}
     return {"kind": type(result).__name__, "fields": kept}
 
 
@@ -66,6 +64,8 @@ def _storable(name: str, value: Any, file: Path) -> Any:
     """
     if is_dataclass(value):
         return _content(value, file)
+    if name == "results":  # of groups
+        return {"results": {str(i): _content(result, file) for i, result in enumerate(value)}}
     if isinstance(value, Tensor):
         return value.cpu().numpy()
     if name in ("means", "variances", "errors", "bucket_sums"):

@@ -18,7 +18,7 @@ from maze_dla.results.held_out import ByBucket, check_by_bucket
 from maze_dla.results.lens import LensSummary, Scale
 from maze_dla.results.skill import PLAIN_NUMBERS, Skill, skill_of_means
 from maze_dla.results.statistics import Proportion, Summary, interval_of, proportion_of, summary_from_moments
-from maze_dla.results.summaries import ContributionSummaries, no_such_number
+from maze_dla.results.summaries import ContributionSummaries, no_such_number, summary_frame
 from maze_dla.results.words import about
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class StreamedResult(Reported, ContributionSummaries):
     axis, where they have names. `largest_gap` is the largest completeness gap of any prompt. `n_correct` and
     `n_preferred` count the prompts for which `correct` and `preferred` hold in those results, None where these are not
     known. `scale` is that of the lenses that were streamed, None for other results. `groups` are those of
-    `stream(..., group_by=...)`, which hold a stream each; a file does not hold them.
+    `stream(..., group_by=...)`, which hold a stream each.
 
     `errors` are the standard errors of the means, of `correct` and `preferred` too, clustered by what prompts are
     about: `n_units` things, such as mazes. Where one of them came in several batches, they are clustered by 64 fixed
@@ -151,19 +151,7 @@ class StreamedResult(Reported, ContributionSummaries):
 
     def to_frame(self) -> pd.DataFrame:
         """Columns number, index, label, mean, standard_error, low, high; one row for each entry of each array."""
-        import numpy as np
-        import pandas as pd
-
-        frames = []
-        for name in self.means:
-            summary = self.summary(name)
-            where = [tuple(int(i) for i in index) for index in np.ndindex(*summary.mean.shape)]
-            labels = self.axis_labels.get(name)
-            columns = {"index": where, "label": [labels[i[-1]] if labels and i else None for i in where]}
-            for column in ("mean", "standard_error", "low", "high"):
-                columns[column] = getattr(summary, column).flatten().numpy()
-            frames.append(pd.DataFrame({"number": name, **columns}))
-        return pd.concat(frames, ignore_index=True)
+        return summary_frame({name: self.summary(name) for name in self.means}, self.axis_labels)
 
     def save(self, path: str | Path) -> Path:
         """Write the result to a `.zanj` file, as other results; `load_result` reads it."""

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
 from maze_dla.errors import InputError
 from maze_dla.results.held_out import ByBucket
 from maze_dla.results.lens import LensSummary
 from maze_dla.results.parts import RankedPart, strongest, sum_of_strongest
 from maze_dla.results.statistics import Summary
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 ASK = {
     "neurons": "this result has no neurons: ask with attribute(..., neurons=True) or neurons='mean' (models of "
@@ -95,3 +101,22 @@ class ContributionSummaries:
 def no_such_number(name: object, known: list[str]) -> InputError:
     """The error for a number that a result does not have, which says how to ask for it where that is known."""
     return InputError(ASK.get(str(name), f"unknown number {name!r:.80}, this result has {', '.join(known)}"))
+
+
+def summary_frame(summaries: Mapping[str, Summary], labels: Mapping[str, tuple[str, ...]]) -> pd.DataFrame:
+    """Columns number, index, label, mean, standard_error, low, high; one row for each entry of each array.
+
+    `labels` name the entries of the last axis, where they have names.
+    """
+    import numpy as np
+    import pandas as pd
+
+    frames = []
+    for name, summary in summaries.items():
+        where = [tuple(int(i) for i in index) for index in np.ndindex(*summary.mean.shape)]
+        named = labels.get(name)
+        columns = {"index": where, "label": [named[i[-1]] if named and i else None for i in where]}
+        for column in ("mean", "standard_error", "low", "high"):
+            columns[column] = getattr(summary, column).flatten().numpy()
+        frames.append(pd.DataFrame({"number": name, **columns}))
+    return pd.concat(frames, ignore_index=True)

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
 
 from maze_dla import plots
 from maze_dla.errors import InputError
@@ -46,6 +49,21 @@ def test_the_mark_stands_where_half_is_reached(depths, ax):
 def test_no_mark_for_a_metric_that_ends_below_zero(depths, ax):
     plots.lens(depths(end=-3), ax=ax)
     assert marks(ax) == []
+
+
+def test_no_mark_where_the_final_value_may_be_zero(depths, ax):
+    """Half of what may be nothing is reached nowhere; the same curve far from zero has its mark."""
+    result = depths()
+    spread = result.values[:, -1:].mean() * torch.tensor([3.0, -3.0]).repeat(len(result))[: len(result), None]
+    noisy = replace(result, values=result.values + spread, metric=result.metric + spread[:, 0])
+    assert noisy.summary().low[-1] < 0 < noisy.summary().mean[-1]
+    plots.lens(noisy, result, ax=ax)
+    words = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert len(marks(ax)) == 1
+    assert words[0].endswith("final value may be zero")
+    assert "half of the final value reached" in words[1]
+    assert "not to be told" in str(noisy)
+    assert "not to be told" not in str(result)
 
 
 def test_several_results_are_named_by_what_tells_them_apart(depths, ax):

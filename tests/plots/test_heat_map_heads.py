@@ -38,7 +38,20 @@ def test_the_strongest_heads_are_named_at_their_place(attribution, ax, label):
     mean = result.heads.mean(0)
     order = mean.abs().flatten().argsort(descending=True)[:label].tolist()
     expected = {f"L{i // 4}H{i % 4}": (i % 4, i // 4) for i in order}
-    assert {text.get_text(): text.get_position() for text in ax.texts} == expected
+    assert {text.get_text().strip("()"): text.get_position() for text in ax.texts} == expected
+
+
+def test_names_in_brackets_are_of_heads_whose_interval_includes_zero(attribution, ax):
+    result = attribution()
+    heads = result.heads.clone()
+    heads[:, :, 0] -= heads[:, :, 0].mean(0)
+    heads[:, :, 1] += 10 * heads.abs().max()
+    result = replace(result, heads=heads)
+    plots.heads(result, ax, label=heads[0].numel())
+    ranked = result.top_heads(heads[0].numel())
+    marked = {text.get_text() for text in ax.texts}
+    assert marked == {f"({h.name})" if h.low <= 0 <= h.high else h.name for h in ranked}
+    assert 0 < sum(name.startswith("(") for name in marked) < len(marked)
 
 
 def test_names_are_dark_on_light_and_light_on_dark():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from maze_dla.errors import InputError, MazeDlaError
 from maze_dla.files import output_folder
 from maze_dla.report import write as writing
 from maze_dla.report.close_up import look_closely
+from maze_dla.report.facts import fact_table
 from maze_dla.report.page import render_page
 from maze_dla.report.write import Report, write_report
 from maze_dla.results.attribution import AttributionResult
@@ -121,10 +123,15 @@ def test_facts(report: Report, batch: MazePromptBatch) -> None:
     assert float(result.gap.abs().max()) > 0
     mean = float(result.metric.double().mean())
     assert facts["metric: correct minus mean of all"].startswith(f"{mean:.3f} [")
-    half = result.lens().first_depth_with(0.5)
     where = facts["half of it is there"]
     assert where.endswith(" (lens at the final norm's recorded scale)")
-    assert where.startswith(f"after {depth_name(result.lens().labels, half)} (" if half else "nowhere: ")
+    assert result.metric_summary().low < 0 < result.metric_summary().high
+    assert where.startswith("not to be told: the metric's interval includes zero (")
+    sure = replace(
+        result, metric=result.metric + 50, constant=result.constant + 50
+    )  # which the constant reaches at once
+    where = dict(fact_table(sure, result.lens()))["half of it is there"]
+    assert where.startswith(f"after {depth_name(result.lens().labels, sure.lens().first_depth_with(0.5))} (")
 
 
 def test_the_saved_result_has_the_same_numbers(report: Report, maze: MazeModel, batch: MazePromptBatch) -> None:

@@ -125,6 +125,17 @@ def test_a_column_is_not_replaced() -> None:
         batch.with_column("text", range(len(batch)))
 
 
+def test_a_column_of_one_s_own_is_given_anew() -> None:
+    batch = make_batch()
+    n = len(batch)
+    first = batch.with_column("size", range(n))
+    again = first.select(range(n - 1)).with_column("size", ["a"] * (n - 1))
+    assert again.columns["size"] == ("a",) * (n - 1)
+    assert first.columns["size"].tolist() == list(range(n))  # pyright: ignore
+    with pytest.raises(InputError, match="there is a column 'text' already: text, size"):
+        again.with_column("text", range(n - 1))
+
+
 def test_means_are_clustered_by_what_prompts_are_about() -> None:
     """As in numpy, from the sums of each cluster; and twice the same prompts say no more than once."""
     generator = torch.Generator().manual_seed(0)

@@ -191,6 +191,42 @@ def test_results_on_the_same_mazes_are_compared_in_pairs() -> None:
     assert "paired" not in repr(compare(one))
 
 
+def test_shares_of_a_metric_that_is_hardly_above_zero_are_not_subtracted() -> None:
+    """One run in two would tell them, and just those in which they lie far off."""
+    one, metric = noisy(), noisy().metric
+    weak = attribution(one.layers, one.constant - (metric.mean() - 3 * metric.std() / 40**0.5), one.heads)
+    compared = compare(named(one, range(40)), named(weak, range(40)))
+    assert "[" in {row[0]: row[2] for row in compared.table()}[SHARES[0]]
+    (found,) = compared.differences
+    assert METRIC in found.measures
+    assert not {*SHARES, DEPTH} & set(found.measures)
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_two_accuracies_without_an_error_are_not_known_to_be_alike(right: bool) -> None:
+    """60 of 60 right, twice: the difference is as uncertain as either."""
+    one = noisy()
+    object.__setattr__(one, "correct", torch.full((40,), right))
+    compared = compare(named(one, range(40)), named(one, range(40)))
+    (found,) = compared.differences
+    low, high = one.accuracy.interval
+    at = found.measures.index(ACCURACY)
+    assert float(found.low[at]) == pytest.approx(low - high)
+    assert float(found.high[at]) == pytest.approx(high - low)
+    mixed = noisy()
+    object.__setattr__(mixed, "correct", torch.arange(40) % 2 == 0)
+    (found,) = compare(named(one, range(40)), named(mixed, range(40))).differences
+    assert 0 < float(found.high[at] - found.low[at]) < 0.5
+
+
+def test_a_model_without_skill_does_not_stand_beside_a_solver_without_a_word() -> None:
+    solver, other = (named(noisy(seed=i), range(40), model=f"m{i}") for i in range(2))
+    object.__setattr__(other, "correct", torch.zeros(40).bool())
+    compared = compare(solver, other)
+    assert compared.notes == (f"{compared.names[1]}: {other.warning}",)
+    assert compared.notes[0] in repr(compared)
+
+
 def test_other_questions_are_said() -> None:
     one = named(noisy(), range(40), metric="a", task="x")
     other = named(noisy(seed=1), range(40), metric="b", task="x")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,7 @@ import torch
 
 import maze_dla as dla
 from maze_dla.engine.prompts import PromptBatch
-from maze_dla.errors import InputError
+from maze_dla.errors import InputError, ResultFileError
 from maze_dla.results.groups import GroupedResult
 from maze_dla.results.statistics import Summary
 from tests.engine.small_models import make_batch, random_metric, shared_model
@@ -164,9 +166,81 @@ def test_streams_without_groups_have_none(tmp_path: Any) -> None:
     assert grouped is not None
     with pytest.raises(InputError, match=r"nor selections and groups without neurons=True"):
         grouped.summary("neurons")
-    kept = dla.load_result(streamed().save(tmp_path / "x.zanj"))
+    assert dla.load_result(streamed(None).save(tmp_path / "x.zanj")).groups is None  # pyright: ignore
+
+
+def as_they_were(seen: Any, expected: GroupedResult) -> None:
+    assert isinstance(seen, GroupedResult)
+    assert (seen.column, seen.labels, seen.n) == (expected.column, expected.labels, expected.n)
+    for name in ("metric", "heads", "lens"):
+        for a, b in zip(numbers_of(seen.summary(name)), numbers_of(expected.summary(name)), strict=True):
+            torch.testing.assert_close(a, b, equal_nan=True)
+    assert str(seen) == str(expected)
+
+
+@pytest.mark.parametrize("by", ["size", "name", [True, False] * 3 + [True]])
+def test_groups_come_back_from_files(by: Any, tmp_path: Path) -> None:
+    grouped = whole().group_by(by)
+    as_they_were(dla.load_result(grouped.save(tmp_path / "g.zanj")), grouped)
+    lenses = whole().lens().group_by("size", bins=2)
+    kept = dla.load_result(lenses.save(tmp_path / "l.zanj"))
+    assert isinstance(kept, GroupedResult)
+    assert kept.labels == lenses.labels
+
+
+@pytest.mark.parametrize("bins", [None, [0, 4, float("inf")]])
+def test_a_stream_keeps_its_groups_in_its_file(bins: Any, tmp_path: Path) -> None:
+    found = streamed(bins=bins)
+    kept = dla.load_result(found.save(tmp_path / "x.zanj"))
     assert isinstance(kept, dla.StreamedResult)
-    assert kept.groups is None  # files hold none
+    assert found.groups is not None
+    as_they_were(kept.groups, found.groups)
+    as_they_were(dla.load_result(found.groups.save(tmp_path / "g.zanj")), found.groups)
+
+
+DAMAGED = {
+    "labels: 3, no two alike, expected one": lambda g: replace(g, labels=g.labels[:3]),
+    "no two alike, expected one for each": lambda g: replace(g, labels=(*g.labels[:-1], g.labels[0])),
+    "results: not all of one kind": lambda g: replace(g, results=(*g.results[:-1], g.results[-1].lens())),
+    "layers and constant sum to the metric: not for prompt 0": lambda g: replace(
+        g, results=(*g.results[:-1], shifted(g.results[-1]))
+    ),
+}
+
+
+def shifted(result: dla.AttributionResult) -> dla.AttributionResult:
+    return replace(result, metric=result.metric + 1)
+
+
+@pytest.mark.parametrize("message", DAMAGED)
+def test_damaged_groups_are_refused(message: str, tmp_path: Path) -> None:
+    bad = DAMAGED[message](whole().group_by("size"))
+    with pytest.raises(ResultFileError, match=message):
+        dla.load_result(bad.save(tmp_path / "g.zanj"))
+
+
+def test_groups_of_other_prompts_than_the_stream_s_are_refused(tmp_path: Path) -> None:
+    found = streamed()
+    assert found.groups is not None
+    fewer = replace(found.groups, labels=found.groups.labels[1:], results=found.groups.results[1:])
+    with pytest.raises(ResultFileError, match="groups: 5 prompts of 7"):
+        dla.load_result(replace(found, groups=fewer).save(tmp_path / "x.zanj"))
+    with pytest.raises(ResultFileError, match="groups: expected streams of AttributionResult"):
+        dla.load_result(replace(found, groups=whole().group_by("size")).save(tmp_path / "x.zanj"))
+
+
+@pytest.mark.parametrize("grouped", [lambda: whole().group_by("size"), lambda: streamed(neurons=True).groups])
+def test_the_frame_has_every_mean_of_every_group(grouped: Any) -> None:
+    found = grouped()
+    table = found.to_frame()
+    heads = table[(table["number"] == "heads") & (table["group"] == 8)]
+    group = found.labels.index(8)
+    assert heads["mean"].tolist() == pytest.approx(found.summary("heads").mean[group].flatten().tolist())
+    assert set(heads["n"]) == {found.n[group]} == {2}
+    assert heads["index"].iloc[-1] == tuple(n - 1 for n in found.summary("heads").mean.shape[1:])
+    assert set(table["group"]) == set(found.labels)
+    layers = table[(table["number"] == "layers") & (table["group"] == 8)]
+    assert layers["label"].tolist() == list(found.results[0].layer_labels)
 
 
 REFUSED = {

@@ -146,6 +146,21 @@ def test_sentences() -> None:
     assert "walk" not in repr(same)
 
 
+def test_where_a_plain_rule_is_always_right_no_model_can_be_better() -> None:
+    """As for <PATH_END>: the model is not to blame, the question is too easy."""
+    easy = str(judged([1] * 30, 0.5, walk=1.0, stay=0.3).warning)
+    assert easy.endswith(
+        'leaves nothing to tell: without a model, "walk" is right on every one of these prompts too, '
+        "so that being right shows no skill."
+    )
+    assert "told from" not in easy
+    assert "cannot be told from" in str(judged([1] * 30, 0.5, walk=0.99).warning)
+    assert "is below the strategy" in str(judged([1] * 25 + [0] * 25, 0.1, walk=1.0).warning)
+    wrong = str(judged([1, 0] * 15, 0.5, walk=1.0).warning)
+    assert "cannot be told from chance" in wrong
+    assert 'is below the strategy "walk"' in wrong
+
+
 def test_where_nothing_is_known_only_no_right_answer_at_all_is_told() -> None:
     none = judged([0] * 5, NAN)
     assert none.warning == f"The model answers none of these 5 prompts rightly: {NO_SKILL}"

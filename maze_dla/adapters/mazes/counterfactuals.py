@@ -204,7 +204,7 @@ def _turns(changed: MazeGraph, walk: Walk, given: tuple[Cell, ...], right: set[C
     if len(changed.passages) != len(walk.graph.passages) or given[-1] not in steps:
         return False
     down = all(b in changed.next_cells(a, steps) for a, b in pairwise(given))
-    as_long = not matched or steps[given[0]] == len(walk.path) - 1
+    as_long = not matched or steps.get(given[0]) == len(walk.path) - 1
     return down and as_long and not changed.next_cells(given[-1], steps) & right
 
 

@@ -7,16 +7,21 @@ from typing import Any
 
 from maze_dla.results.attribution import AttributionResult, ContributionResult
 from maze_dla.results.checking.contrasts import check_contrast
+from maze_dla.results.checking.edited import check_circuit, check_steering
 from maze_dla.results.checking.effects import check_effects
+from maze_dla.results.checking.groups import check_groups, check_groups_of_stream
 from maze_dla.results.checking.patching import check_patching
 from maze_dla.results.checking.shapes import check_shapes
 from maze_dla.results.checking.streams import check_streamed
 from maze_dla.results.checking.sums import check_attribution, check_lens
 from maze_dla.results.checking.tokens import check_token_lens
+from maze_dla.results.circuits import CircuitResult
 from maze_dla.results.contrast import PARTS, ContrastResult
 from maze_dla.results.effects import EffectResult
+from maze_dla.results.groups import GroupedResult
 from maze_dla.results.lens import LensResult, TokenLensResult
 from maze_dla.results.patching import PatchResult
+from maze_dla.results.steering import SteerResult
 from maze_dla.results.streamed import StreamedResult
 
 CHECKS: dict[type, Callable[[Any], None]] = {
@@ -27,6 +32,8 @@ CHECKS: dict[type, Callable[[Any], None]] = {
     StreamedResult: check_streamed,
     PatchResult: check_patching,
     EffectResult: check_effects,
+    CircuitResult: check_circuit,
+    SteerResult: check_steering,
 }
 
 
@@ -41,5 +48,13 @@ def check_result(result: Any) -> None:
             check_result(getattr(result, part))
         check_contrast(result)
         return
+    if isinstance(result, GroupedResult):
+        check_groups(result)
+        for one in result.results:
+            check_result(one)
+        return
     check_shapes(result)
     CHECKS[type(result)](result)
+    if isinstance(result, StreamedResult) and result.groups is not None:
+        check_groups_of_stream(result)
+        check_result(result.groups)

@@ -213,6 +213,14 @@ def test_with_forks_later_steps_have_pairs_too(maze: MazeModel) -> None:
     assert origins.clean.steps.tolist() == [0] * 40
 
 
+def test_later_steps_of_mazes_whose_path_a_passage_can_cut_off(maze: MazeModel) -> None:
+    """Where a passage behind the read position goes, the origin may no longer reach the target at all."""
+    mazes = [MAZES[kind](i) for kind in ("many loops", "parts that are not connected") for i in range(40)]
+    pairs = maze.pairs(mazes, task="rand_path_token", change="passage", seed=3, matched=True)
+    check(pairs, "passage", matched=True)
+    assert int(pairs.clean.steps.max()) > 1
+
+
 def test_the_same_in_any_order_and_not_from_global_generators(maze: MazeModel) -> None:
     before = np.random.get_state()[1].tolist(), torch.random.get_rng_state().tolist()  # noqa: NPY002
     pairs, again = (maze.pairs(n_mazes=40, seed=7) for _ in range(2))
