@@ -151,7 +151,7 @@ def _put_patterns(
     most, n_asked = pattern.shape[2:4]
     by_place = pattern.permute(0, 2, 3, 1, 4)  # [prompt, branch, query, head, key]
     for edit, places, entries in edits:
-        given = edit.values[to_device(entries, pattern.device)].to(pattern)
+        given = _up_to_query(edit, entries).to(pattern)
         starts = to_device(layout.branches.starts[edit.branches[entries]], pattern.device)
         rows = layout.asked_places[to_device(places, pattern.device)]
         at = (rows // (most * n_asked), rows // n_asked % most, rows % n_asked)
@@ -171,3 +171,11 @@ def _in_two(
     plain = given[..., :before] * (positions < starts[..., None])
     own = starts[..., None] + torch.arange(longest, device=given.device)
     return torch.cat([plain, given.gather(-1, own.expand(*given.shape[:-1], longest))], -1)
+
+
+def _up_to_query(edit: Edit, entries: Int[Tensor, " entry"]) -> Float[Tensor, "entry ... position"]:
+    """The patterns of entries; keys behind the query itself get nothing."""
+    given = edit.values[to_device(entries, edit.values.device)]
+    later = torch.arange(given.shape[-1]) > edit.positions[entries][:, None]
+    later = later if given.ndim == 2 else later[:, None]
+    return given.masked_fill(to_device(later, given.device), 0.0)
