@@ -78,7 +78,7 @@ def run_bench(
             used here.
         MazeDlaError: the tutorial's numbers and maze_dla's are not the same.
     """
-    _check(shapes, sizes, rounds, n_threads, known)
+    check_choice(shapes, sizes, rounds, n_threads, known)
     check_placement(device, None)
     place = torch.device(device or "cpu")
     timing = (ROUNDS, PATIENCE) if rounds is None else (rounds, inf)
@@ -90,7 +90,7 @@ def run_bench(
         tables = _measure_all(cases, place, *timing)
     return BenchReport(
         {
-            **_facts(place, n),
+            **facts_of(place, n),
             **{known[name].spec.name: _described(known[name], model) for name, model in models.items()},
         },
         timing[0],
@@ -99,13 +99,18 @@ def run_bench(
     )
 
 
-def _check(
+def check_choice(
     shapes: Sequence[str],
     sizes: Sequence[int] | None,
     rounds: int | None,
     n_threads: int | None,
     known: Mapping[str, BenchModel],
 ) -> None:
+    """Refuse what cannot be timed.
+
+    Raises:
+        InputError: an unknown shape, a size or rounds below 1, or threads outside 1..cores.
+    """
     if unknown := [name for name in shapes if name not in known]:
         raise InputError(f"unknown shape {unknown[0]!r}, expected one of {', '.join((*known, 'all'))}")
     if sizes is not None and min(sizes, default=0) < 1:
@@ -134,7 +139,8 @@ def _measure_all(cases: Sequence[Case], device: torch.device, rounds: int, patie
     return tuple(Table(case, tuple(rows)) for case, rows in zip(cases, measured, strict=True))
 
 
-def _facts(device: torch.device, n_threads: int) -> dict[str, str]:
+def facts_of(device: torch.device, n_threads: int) -> dict[str, str]:
+    """The versions of packages, and what the benchmark ran on."""
     versions = [f"{name} {version}" for name, version in installed_versions(PACKAGES).items()]
     return {
         "versions": ", ".join([*versions, f"Python {platform.python_version()}"]),

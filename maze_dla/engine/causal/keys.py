@@ -121,7 +121,7 @@ def attend(
     q: Float[Tensor, "asked head d_head"],
     k: Float[Tensor, "token head d_head"],
     v: Float[Tensor, "token head d_head"],
-    keys: Float[Tensor, "prompt head d_head position"],
+    keys: Float[Tensor, "prompt head position d_head"],
     values: Float[Tensor, "prompt head position d_head"],
     edits: Sequence[PatternEdit],
 ) -> Float[Tensor, "asked head d_head"]:
@@ -130,7 +130,7 @@ def attend(
     queries = layout.by_head(q, layout.asked_places, layout.n_asked)
     own_keys, own_values = (layout.by_head(x, layout.places, longest) for x in (k, v))
     own = (queries.flatten(0, 2) @ own_keys.flatten(0, 2).mT).view(*queries.shape[:4], longest)
-    plain = (queries.flatten(2, 3) @ keys[..., :before]).view(*queries.shape[:4], before)
+    plain = (queries.flatten(2, 3) @ keys[:, :, :before].mT).view(*queries.shape[:4], before)
     if layout.not_own is not None:
         own = own.masked_fill_(layout.not_own, -torch.inf)
     if layout.not_before is not None:

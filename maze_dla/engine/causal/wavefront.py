@@ -161,11 +161,16 @@ class _Wave:
         v = self._edited("v", i, affine(normed, side_by_side(layer.W_V), layer.b_V), everywhere)
         layout = Layout(self.branches, n_branches, asked, self.device)
         edits = [(edit, *_among(asked, tokens)) for edit, tokens in self.entries.get(("pattern", i), ())]
-        prompts = self.branches.distinct_prompts
-        rows = to_device(self.micro.rows[prompts], self.device)
-        keys, values = (self.plain[Site(name, i, position="all")].index_select(0, rows) for name in ("k", "v"))
-        keys, values = keys.permute(0, 2, 3, 1).contiguous(), values.transpose(1, 2).contiguous()
+        keys, values = (self._of_plain_run(name, i) for name in ("k", "v"))
         return attend(layout, q / self.decoder.attn_scale, k, v, keys, values, edits)
+
+    def _of_plain_run(self, name: str, i: int) -> Float[Tensor, "prompt head position d_head"]:
+        """Keys or values of the plain run, of the prompts that branches are copies of."""
+        held = self.plain[Site(name, i, position="all")].transpose(1, 2)
+        rows = self.micro.rows[self.branches.distinct_prompts]
+        if len(rows) == len(held) and torch.equal(rows, torch.arange(len(held))):
+            return held
+        return held.index_select(0, to_device(rows, held.device))
 
     def _behind_attention(
         self, i: int, layer: DecoderBlock, x: Tensor, z: Tensor, held: Int[Tensor, " token"]

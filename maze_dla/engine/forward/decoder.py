@@ -122,7 +122,8 @@ class PreNormDecoder:
             recorder.record_as_it_is(Site("pattern", i, position="all"), everywhere)
         for name, values in (("q", q), ("k", k), ("v", v)):
             if recorder.wants(name, i, "all"):
-                recorder.record_as_it_is(Site(name, i, position="all"), values.transpose(1, 2).clone())
+                # head by head in memory, as attention to it will want it
+                recorder.record_as_it_is(Site(name, i, position="all"), values.contiguous().transpose(1, 2))
         z = scaled_dot_product_attention(q, k, v, is_causal=True, scale=1 / self.attn_scale)
         return prefixes.gather(z.transpose(1, 2).flatten(2))
 
