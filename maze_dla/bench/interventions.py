@@ -1,8 +1,10 @@
-"""Interventions against the field's way: one hooked forward pass for each site, as TransformerLens's `patching` runs it."""
+"""Interventions against the field's way: a hooked forward pass for each site, as TransformerLens's `patching` does."""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stderr
 from dataclasses import dataclass
 from functools import partial
 from math import inf
@@ -126,11 +128,9 @@ def random_pairs(shape: BenchModel, pairs: PairShape, from_third: bool = False, 
     changed = torch.arange(pairs.tokens // 3, pairs.tokens) if from_third else torch.tensor([pairs.changed])
     corrupted[:, changed] = (corrupted[:, changed] + 1) % d_vocab
     answers = torch.randint(0, d_vocab, (pairs.n,), generator=generator)
-    batches = [
-        PromptBatch.from_tokens(list(tokens), targets, d_vocab=d_vocab)
-        for tokens, targets in ((clean, answers), (corrupted, (answers + 1) % d_vocab))
-    ]
-    return PromptPairs(*batches)
+    one = PromptBatch.from_tokens(list(clean), answers, d_vocab=d_vocab)
+    two = PromptBatch.from_tokens(list(corrupted), (answers + 1) % d_vocab, d_vocab=d_vocab)
+    return PromptPairs(one, two)
 
 
 def _patching(model: Any, pairs: PromptPairs, site: str, words: str, rounds: int) -> Intervention:
@@ -170,8 +170,9 @@ def patched_one_by_one(
         return (last.gather(1, right) - last.gather(1, wrong)).mean()
 
     other = "head" if site == "z" else "pos"
-    with torch.no_grad():
-        _, cache = model.run_with_cache(pairs.clean.tokens, names_filter=lambda name: name.endswith(f"hook_{HOOKS[site]}"))
+    with torch.no_grad(), redirect_stderr(io.StringIO()):  # it shows a bar
+        ends = f"hook_{HOOKS[site]}"
+        _, cache = model.run_with_cache(pairs.clean.tokens, names_filter=lambda name: name.endswith(ends))
         found = patching.generic_activation_patch(
             model,
             pairs.corrupted.tokens,
@@ -191,15 +192,16 @@ def _ablation(model: Any, shape: BenchModel, pairs: PairShape, rounds: int) -> I
     metric = logit_diff(batch, (batch.targets + 1) % shape.spec.d_vocab)
     n_parts = model.cfg.n_layers * (model.cfg.n_heads + 1)
 
-    def ours() -> tuple[Any, Any]:
-        return tuple(ablate(model, batch, metric, parts=parts, value="zero") for parts in ("heads", "mlps"))
+    heads = [f"L{i}H{h}" for i in range(model.cfg.n_layers) for h in range(model.cfg.n_heads)]
+    every = [*heads, *(f"{i}_mlp_out" for i in range(model.cfg.n_layers))]
+    ours = partial(ablate, model, batch, metric, parts=every, value="zero")
 
     sample = [(i, i % model.cfg.n_heads) for i in range(model.cfg.n_layers)][:SAMPLED]
     theirs: Callable[[], Any] = partial(ablated_one_by_one, model, batch, sample)
-    found = ours()[0].total
+    found = ours().total
     differences = metric_differences(model, batch)
     ablated = theirs()
-    _check(torch.stack([found[:, i, h] for i, h in sample], 1), ablated - differences[:, None], "ablating heads")
+    _check(found[:, [heads.index(f"L{i}H{h}") for i, h in sample]], ablated - differences[:, None], "ablating heads")
     if pairs.third:
         theirs = partial(plain_forward, model, batch.tokens, n)
     methods = [Method("sites", theirs), Method("ours", ours), _attribution(model, batch)]
@@ -251,9 +253,7 @@ def _check(ours: Tensor, theirs: Tensor, what: str) -> None:
         raise MazeDlaError(f"{what}: the two ways differ by {gap:.1e} logits, so their times mean nothing")
 
 
-def _row(
-    title: str, n_sites: int, theirs: float, measured: Mapping[str, Measured], against: str
-) -> Intervention:
+def _row(title: str, n_sites: int, theirs: float, measured: Mapping[str, Measured], against: str) -> Intervention:
     ours, attribution = measured["ours"], measured["attribute"]
     return Intervention(title, n_sites, theirs, ours.median, against, ours.peak, attribution.peak)
 

@@ -26,6 +26,9 @@ def add_bench(commands: Commands) -> None:
     )
     bench.add_argument("--threads", type=int, metavar="N", help="threads for torch (default: as many as it takes)")
     bench.add_argument("--device", help="cpu, cuda or mps (default: cpu)")
+    bench.add_argument(
+        "--causal", action="store_true", help="time patching and ablation instead, beside one forward pass per site"
+    )
     bench.add_argument("--out", metavar="FILE.json", help="also write every measurement to a file")
     bench.set_defaults(run=_bench)
 
@@ -36,6 +39,8 @@ def _bench(chosen: argparse.Namespace) -> int:
     from maze_dla.files import drafted
 
     shapes = tuple(MODELS) if chosen.shape == "all" else (chosen.shape,)
+    if chosen.causal:
+        return _causal(chosen, shapes)
     with nullcontext() if chosen.out is None else drafted(chosen.out) as draft:  # refused before anything is timed
         report = run_bench(shapes, chosen.prompts, rounds=chosen.rounds, n_threads=chosen.threads, device=chosen.device)
         if draft is not None:
@@ -43,4 +48,17 @@ def _bench(chosen: argparse.Namespace) -> int:
     say(*as_text(report).split("\n"))
     if chosen.out is not None:
         say(f"written: {chosen.out}")
+    return DONE
+
+
+def _causal(chosen: argparse.Namespace, shapes: tuple[str, ...]) -> int:
+    """Patching and ablation."""
+    from maze_dla.bench.interventions import interventions_as_text, run_interventions
+    from maze_dla.errors import InputError
+
+    for name in ("prompts", "device", "out"):
+        if getattr(chosen, name) is not None:
+            raise InputError(f"--{name} does not go with --causal")
+    report = run_interventions(shapes, rounds=chosen.rounds, n_threads=chosen.threads)
+    say(*interventions_as_text(report).split("\n"))
     return DONE

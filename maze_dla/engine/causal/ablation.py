@@ -69,9 +69,7 @@ def ablate(
     chosen = parts_of(model, parts, heads, batch.kinds, int(batch.lengths.max()))
     supplies = _supplies(model, batch, reference, chosen, value, positions, seed)
     work = _Ablation(model, batch, metric, chosen, supplies, value, positions, answers)
-    found = in_micro_batches(
-        model, batch, work.of_micro_batch, what="ablating", sequences_at_once=sequences_at_once, share=1.0
-    )
+    found = in_micro_batches(model, batch, work.of_micro_batch, what="ablating", sequences_at_once=sequences_at_once)
     work.checks.finish()
     named = {"parts": parts if isinstance(parts, str) else list(chosen.names), "value": value, "positions": positions}
     if supplies is not None and value != "zero":

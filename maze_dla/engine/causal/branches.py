@@ -12,6 +12,8 @@ from torch import Tensor
 
 from maze_dla.engine.edits import BEFORE_ATTENTION, Edit
 
+SHARE_OF_ONE_LENGTH = 4  # of the tokens that are run together: where as many are of one length, no others join
+
 
 @dataclass(frozen=True, eq=False)
 class Branches:
@@ -110,14 +112,17 @@ def pieces_of(
     """
     stages, starts = stages_and_starts(edits, reads, n_layers)
     lengths = reads - starts + 1
-    order = sorted(range(len(prompts)), key=lambda i: (-int(lengths[i]), int(prompts[i])))
+    long, last, of = lengths.tolist(), reads.tolist(), prompts.tolist()
+    order = sorted(range(len(prompts)), key=lambda i: (-long[i], of[i]))
     at = 0
     while at < len(order):
-        longest = int(lengths[order[at]])
-        keys = int(reads[order[at]]) + 1 + longest
-        room, end = min(most_tokens, tokens_of_keys // keys), at
-        while end < len(order) and (end == at or room >= longest):
-            room -= longest
+        longest = long[order[at]]
+        keys = last[order[at]] + 1 + longest
+        room, end, taken = min(most_tokens, tokens_of_keys // keys), at, 0
+        while end < len(order) and (end == at or taken + longest <= room):
+            if taken > most_tokens // SHARE_OF_ONE_LENGTH and long[order[end]] < longest:
+                break  # of one length, no branch has tokens or keys that are not its own
+            taken += longest
             end += 1
         chosen = torch.tensor(order[at:end])
         chosen = chosen[stages[chosen].argsort(stable=True)]

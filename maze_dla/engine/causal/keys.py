@@ -9,11 +9,13 @@ from functools import cached_property
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
 
 from maze_dla.engine.causal.branches import Branches
 from maze_dla.engine.devices import to_device
 from maze_dla.engine.edits import Edit
 
+LONG = 32  # tokens of a branch
 PatternEdit = tuple[Edit, Int[Tensor, " entry"], Int[Tensor, " entry"]]  # with places among what is asked, and entries
 
 
@@ -92,6 +94,25 @@ class Layout:
         mask = torch.arange(longest) >= whole.view(n_prompts, 1, most, 1, 1)
         return to_device(mask, self.device)
 
+    @cached_property
+    def long(self) -> bool:
+        """Whether all tokens are asked, of branches that have one length, and a long one."""
+        lengths = self.branches.lengths[: self.n_branches]
+        return self.n_asked >= LONG and bool((lengths == self.size[2]).all())
+
+    def mask(self, dtype: torch.dtype) -> Float[Tensor, "... query key"]:
+        """What is added to the scores of branches of one length: nothing, or minus infinity for keys not to be seen."""
+        longest, before = self.size[2], self.n_before
+        own = torch.zeros(longest, before + longest)
+        own[:, before:].masked_fill_(torch.ones(longest, longest, dtype=torch.bool).triu_(1), -torch.inf)
+        starts = self.branches.starts[: self.n_branches]
+        if not bool((starts == before).all()):
+            later = torch.arange(before) >= starts[:, None]
+            own = own.repeat(self.n_branches, 1, 1)
+            own[..., :before].masked_fill_(later[:, None], -torch.inf)
+            own = own[:, None]
+        return to_device(own.to(dtype), self.device)
+
     def by_head(
         self, values: Float[Tensor, "token head d_head"], places: Int[Tensor, " token"], n: int
     ) -> Float[Tensor, "prompt head branch n d_head"]:
@@ -125,23 +146,50 @@ def attend(
     values: Float[Tensor, "prompt head position d_head"],
     edits: Sequence[PatternEdit],
 ) -> Float[Tensor, "asked head d_head"]:
-    """What heads take at the tokens that are asked; queries come divided by the scale of attention."""
+    """What heads take at the tokens that are asked; queries come divided by the scale of attention.
+
+    Short branches of a prompt meet its keys in one product; long ones, of one length, get a copy each.
+    """
+    if layout.long and not edits:
+        return _attend_each(layout, q, k, v, keys, values)
     before, longest = layout.n_before, layout.size[2]
     queries = layout.by_head(q, layout.asked_places, layout.n_asked)
     own_keys, own_values = (layout.by_head(x, layout.places, longest) for x in (k, v))
+    scores = q.new_empty(*queries.shape[:4], before + longest)
     own = (queries.flatten(0, 2) @ own_keys.flatten(0, 2).mT).view(*queries.shape[:4], longest)
-    plain = (queries.flatten(2, 3) @ keys[:, :, :before].mT).view(*queries.shape[:4], before)
     if layout.not_own is not None:
-        own = own.masked_fill_(layout.not_own, -torch.inf)
+        own.masked_fill_(layout.not_own, -torch.inf)
+    scores[..., before:] = own
+    of_plain = scores.flatten(2, 3).flatten(0, 1)[..., :before]
+    of_plain.baddbmm_(queries.flatten(2, 3).flatten(0, 1), keys[:, :, :before].flatten(0, 1).mT, beta=0)
     if layout.not_before is not None:
-        plain = plain.masked_fill_(layout.not_before, -torch.inf)
-    pattern = torch.cat([plain, own], -1).softmax(-1)
+        scores[..., :before].masked_fill_(layout.not_before, -torch.inf)
+    pattern = scores.softmax(-1)
     if edits:
         _put_patterns(layout, pattern, edits)
     z = pattern.flatten(0, 2)[..., before:] @ own_values.flatten(0, 2)
     of_plain = pattern.flatten(2, 3).flatten(0, 1)[..., :before]
     z = z.view(len(of_plain), -1, z.shape[-1]).baddbmm_(of_plain, values[:, :, :before].flatten(0, 1))
     return layout.by_token(z.view_as(queries), layout.asked_places)
+
+
+def _attend_each(
+    layout: Layout,
+    q: Float[Tensor, "token head d_head"],
+    k: Float[Tensor, "token head d_head"],
+    v: Float[Tensor, "token head d_head"],
+    keys: Float[Tensor, "prompt head position d_head"],
+    values: Float[Tensor, "prompt head position d_head"],
+) -> Float[Tensor, "token head d_head"]:
+    """The same for branches of one length, each with keys and values of its own."""
+    prompts = to_device(layout.branches.ranks[0][: layout.n_branches], q.device)
+    queries, own_keys, own_values = (x.unflatten(0, (len(prompts), -1)).transpose(1, 2) for x in (q, k, v))
+    whole_keys, whole_values = (
+        torch.cat([plain[:, :, : layout.n_before].index_select(0, prompts), own], 2)
+        for plain, own in ((keys, own_keys), (values, own_values))
+    )
+    z = scaled_dot_product_attention(queries, whole_keys, whole_values, attn_mask=layout.mask(q.dtype), scale=1.0)
+    return z.transpose(1, 2).flatten(0, 1)
 
 
 def _put_patterns(

@@ -23,7 +23,7 @@ from maze_dla.engine.forward.decoder import DecoderBlock, PreNormDecoder, affine
 from maze_dla.engine.model import MicroBatch
 from maze_dla.engine.sites import FINAL_RESIDUAL, FINAL_SCALE, LOGITS, Activations, Site
 
-MOST_TOKENS = 2048  # of all branches that are run together: what the caches of a CPU hold
+MOST_TOKENS = 1024  # of all branches that are run together: what the caches of a CPU hold
 MOST_PAIRS = 1 << 20  # of tokens and the keys that they are compared with
 
 
