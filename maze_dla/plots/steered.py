@@ -39,7 +39,7 @@ def steering(result: SteerResult, ax: Axes | None = None) -> Axes:
     ax.set_ylabel(in_lines(f"{metric_name(result)} (logits)", 36), fontsize=AXIS_NAME)
     ax.margins(x=0.02)
     quiet_frame(ax)
-    return titled_with_legend(ax, f"Steering{_place(result)}: {of_prompts(result)}\nmean and 95% interval")
+    return titled_with_legend(ax, f"{_where(result)}: {of_prompts(result)}\nmean and 95% interval")
 
 
 def _curve(ax: Axes, strengths: np.ndarray, summary: Summary, order: np.ndarray, colour: str, name: str) -> None:
@@ -49,10 +49,10 @@ def _curve(ax: Axes, strengths: np.ndarray, summary: Summary, order: np.ndarray,
     ax.fill_between(strengths[order], low, high, color=colour, alpha=0.2, linewidth=0)
 
 
-def _place(result: SteerResult) -> str:
+def _where(result: SteerResult) -> str:
     """Where the vector is added, as far as the result says."""
     site, layer, at = (result.info.get(name) for name in ("site", "layer", "positions"))
     if site is None or layer is None:
-        return ""
-    where = WHERE.get(str(at), f"{at} before the read position")
-    return one_line(f" {SITES.get(str(site), f'{site} {{}}').format(layer)}, {where}")
+        return "Steering"
+    positions = WHERE.get(str(at), f"{at} before the read position")
+    return one_line(f"Steering {SITES.get(str(site), f'{site} {{}}').format(layer)}, {positions}")

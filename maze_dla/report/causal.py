@@ -97,8 +97,9 @@ def _pairs_in_words(result: PatchResult, pairs: PromptPairs) -> str:
         f"answer.{without} The metric here is {result.info.get('metric')}, {_answers(pairs)}: {clean} logits on the "
         f"clean prompts, {corrupted} on the corrupted ones.\n\n"
         "Patching runs the corrupted prompt with the activation of one place taken from the clean run, and looks how "
-        f"far the answer comes back. {scale} A place that brings the answer back holds what the two prompts differ in, in a form that later parts use. Each place is patched by "
-        "itself; shares of several places do not add up.\n\nThe table names for each layer the place that brings most "
+        f"far the answer comes back. {scale} A place that brings the answer back holds what the two prompts differ "
+        "in, in a form that later parts use. Each place is patched by itself; shares of several places do not add up."
+        "\n\nThe table names for each layer the place that brings most "
         "back (chosen and measured on the same pairs) and the position where the answer is read, then the strongest "
         "heads, in logits, on mazes or prompts that did not choose them where there are enough."
     )
@@ -236,8 +237,8 @@ def _circuit_in_words(found: CircuitResult) -> str:
         "back (0 with all switched off, 1 for the whole model). Earlier positions keep all that they do. The search "
         f"sees one half of the {unit}s ({found.info['chosen_on']} prompts); its share there is too good, since parts "
         f"were chosen for it.\n\n"
-        f"The share that counts is that of the other {len(found)} prompts. Where it is much lower, or its interval wide, "
-        " these parts do not explain the answer in general. A greedy search finds a set, neither "
+        f"The share that counts is that of the other {len(found)} prompts. Where it is much lower, or its interval "
+        "wide, these parts do not explain the answer in general. A greedy search finds a set, neither "
         "the smallest nor the only one."
     )
 
