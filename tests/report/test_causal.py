@@ -23,7 +23,7 @@ from maze_dla.report.pictures import PICTURES
 from maze_dla.report.write import write_report
 from maze_dla.results.base import format_mean
 
-N = 16
+N = 40
 OF_PAIRS = ["patched_positions", "patched_kinds", "patched_heads", "patched_maze"]
 OF_EFFECTS = ["direct_and_total_heads", "direct_and_total_MLPs"]
 
@@ -70,7 +70,7 @@ def test_patching_says_what_patch_gives(bundled: Any, sections: list[Section]) -
     )
     named = [name for name in rows if name.startswith("head ")]
     assert named == [f"head {part.name}" for part in heads.top(5)]
-    strongest = heads.top(1)[0]
+    strongest = heads.top(5)[0]
     assert rows[named[0]].startswith(f"{strongest.mean:+.3f} [{strongest.low:+.3f}, {strongest.high:+.3f}] logits")
 
 
@@ -100,8 +100,8 @@ def test_the_circuit_is_scored_on_the_other_mazes(bundled: Any, sections: list[S
     found, rows = dla.find_circuit(maze, batch, metric), dict(sections[3].rows)
     assert rows["parts, in the order found"] == ", ".join(found.parts)
     assert rows["share on prompts that chose them"] == f"{found.info['share_where_chosen']:.2f}"
-    assert rows["share on the other prompts"] in (found.share.shown(0), rows["share on the other prompts"])
-    assert found.share.shown(0) in (rows["share on the other prompts"], "-")
+    known = bool(found.share.known.all())
+    assert rows["share on the other prompts"].startswith(found.share.shown(0) if known else "unknown: ")
     assert rows["these parts alone"] == f"{format_mean(found.summarized(found.kept))} logits"
     assert f"({found.info['chosen_on']} prompts)" in sections[3].words
     assert f"that of the other {len(found)} prompts" in sections[3].words
@@ -135,7 +135,7 @@ def test_one_maze_has_no_intervals_and_no_circuit(bundled: Any, tmp_path: Path) 
 
 def test_pairs_of_texts(tmp_path: Path) -> None:
     model = dla.load_gpt2("bundled")
-    pairs = dla.ioi_pairs(model, 12)
+    pairs = dla.ioi_pairs(model, n_prompts=12)
     batch = pairs.clean
     sections = causal_sections(model, batch, dla.logit_diff(batch), pairs, tmp_path)
     assert stems(sections[0]) == OF_PAIRS[:3]
@@ -157,7 +157,7 @@ def test_the_page_has_them_and_a_later_report_removes_them(maze: MazeModel, tmp_
     page = unescape(report.page.read_text(encoding="utf-8"))
     for title in (PATCHING, EFFECTS, WRONG, CIRCUIT):
         assert f"<h2>{title}</h2>" in page
-    for part in dla.patch(maze, pairs, site="z").top(2):
+    for part in dla.patch(maze, pairs, site="z").top(5)[:2]:
         assert f"<tr><th>head {part.name}</th><td>{part.mean:+.3f} [" in page
     assert "<p>Patching runs the corrupted prompt" in page  # a paragraph of its own
     plain = write_report(maze, batch, metric, tmp_path)
@@ -177,6 +177,6 @@ def test_true_takes_the_pairs_of_the_contrast_or_says_that_there_are_none(maze: 
 
 def test_something_else_is_refused(maze: MazeModel, batch: MazePromptBatch, tmp_path: Path) -> None:
     wrong: Any = "target"
-    with pytest.raises(InputError, match="causal is True, False or PromptPairs, such as of maze.pairs\\(\\), got"):
+    with pytest.raises(InputError, match=r"causal is True, False or PromptPairs, such as of maze.pairs\(\), got"):
         write_report(maze, batch, correct_vs_other(batch), tmp_path / "new", causal=wrong)
     assert not (tmp_path / "new").exists()
