@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -64,11 +67,13 @@ def causal_sections(
     model: Any, batch: PromptBatch, metric: LinearMetric, pairs: PromptPairs | NoPairs, folder: Path
 ) -> list[Section]:
     """Patching between pairs, ablation of heads and MLPs, where direct attribution misleads, and a circuit."""
-    heads, mlps = (ablate(model, batch, metric, parts=parts) for parts in ("heads", "mlps"))
+    effects = {"heads": ablate(model, batch, metric, parts="heads")}
+    with suppress(InputError):  # of a model without MLPs
+        effects["MLPs"] = ablate(model, batch, metric, parts="mlps")
     return [
         _patching(model, pairs, folder),
-        _effects(heads, mlps, folder),
-        _misleads(heads, mlps),
+        _effects(effects, folder),
+        _misleads(effects),
         _circuit(model, batch, metric),
     ]
 
@@ -180,7 +185,8 @@ def _of_one_pair(result: PatchResult, pairs: PromptPairs, folder: Path) -> list[
     return [_saved(axes, folder, "patched_maze", "One pair: which cells matter at which layer?", how)]
 
 
-def _effects(heads: EffectResult, mlps: EffectResult, folder: Path) -> Section:
+def _effects(effects: Mapping[str, EffectResult], folder: Path) -> Section:
+    heads = effects["heads"]
     words = (
         f"Each head and each MLP is switched off by itself: at the read position its output is replaced by the mean of "
         f"its outputs there over all {len(heads)} prompts. The total effect is how much the metric "
@@ -190,21 +196,21 @@ def _effects(heads: EffectResult, mlps: EffectResult, folder: Path) -> Section:
         "the strongest total effects, estimated on mazes or prompts that did not choose them where there are enough. "
         f"{MLP_NAMES}"
     )
-    strongest = sorted([*heads.top(N_STRONGEST), *mlps.top(N_STRONGEST)], key=lambda part: -abs(part.mean))
+    every = chain.from_iterable(result.top(N_STRONGEST) for result in effects.values())
+    strongest = sorted(every, key=lambda part: -abs(part.mean))
     rows = [(part.name, part_text(part)) for part in strongest[:N_STRONGEST]]
     how = "On the dashed line all of a part's effect is direct; {} far from it act through later parts."
     pictures = [
-        _saved(plots.direct_and_total(result), folder, f"direct_and_total_{name}", f"Direct and total: {name}", words)
-        for name, result, words in (("heads", heads, how.format("heads")), ("MLPs", mlps, how.format("MLPs")))
-        if result.part_labels
+        _saved(plots.direct_and_total(result), folder, f"direct_and_total_{name}", f"Direct and total: {name}", caption)
+        for name, result, caption in ((name, result, how.format(name)) for name, result in effects.items())
     ]
     return Section(EFFECTS, words, pictures, rows)
 
 
-def _misleads(heads: EffectResult, mlps: EffectResult) -> Section:
-    every = [*heads.disagreements(), *mlps.disagreements()]
+def _misleads(effects: Mapping[str, EffectResult]) -> Section:
+    every = chain.from_iterable(result.disagreements() for result in effects.values())
     found = sorted(every, key=lambda one: -abs(float(one.indirect.mean)))
-    n = len(heads.part_labels) + len(mlps.part_labels)
+    n = sum(len(result.part_labels) for result in effects.values())
     words = (
         f"{len(found)} of {n} heads and MLPs: reading off what they write themselves says something else than "
         "switching them off does. Listed are parts whose direct and total effect have opposite signs, parts whose "

@@ -22,6 +22,7 @@ from maze_dla.report.page import Section
 from maze_dla.report.pictures import PICTURES
 from maze_dla.report.write import write_report
 from maze_dla.results.base import format_mean
+from tests.engine.small_models import make_batch, make_model, random_metric
 
 N = 40
 OF_PAIRS = ["patched_positions", "patched_kinds", "patched_heads", "patched_maze"]
@@ -131,6 +132,14 @@ def test_one_maze_has_no_intervals_and_no_circuit(bundled: Any, tmp_path: Path) 
     assert "cannot be told apart on average" in of_one[0].words
     assert all("nan" not in value for section in of_one for _, value in section.rows)
     assert of_one[2].rows == []
+
+
+def test_a_model_without_mlps(tmp_path: Path) -> None:
+    model = make_model(attn_only=True)
+    batch = make_batch((6,) * 12)
+    sections = causal_sections(model, batch, random_metric(batch), NoPairs("none"), tmp_path)
+    assert stems(sections[1]) == ["direct_and_total_heads"]
+    assert all("mlp" not in name for name, _ in sections[1].rows)
 
 
 def test_pairs_of_texts(tmp_path: Path) -> None:

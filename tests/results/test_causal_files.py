@@ -246,7 +246,7 @@ def test_groups_are_selections(kind: str, tmp_path: Path) -> None:
     names = ", ".join(result.per_prompt())
     with pytest.raises(InputError, match=f"(?s)'heads'.*{names}"):
         grouped.summary("heads")
-    back = load_result(grouped.save(tmp_path / "g.zanj"))
+    back: Any = load_result(grouped.save(tmp_path / "g.zanj"))
     for one, two in zip(back.results, grouped.results, strict=True):
         same(one, two)
 
