@@ -49,6 +49,12 @@ def add_report(commands: Commands) -> None:
         metavar="CHANGE",
         help="also read the same mazes with another target, origin or passage, and show which parts depend on it",
     )
+    report.add_argument(
+        "--causal",
+        action="store_true",
+        help="also show what the answer hangs on: patching between the same mazes with another target (or as "
+        "--contrast), ablation of every head and MLP, and a circuit",
+    )
     add_prompt(report)
     add_out(report, "maze_dla_report")
     report.set_defaults(run=_report)
@@ -64,6 +70,7 @@ def _report(chosen: argparse.Namespace) -> int:
 def _write_reports(chosen: argparse.Namespace) -> int:
     """A report in the folder itself, or of several checkpoints one in a folder of each one's name."""
     from maze_dla.analysis import attribute, logit_lens
+    from maze_dla.report.causal import NoPairs
     from maze_dla.report.write import write_report
 
     asked = [_asked(chosen, checkpoint) for checkpoint in chosen.checkpoint or [None]]
@@ -72,9 +79,13 @@ def _write_reports(chosen: argparse.Namespace) -> int:
     beside = [attribute(maze, batch, metric, neurons="mean", sources="kinds") for maze, batch, metric, _ in together]
     beside += [logit_lens(maze, batch, metric, scale="own") for maze, batch, metric, _ in together]
     for (maze, batch, metric, left_out), folder in zip(asked, folders, strict=True):
-        pairs = _pairs(chosen, maze)
-        report = write_report(maze, batch, metric, folder, prompt=chosen.prompt, beside=beside, pairs=pairs)
-        print_report(report, f"{left_out} prompts have no legal wrong move and were left out." if left_out else "")
+        pairs = None if chosen.contrast is None else _pairs(chosen, maze, chosen.contrast)
+        causal = _causal(chosen, maze, pairs)
+        more: dict[str, Any] = {"prompt": chosen.prompt, "beside": beside, "pairs": pairs, "causal": causal}
+        report = write_report(maze, batch, metric, folder, **more)
+        notes = [f"{left_out} prompts have no legal wrong move and were left out."] if left_out else []
+        notes += [f"No patching: {causal.why}."] if isinstance(causal, NoPairs) else []
+        print_report(report, *notes)
     return DONE
 
 
@@ -92,18 +103,35 @@ def _asked(chosen: argparse.Namespace, checkpoint: str | None) -> tuple[Any, Any
     return maze, kept, metric, len(batch) - len(kept)
 
 
-def _pairs(chosen: argparse.Namespace, maze: Any) -> Any:
-    """The prompts with their counterfactuals, where a contrast is asked for."""
-    if chosen.contrast is None:
-        return None
+def _pairs(chosen: argparse.Namespace, maze: Any, change: Any) -> Any:
+    """The prompts with their counterfactuals."""
     return maze.pairs(
         chosen.dataset,
         task=chosen.task,
-        change=chosen.contrast,
+        change=change,
         n_mazes=chosen.n_mazes,
         seed=chosen.seed,
         padding=_padding(chosen.padding),
     )
+
+
+def _causal(chosen: argparse.Namespace, maze: Any, pairs: Any) -> Any:
+    """What is patched, where that is asked for: the pairs of the contrast, else those of the first change that the task
+    has, target before all others; or why there are none.
+    """  # fmt: skip
+    from maze_dla.adapters.mazes.counterfactuals import CHANGES
+    from maze_dla.errors import InputError, PromptError
+    from maze_dla.report.causal import NoPairs
+
+    if not chosen.causal or pairs is not None:
+        return chosen.causal
+    refused = []
+    for change in CHANGES:
+        try:
+            return _pairs(chosen, maze, change)
+        except (InputError, PromptError) as problem:
+            refused.append(str(problem))
+    return NoPairs(refused[0])
 
 
 def _folders(out: str, checkpoints: list[str]) -> list[Path]:

@@ -11,6 +11,7 @@ from maze_dla.plots.patched import patching
 from maze_dla.plots.patched_maze import patching_on_maze
 from maze_dla.plots.scatter import direct_and_total, values_and_patterns
 from maze_dla.plots.side_by_side import comparison
+from maze_dla.plots.steered import steering
 from maze_dla.plots.tokens import token_lens
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "patching",
     "patching_on_maze",
     "source_kinds",
+    "steering",
     "token_lens",
     "token_sources",
     "values_and_patterns",

@@ -33,11 +33,15 @@ footer { color: #57606a; font-size: .85rem; margin-top: 3rem; }
 
 @dataclass(frozen=True)
 class Section:
-    """Pictures of one thing, with its title and a sentence about it, both empty for what is about all prompts."""
+    """Pictures of one thing, with its title and words about it, both empty for what is about all prompts.
+
+    An empty line parts paragraphs. `rows` are those of a table between the words and the pictures, name and value.
+    """
 
     title: str
     words: str
     pictures: Sequence[Picture]
+    rows: Sequence[tuple[str, str]] = ()
 
 
 def render_page(result: AttributionResult, facts: list[tuple[str, str]], sections: Sequence[Section]) -> str:
@@ -75,10 +79,12 @@ def _shift_note(result: AttributionResult) -> str:
 
 
 def _section(section: Section) -> str:
-    """A section's title in words, and its figures; those about all prompts have none."""
+    """A section's title in words, its table, and its figures; those about all prompts have figures alone."""
     title = f"<h2>{escape(section.title)}</h2>" if section.title else ""
-    words = f"<p>{escape(section.words[:1].upper() + section.words[1:])}</p>" if section.words else ""
-    return title + words + "".join(_figure(p) for p in section.pictures)
+    paragraphs = section.words.split("\n\n") if section.words else []
+    words = "".join(f"<p>{escape(words[:1].upper() + words[1:])}</p>" for words in paragraphs)
+    table = _table(section.rows) if section.rows else ""
+    return title + words + table + "".join(_figure(p) for p in section.pictures)
 
 
 def _figure(picture: Picture) -> str:
@@ -99,7 +105,7 @@ def _ranking(title: str, parts: list[RankedPart], *more: tuple[str, str]) -> str
     return f"<h2>{escape(title)}</h2>{HOW_RANKED}{_table([*((part.name, part_text(part)) for part in parts), *more])}"
 
 
-def _table(rows: list[tuple[str, str]]) -> str:
+def _table(rows: Sequence[tuple[str, str]]) -> str:
     lines = "".join(f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in rows)
     return f"<table>{lines}</table>"
 

@@ -20,11 +20,20 @@ from maze_dla.results.lens import LensResult
 
 OF_ALL = ("lens", "layers", "heads", "neurons", "source_kinds", "lens_along_path", "layers_along_path")
 OF_HALVES = tuple(f"{half}_{name}" for half in ("dependent", "shared") for name in ("layers", "heads", "maze"))
+OF_CAUSES = tuple(f"patched_{name}" for name in ("positions", "kinds", "heads", "maze"))
+OF_CAUSES += ("direct_and_total_heads", "direct_and_total_MLPs")
 OF_ONE = ("token_lens", "token_sources", "maze_all_heads", "maze_strongest_here", "maze_strongest_on_average")
 EARLIER = ("token_lens", "token_sources", "maze_all_heads", "maze_strongest_head")  # of reports with one close-up
 # of any report; those that a new one does not have are removed with the old one
 PICTURES = tuple(
-    f"{name}.png" for name in (*OF_ALL, *OF_HALVES, *EARLIER, *(f"{rule}_{name}" for rule in RULES for name in OF_ONE))
+    f"{name}.png"
+    for name in (
+        *OF_ALL,
+        *OF_HALVES,
+        *OF_CAUSES,
+        *EARLIER,
+        *(f"{rule}_{name}" for rule in RULES for name in OF_ONE),
+    )
 )
 IN_BRACKETS = "A name in brackets is of a head whose interval includes zero."
 HOW_TO_READ = (

@@ -13,6 +13,7 @@ from maze_dla.engine.pairs import PromptPairs
 from maze_dla.engine.prompts import PromptBatch
 from maze_dla.errors import check_kind
 from maze_dla.files import drafted_folder, output_folder
+from maze_dla.report.causal import NoPairs, causal_sections, check_causal
 from maze_dla.report.close_up import RULES, check_asked, look_closely
 from maze_dla.report.facts import fact_table
 from maze_dla.report.halves import draw_halves
@@ -47,6 +48,7 @@ def write_report(
     prompt: int | None = None,
     beside: Sequence[AttributionResult | LensResult] = (),
     pairs: PromptPairs | None = None,
+    causal: PromptPairs | NoPairs | bool = False,
 ) -> Report:
     """Attribute a metric, draw it, and write `report.html`, `result.zanj` and the pictures into a folder.
 
@@ -61,18 +63,24 @@ def write_report(
             right, and one that it gets wrong.
         pairs: prompts with their counterfactuals, of `maze.pairs` for one: the page says which parts depend on what was
             changed.
+        causal: also say what the answer hangs on: ablation of heads and MLPs with the direct and the total effect of
+            each, where direct attribution misleads, a circuit, and patching between pairs. True takes `pairs`;
+            PromptPairs are patched without a section on what depends on the change. Without any the page says that
+            there is no patching, and `NoPairs(why)` why.
         beside: results whose reports are to be read beside this one, of `attribute` and of `logit_lens` at each depth's
             own scale: pictures over all prompts take a scale in which all of them fit.
 
     Raises:
-        InputError: the folder cannot be written, batch and metric do not fit, or there is no such prompt.
-        CompletenessError: contributions do not add up.
+        InputError: the folder cannot be written, batch, metric and pairs do not fit, or there is no such prompt.
+        ModelError: `causal`, and a model that has no heads or MLPs to edit.
+        CompletenessError: contributions or effects do not add up.
     """
     check_asked(batch, prompt, out)
+    patched = check_causal(causal, pairs)
     if pairs is not None:
         check_kind(pairs, PromptPairs, "pairs are PromptPairs, such as those of maze.pairs()")
     with output_folder(out) as folder:
-        return _write(model, batch, metric, folder, prompt, beside, pairs)
+        return _write(model, batch, metric, folder, prompt, beside, pairs, patched)
 
 
 def _write(
@@ -83,6 +91,7 @@ def _write(
     prompt: int | None,
     beside: Sequence[AttributionResult | LensResult],
     pairs: PromptPairs | None,
+    patched: PromptPairs | NoPairs | None,
 ) -> Report:
     result = attribute(model, batch, metric, neurons="mean", sources=False if batch.sequence_kinds is None else "kinds")
     own = logit_lens(model, batch, metric, scale="own")
@@ -95,6 +104,8 @@ def _write(
         if pairs is not None:
             title = f"What depends on the {pairs.info.get('change', 'change')}?"
             sections.append(Section(title, *draw_halves(model, pairs, draft)))
+        if patched is not None:
+            sections += causal_sections(model, batch, metric, patched, draft)
         for one in close_ups:
             title = f"Prompt {one.number}: {RULES[one.rule]}"
             sections.append(Section(title, one.why, draw_close_up(result, one, draft)))

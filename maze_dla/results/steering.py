@@ -104,8 +104,8 @@ class SteerResult(PromptResult):
     def _summary_rows(self) -> list[tuple[str, str]]:
         rows = super()._summary_rows()
         for i, strength in enumerate(self.strengths.tolist()):
-            steered, random = (
-                format_mean(self.summarized(x)) for x in (self.values[:, i], self.control[..., i].mean(1))
-            )
-            rows.append((f"strength {strength:g}", f"{steered} logits, random directions {random}"))
+            words = f"{format_mean(self.summarized(self.values[:, i]))} logits"
+            if self.control.shape[1]:
+                words += f", random directions {format_mean(self.summarized(self.control[..., i].mean(1)))}"
+            rows.append((f"strength {strength:g}", words))
         return rows

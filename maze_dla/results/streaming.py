@@ -17,13 +17,18 @@ from maze_dla.errors import InputError, check_path
 from maze_dla.results.attribution import ContributionResult
 from maze_dla.results.base import PromptResult
 from maze_dla.results.buckets import N_BUCKETS, Clusters, error_by_bucket
+from maze_dla.results.circuits import CircuitResult
+from maze_dla.results.effects import EffectResult
 from maze_dla.results.grouped_stream import Groups
 from maze_dla.results.moments import BatchMoments
+from maze_dla.results.patching import PatchResult
 from maze_dla.results.shards import ShardWriter
 from maze_dla.results.skill import plain_labels, plain_numbers
+from maze_dla.results.steering import SteerResult
 from maze_dla.results.streamed import StreamedResult
 
 Batch = TypeVar("Batch")
+EDITED = (PatchResult, EffectResult, CircuitResult, SteerResult)  # more than means and variances say
 JUDGED = ("correct", "preferred")  # of which streams count prompts
 OF_EACH_BATCH = ("seed", "mazes", "prompts", "shift_invariant", "rounding")  # may differ between batches of one kind
 
@@ -59,8 +64,8 @@ def stream(
 
     Raises:
         InputError: no batches, a column that a result does not have, a number of bins (they are known at the end only),
-            something else than a result, results of different kinds, shapes, metrics, scales or models, or a folder
-            that already holds shards or cannot be written.
+            something else than a result of attribute, logit_lens or token_lens, results of different kinds, shapes,
+            metrics, scales or models, or a folder that already holds shards or cannot be written.
         MazeDlaError: whatever `ask` raises; the shards of the batches before it are left.
     """
     if not isinstance(batches, Iterable):
@@ -83,8 +88,7 @@ def _accumulate(
     with tqdm(total=total, desc="streaming", unit="batch", disable=None, delay=2, leave=False) as bar:
         for batch in batches:
             result = ask(batch)
-            if not isinstance(result, PromptResult):
-                raise InputError(f"ask returns the result of a batch, got {type(result).__name__}")
+            _check_streamed(result)
             accumulator.add(result)
             if groups is not None:
                 groups.add(result)
@@ -93,6 +97,20 @@ def _accumulate(
             bar.update()
             del batch, result  # before the next batch is made
     return accumulator.finished()
+
+
+def _check_streamed(result: object) -> None:
+    """Refuse what is no result, and results of edited runs.
+
+    Shares recovered or kept are of all prompts together, and what takes a part's place comes from the whole reference.
+    """
+    if not isinstance(result, PromptResult):
+        raise InputError(f"ask returns the result of a batch, got {type(result).__name__}")
+    if isinstance(result, EDITED):
+        raise InputError(
+            f"streams are of attribute, logit_lens and token_lens, got {type(result).__name__}: give patch, ablate, "
+            "keep_only, find_circuit and steer all prompts in one batch, which they run in pieces"
+        )
 
 
 class Accumulator:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from html import unescape
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +14,7 @@ from adapters.mazes.small_files import damaged, small_checkpoint
 
 from maze_dla.adapters.mazes.model import BUNDLED, load_maze_model
 from maze_dla.adapters.mazes.tasks import TASKS
-from maze_dla.analysis import attribute, contrast
+from maze_dla.analysis import attribute, contrast, patch
 from maze_dla.cli import main
 from maze_dla.engine.metrics import correct_vs_other
 from maze_dla.report import write as writing
@@ -186,6 +187,57 @@ def test_a_contrast_has_a_section_of_its_own(say, tmp_path: Path, monkeypatch: p
     said = say("report", "--n-mazes", 12, "--contrast", "colour", "--out", tmp_path)
     assert said.code == 2
     assert "change is" in said.err
+
+
+def test_causal_sections_patch_between_targets(say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writing, "draw_close_up", lambda *args: [])
+    said = say("report", "--n-mazes", 12, "--causal", "--out", tmp_path)
+    assert (said.code, said.err) == (0, "")
+    assert "No patching" not in said.out
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    maze = load_maze_model()
+    pairs = maze.pairs(n_mazes=12)
+    assert f"{len(pairs)} pairs of prompts differ in one thing (target)" in page
+    assert "What depends on the" not in page  # that is --contrast
+    assert f"<th>head {patch(maze, pairs, site='z').top(5)[0].name}</th>" in page
+    said = say("report", "--n-mazes", 12, "--causal", "--contrast", "origin", "--out", tmp_path)
+    assert said.code == 0
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "pairs of prompts differ in one thing (origin) and in the answer" in page
+    assert "<h2>What depends on the origin?</h2>" in page
+
+
+def test_causal_sections_of_tasks_without_pairs(
+    say, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ablation alone, and why; a task that has no pairs with another target takes the next change that it has."""
+    monkeypatch.setattr(writing, "draw_close_up", lambda *args: [])
+    said = say("report", checkpoint, "--n-mazes", 8, "--task", "path_end", "--causal", "--out", tmp_path)
+    assert (said.code, said.err) == (0, "")
+    why = "no pairs of task 'path_end' with another target: its answer is <PATH_END> in every maze"
+    assert f"No patching: {why}." in said.out
+    assert f"needs pairs of prompts: {why}." in unescape((tmp_path / "report.html").read_text(encoding="utf-8"))
+    names = {p.stem for p in tmp_path.iterdir()}
+    assert "direct_and_total_heads" in names
+    assert not any(name.startswith("patched") for name in names)
+    said = say("report", checkpoint, "--n-mazes", 8, "--task", "origin_after_path_start", "--causal", "--out", tmp_path)
+    assert said.code == 0
+    assert "differ in one thing (origin)" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    said = say("report", checkpoint, "--task", "path_end", "--causal", "--contrast", "target", "--out", tmp_path)
+    assert said.code == 2
+    assert why in said.err
+
+
+def test_several_checkpoints_have_causal_sections_each(
+    say, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writing, "draw_close_up", lambda *args: [])
+    other = small_checkpoint().write(tmp_path / "other.zanj")
+    said = say("report", checkpoint, other, "--n-mazes", 8, "--causal", "--out", tmp_path / "both")
+    assert (said.code, said.err) == (0, "")
+    for name in ("small", "other"):
+        assert (tmp_path / "both" / name / "patched_maze.png").is_file()
+        assert (tmp_path / "both" / name / "direct_and_total_MLPs.png").is_file()
 
 
 def bad_files(folder: Path) -> dict[str, tuple[list[object], str]]:

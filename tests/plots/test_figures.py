@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from maze_dla import plots
-from tests.results.causal_results import make_effects, make_patch
+from tests.results.causal_results import make_effects, make_patch, make_steered
 
 
 def with_kinds(result):
@@ -45,6 +45,7 @@ def every(attribution, depths, tokens, maze):
         "patching": lambda ax: plots.patching(make_patch(), ax),
         "values_and_patterns": lambda ax: plots.values_and_patterns(*both_of_heads(), ax=ax),
         "direct_and_total": lambda ax: plots.direct_and_total(make_effects(), ax),
+        "steering": lambda ax: plots.steering(make_steered(), ax),
     }
 
 

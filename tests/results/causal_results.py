@@ -1,4 +1,4 @@
-"""Results of patching and ablation by hand: prompts of several lengths, several of one maze, seeded noise."""
+"""Results of patching, ablation, circuits and steering by hand: several lengths, several of one maze, seeded noise."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from maze_dla.results.circuits import CircuitResult
 from maze_dla.results.effects import EffectResult
 from maze_dla.results.patching import PatchResult
+from maze_dla.results.steering import SteerResult
 
 KINDS = ("adjacency list", "target", "path")
 SIZES = {"layer": 3, "head": 4, "neuron": 5}
@@ -113,3 +115,36 @@ def make_effects(
         "norm": norm,
     }
     return EffectResult(**{**fields, **changes})
+
+
+def make_circuit(n: int = 24, *, n_mazes: int | None = 12, **changes: Any) -> CircuitResult:
+    """The parts that are kept do about half of what the whole model does beyond none of them."""
+    ablated = noise(n, seed=1)
+    metric = ablated + 4 + 0.3 * noise(n, seed=2)
+    about = {"chosen_on": 20, "share_where_chosen": 0.92, "share_asked": 0.9, "value": "mean", "positions": "read"}
+    fields = {
+        **described([5] * n, n_mazes, **about),
+        "metric": metric,
+        "kept": ablated + 2 + 0.3 * noise(n, seed=3),
+        "ablated": ablated,
+        "parts": ("L2H3", "0_mlp_out"),
+    }
+    return CircuitResult(**{**fields, **changes})
+
+
+def make_steered(n: int = 24, *, n_mazes: int | None = 12, controls: int = 3, **changes: Any) -> SteerResult:
+    """Each unit of strength adds two logits and turns the answer at 2; random directions take a little away."""
+    strengths = torch.tensor([0.0, 2.0, -1.0])
+    metric = 3 + noise(n, seed=1)
+    random = 0.5 * strengths.abs() + 0.2 * noise(n, controls, 3, seed=3) * (strengths != 0)
+    fields = {
+        **described([5] * n, n_mazes, site="resid_pre", layer=1, positions="read", vector_norm=2.0, control_seed=0),
+        "predicted": ("x",) * n,
+        "metric": metric,
+        "strengths": strengths,
+        "values": metric[:, None] + 2 * strengths + 0.1 * noise(n, 3, seed=2) * (strengths != 0),
+        "control": metric[:, None, None] - random,
+        "answers": (("x", "y", "x"),) * n,
+        "correct_after": torch.tensor([[True, False, True]]).repeat(n, 1),
+    }
+    return SteerResult(**{**fields, **changes})

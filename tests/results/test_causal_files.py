@@ -1,4 +1,4 @@
-"""Patching and ablation in files: they come back as they were, and damaged ones are refused."""
+"""Patching, ablation, circuits and steering in files: they come back as they were, and damaged ones are refused."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from maze_dla.errors import ResultFileError
+from maze_dla.errors import InputError, ResultFileError
 from maze_dla.results.checking import check_result
 from maze_dla.results.loading import load_result
-from tests.results.causal_results import make_effects, make_patch, noise
+from tests.results.causal_results import make_circuit, make_effects, make_patch, make_steered, noise
 
 
 def same(one: Any, two: Any) -> None:
@@ -50,6 +50,11 @@ RESULTS: dict[str, Callable[[], Any]] = {
     "effects of MLPs": lambda: make_effects(("layer",)),
     "with accuracy and loss": known,
     "without MLPs": without_mlps,
+    "a circuit": make_circuit,
+    "a circuit without parts": lambda: make_circuit(parts=()),
+    "steering": make_steered,
+    "steering without answers that are right": lambda: make_steered(correct=None, correct_after=None),
+    "steering without random directions": lambda: make_steered(controls=0),
 }
 
 
@@ -57,7 +62,50 @@ RESULTS: dict[str, Callable[[], Any]] = {
 def test_a_result_comes_back_as_it_was(kind: str, tmp_path: Path) -> None:
     result = RESULTS[kind]()
     same(load_result(result.save(tmp_path / "r.zanj")), result)
-    check_result(result.select([3, 1, 0]))
+    chosen = result.select([3, 1, 0])
+    check_result(chosen)
+    same(load_result(chosen.save(tmp_path / "chosen.zanj")), chosen)
+
+
+def test_a_selection_has_the_numbers_of_its_prompts() -> None:
+    circuit, steered = make_circuit(), make_steered()
+    for name in ("metric", "kept", "ablated"):
+        assert torch.equal(getattr(circuit.select([3, 1]), name), getattr(circuit, name)[[3, 1]]), name
+    assert circuit.select([3, 1]).parts == circuit.parts
+    steered = replace(steered, answers=tuple((f"a{i}", "y", "x") for i in range(24)))
+    chosen = steered.select([3, 1])
+    for name in ("metric", "values", "control", "correct_after"):
+        assert torch.equal(getattr(chosen, name), getattr(steered, name)[[3, 1]]), name
+    assert torch.equal(chosen.strengths, steered.strengths)
+    assert [row[0] for row in chosen.answers] == ["a3", "a1"]
+
+
+def test_they_say_what_they_are() -> None:
+    circuit, steered = make_circuit(), make_steered()
+    assert repr(circuit).startswith("CircuitResult\n  model: tiny\n")
+    assert "parts kept: 2: L2H3, 0_mlp_out\n" in repr(circuit)
+    assert f"share kept: {circuit.share.shown(0)}" in repr(circuit)
+    assert circuit.share.shown(0).startswith("0.5")
+    assert "parts kept: 0: none" in repr(make_circuit(parts=()))
+    assert "share kept: -" in repr(make_circuit(ablated=circuit.metric))
+    lines = [line for line in repr(steered).split("\n") if "strength" in line]
+    assert [line.split(":")[0].strip() for line in lines] == ["strength 0", "strength 2", "strength -1"]
+    assert lines[1].count("random directions") == 1
+    assert "nan" not in repr(make_steered(controls=0))
+    assert "random directions" not in repr(make_steered(controls=0))
+
+
+def test_steering_by_strength() -> None:
+    steered = make_steered()
+    assert steered.by_strength.mean[0] == pytest.approx(float(steered.metric.double().mean()))
+    assert steered.beyond_control.low[1] > 0 > steered.beyond_control.high[2]
+    assert [float(share) for share in steered.changed] == [0, 1, 0]
+    assert steered.accuracy_after is not None
+    assert [float(share) for share in steered.accuracy_after] == [1, 0, 1]
+    assert make_steered(correct=None, correct_after=None).accuracy_after is None
+    table = steered.to_frame()
+    assert len(table) == 24 * 3
+    assert table["value"].tolist() == steered.values.flatten().tolist()
 
 
 def meddled(values: Tensor, at: tuple[Any, ...], value: Any) -> Tensor:
@@ -102,6 +150,22 @@ EFFECTS: dict[str, tuple[Callable[[Any], dict[str, Any]], str]] = {
 }
 
 
+CIRCUITS: dict[str, tuple[Callable[[Any], dict[str, Any]], str]] = {
+    "no number": (lambda r: {"kept": meddled(r.kept, (0,), torch.nan)}, "kept: 1 values that are NaN"),
+    "an infinite number": (lambda r: {"ablated": meddled(r.ablated, (0,), torch.inf)}, "ablated: 1 values that are"),
+    "a part twice": (lambda r: {"parts": ("L2H3", "L2H3")}, "parts: expected different names"),
+    "a part that is no text": (lambda r: {"parts": (3,)}, "parts: "),
+}
+STEERED: dict[str, tuple[Callable[[Any], dict[str, Any]], str]] = {
+    "no number": (lambda r: {"values": meddled(r.values, (0, 0), torch.nan)}, "values: 1 values that are NaN"),
+    "a strength without end": (lambda r: {"strengths": meddled(r.strengths, (0,), torch.inf)}, "strengths: 1 values"),
+    "a control that is none": (lambda r: {"control": meddled(r.control, (0, 0, 0), torch.nan)}, "control: 1 values"),
+    "answers of too few prompts": (lambda r: {"answers": r.answers[1:]}, "answers: not 3 texts for each of 24"),
+    "answers of too few strengths": (lambda r: {"answers": (("x", "y"),) * 24}, "answers: not 3 texts for each of 24"),
+    "answers that are no text": (lambda r: {"answers": ((1, 2, 3),) * 24}, "answers: "),
+}
+
+
 def damaged(result: Any, changes: dict[str, Any]) -> Any:
     """Changed behind the back of the checks of its types."""
     copy = replace(result)
@@ -126,6 +190,22 @@ def test_effects_that_no_run_made_are_refused(kind: str, tmp_path: Path) -> None
         load_result(damaged(result, change(result)).save(tmp_path / "e.zanj"))
 
 
+@pytest.mark.parametrize("kind", CIRCUITS)
+def test_circuits_that_no_run_made_are_refused(kind: str, tmp_path: Path) -> None:
+    change, message = CIRCUITS[kind]
+    result = make_circuit()
+    with pytest.raises(ResultFileError, match=message):
+        load_result(damaged(result, change(result)).save(tmp_path / "c.zanj"))
+
+
+@pytest.mark.parametrize("kind", STEERED)
+def test_steering_that_no_run_made_is_refused(kind: str, tmp_path: Path) -> None:
+    change, message = STEERED[kind]
+    result = make_steered()
+    with pytest.raises(ResultFileError, match=message):
+        load_result(damaged(result, change(result)).save(tmp_path / "s.zanj"))
+
+
 def test_sums_may_be_off_by_rounding() -> None:
     result = make_effects()
     size = torch.stack([v.abs().flatten(1).amax(1) for v in (result.total, result.metric[:, None])]).amax(0)
@@ -143,3 +223,38 @@ def test_arrays_of_other_prompts_or_parts_are_refused() -> None:
         check_result(damaged(effects, {"norm": effects.norm[:, 1:]}))
     with pytest.raises(ValueError, match=r"token_kinds: .*, expected Int"):
         check_result(damaged(patched, {"token_kinds": patched.metric}))
+    steered = make_steered()
+    with pytest.raises(ValueError, match=r"(strengths|values): shape"):
+        check_result(damaged(steered, {"strengths": steered.strengths[1:]}))
+    with pytest.raises(ValueError, match="kept: shape"):
+        check_result(damaged(make_circuit(), {"kept": patched.metric[1:]}))
+
+
+@pytest.mark.parametrize("kind", RESULTS)
+def test_groups_are_selections(kind: str, tmp_path: Path) -> None:
+    """The numbers of each group are those of its prompts, and what is not of each prompt is refused by its name."""
+    result = RESULTS[kind]()
+    grouped = result.group_by("distance")
+    assert grouped.labels == (0, 1, 2)
+    for name, values in result.per_prompt().items():
+        for group in range(3):
+            alone = values[result.columns["distance"] == group].double().mean(0)
+            torch.testing.assert_close(grouped.summary(name).mean[group], alone, equal_nan=True)
+    assert grouped.metric_summary().mean.shape == (3,)
+    assert len(grouped.to_frame()) > 0
+    assert "distance" in repr(grouped)
+    names = ", ".join(result.per_prompt())
+    with pytest.raises(InputError, match=f"(?s)'heads'.*{names}"):
+        grouped.summary("heads")
+    back: Any = load_result(grouped.save(tmp_path / "g.zanj"))
+    for one, two in zip(back.results, grouped.results, strict=True):
+        same(one, two)
+
+
+def test_groups_have_shares_of_their_own() -> None:
+    chosen = [i for i in range(24) if i % 3 == 0]
+    patched, circuit = make_patch(), make_circuit()
+    share = patched.group_by("distance").results[0].recovered
+    torch.testing.assert_close(share.mean, patched.select(chosen).recovered.mean, equal_nan=True)
+    assert not torch.equal(share.mean, patched.recovered.mean)
+    assert circuit.group_by("distance").results[0].share.shown(0) == circuit.select(chosen).share.shown(0)

@@ -19,6 +19,7 @@ from maze_dla.engine.prompts import PromptBatch
 from maze_dla.errors import InputError, ResultFileError
 from maze_dla.results.statistics import summarize
 from tests.engine.small_models import make_batch, make_model, random_metric, shared_model
+from tests.results.causal_results import make_circuit, make_effects, make_patch, make_steered
 
 LENGTHS = (5, 31, 17, 9, 40, 12, 26, 8, 8, 21)
 PARTS = ([0, 3, 1], [2], [4, 5, 6, 7], [8, 9])
@@ -221,6 +222,14 @@ def test_what_is_no_list_of_batches(batches: Any, tmp_path: Path) -> None:
     assert not (tmp_path / "new").exists()
     with pytest.raises(InputError, match="ask returns the result of a batch, got int"):
         dla.stream(lambda batch: 3, pieces())  # pyright: ignore
+
+
+@pytest.mark.parametrize("make", [make_patch, make_effects, make_circuit, make_steered])
+def test_results_of_edited_runs_are_refused(make: Any, tmp_path: Path) -> None:
+    name = type(make()).__name__
+    with pytest.raises(InputError, match=f"streams are of attribute, .*, got {name}: give patch, .* in one batch"):
+        dla.stream(lambda batch: make(), pieces(), shards=tmp_path / "new")
+    assert not list((tmp_path / "new").glob("*.parquet"))
 
 
 def test_shards_of_a_model_in_half_precision(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from maze_dla.engine.devices import to_device
 from maze_dla.engine.edits import Edit
 
 LONG = 32  # tokens of a branch
-PatternEdit = tuple[Edit, Int[Tensor, " entry"], Int[Tensor, " entry"]]  # with places among what is asked, and entries
+PatternEdit = tuple[Edit, Int[Tensor, " _"], Int[Tensor, " _"]]  # with places among what is asked, and entries
 
 
 @dataclass(frozen=True, eq=False)

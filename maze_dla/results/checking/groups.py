@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from maze_dla.results.base import PromptResult
 from maze_dla.results.groups import GroupedResult
-from maze_dla.results.lens import LensResult, TokenLensResult
 from maze_dla.results.streamed import StreamedResult
-from maze_dla.results.summaries import ContributionSummaries
 
-OF_GROUPS = (ContributionSummaries, LensResult, TokenLensResult)  # streams are of the first
+OF_GROUPS = (PromptResult, StreamedResult)
 
 
 def check_groups(grouped: GroupedResult) -> None:
