@@ -111,7 +111,7 @@ class _Patching:
             into, source = source, into
         swap = Swap(into, source, grid, micro, plain)
         logits = at_least_single(plain[LOGITS])
-        parts = {name: x[into] for name, x in judged(logits, here.answers, here.foils).items()}
+        parts = {name: x[places.clean] for name, x in judged(logits, here.answers, here.foils).items()}
         parts |= {"clean": metric[places.clean], "corrupted": metric[places.corrupted], "logit_size": size[into]}
         differing = swap.differing()
         if self.sample is None:
@@ -145,21 +145,19 @@ class _Patching:
 
     def result(self, metric: LinearMetric, axes: tuple[str, ...], parts: Parts) -> PatchResult:
         """The result of these parts."""
-        edited = self.pairs.corrupted if self.direction == "denoise" else self.pairs.clean
-        n = len(self.pairs)
-        of_run = self.metric.select(torch.arange(n) + (n if self.direction == "denoise" else 0))
+        clean, n = self.pairs.clean, len(self.pairs)
+        of_clean = self.metric.select(torch.arange(n))
         described: dict[str, Any] = {
-            **describe(self.model, edited, of_run, parts.pop("predicted"), parts.pop("logit_size"))
+            **describe(self.model, clean, of_clean, parts.pop("predicted"), parts.pop("logit_size"))
         }
-        changed = {"change": self.pairs.info["change"]} if "change" in self.pairs.info else {}
-        described["info"] |= {**changed, "run": "corrupted" if self.direction == "denoise" else "clean"}
+        described["info"] |= {"change": self.pairs.info["change"]} if "change" in self.pairs.info else {}
         change = parts.pop("change")
         of_pairs: dict[str, Any] = {**described, **parts}
         plain = of_pairs["corrupted" if self.direction == "denoise" else "clean"]
         values = plain.view(-1, *[1] * (change.ndim - 1)) + change
         if axes[:2] == ("layer", "head"):
             values = values.unflatten(1, (self.grid.n_layers, -1))
-        lengths, longest = edited.lengths, int(edited.lengths.max())
+        lengths, longest = clean.lengths, int(clean.lengths.max())
         if axes[-1] == "position":
             values = values[..., :longest]
             behind = torch.arange(longest) >= lengths[:, None]
@@ -173,8 +171,8 @@ class _Patching:
             axes=axes,
             neurons=self._neurons(axes),
             lengths=lengths,
-            kinds=edited.kinds,
-            token_kinds=_token_kinds(edited, longest),
+            kinds=clean.kinds,
+            token_kinds=_token_kinds(clean, longest),
             estimated=self.sample is not None,
             agreement=None if self.sample is None else self.sample.correlation,
             sampled=0 if self.sample is None else self.sample.n,
