@@ -32,9 +32,16 @@ class Disagreement(NamedTuple):
 
 
 def disagreements_of(
-    names: Sequence[str], direct: Summary, total: Summary, indirect: Summary, asked: Sequence[str] = ()
+    names: Sequence[str],
+    direct: Summary,
+    total: Summary,
+    indirect: Summary,
+    asked: Sequence[str] = (),
+    rounding: float = 0.0,
 ) -> list[Disagreement]:
     """The parts, [part], that disagree in one of the ways asked for (default: any), largest indirect effect first.
+
+    Effects up to `rounding` say nothing: what a part that does nothing loses to rounding may have one sign throughout.
 
     Raises:
         InputError: an unknown way.
@@ -42,7 +49,10 @@ def disagreements_of(
     for kind in asked:
         if kind not in KINDS:
             raise InputError(f"kinds of disagreement are {', '.join(map(repr, KINDS))}, got {kind!r:.80}")
-    told = {name: _sure(summary) for name, summary in (("direct", direct), ("total", total), ("indirect", indirect))}
+    told = {
+        name: _sure(summary, rounding)
+        for name, summary in (("direct", direct), ("total", total), ("indirect", indirect))
+    }
     sizes = {"direct": direct.mean.abs(), "indirect": indirect.mean.abs()}
     opposed = indirect.mean * direct.mean < 0
     held = {
@@ -58,9 +68,9 @@ def disagreements_of(
     return found
 
 
-def _sure(summary: Summary) -> Bool[Tensor, " part"]:
-    """Where the interval excludes zero; nowhere, where it is not known."""
-    return (summary.low > 0) | (summary.high < 0)
+def _sure(summary: Summary, rounding: float) -> Bool[Tensor, " part"]:
+    """Where the interval excludes all that may be rounding; nowhere, where it is not known."""
+    return (summary.low > rounding) | (summary.high < -rounding)
 
 
 def _at(summary: Summary, i: int) -> Summary:

@@ -13,6 +13,7 @@ from maze_dla.results.base import PromptResult
 from maze_dla.results.disagreements import Disagreement, disagreements_of
 from maze_dla.results.ranking import RankedSite, ranked, sums_of_buckets
 from maze_dla.results.statistics import Proportion, Summary, proportion
+from maze_dla.results.tolerances import PRECISIONS, ROUNDING_OF_LOGITS, tolerance_of
 from maze_dla.results.torch_defaults import torch_defaults
 
 if TYPE_CHECKING:
@@ -113,7 +114,8 @@ class EffectResult(PromptResult):
         - "repair": the indirect effect is opposed to the direct one and at least half its size, and both intervals
           exclude zero.
 
-        Intervals are those of one part: of many that do nothing, one in twenty excludes zero.
+        Intervals are those of one part: of many that do nothing, one in twenty excludes zero. One that reaches into
+        the rounding of logits and effects does not exclude it.
 
         Args:
             *kinds: which of them; default all.
@@ -123,7 +125,15 @@ class EffectResult(PromptResult):
         """
         effects = (self.direct, self.total, self.indirect)
         direct, total, indirect = (self.summarized(values.flatten(1)) for values in effects)
-        return disagreements_of(self.part_labels, direct, total, indirect, kinds)
+        return disagreements_of(self.part_labels, direct, total, indirect, kinds, self._rounding)
+
+    @property
+    def _rounding(self) -> float:
+        """How large an effect may be that is none, in logits."""
+        precision = PRECISIONS.get(str(self.info.get("precision")), self.total.dtype)
+        largest = max(float(effect.abs().amax()) for effect in (self.direct, self.total))
+        of_effects = tolerance_of(precision) * ROUNDING_OF_LOGITS * largest
+        return max(float(self.info.get("rounding", 0.0)), of_effects)
 
     def per_prompt(self) -> dict[str, Float[Tensor, "prompt ..."]]:
         """The numbers of each prompt whose shape does not depend on how long prompts are."""

@@ -26,6 +26,14 @@ def of_means(direct: list[float], indirect: list[float], spread: float = 0.05) -
     return replace(base, direct=d, total=d + through, later_heads=0 * base.later_heads, later_mlps=mlps, norm=zeros)
 
 
+def test_rounding_of_one_sign_is_no_disagreement() -> None:
+    """A part that does nothing loses the same to rounding in every prompt: its interval is narrow and excludes zero."""
+    found = of_means([1.0, -1e-7, 1.0], [-0.7, 1e-7, 0.0], spread=0.0).disagreements()
+    assert [one.name for one in found] == ["MLP 0"]
+    small = of_means([1.0, -1e-3, 1.0], [-0.7, 1e-3, 0.0], spread=0.0).disagreements()
+    assert [one.name for one in small] == ["MLP 0", "MLP 1"]
+
+
 def test_the_indirect_effect_is_the_rest_and_what_it_goes_through() -> None:
     result = make_effects()
     torch.testing.assert_close(result.indirect + result.direct, result.total)

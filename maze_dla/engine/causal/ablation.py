@@ -99,8 +99,7 @@ def _supplies(
         if value not in KNOCKOUTS:
             raise InputError(f"sources are knocked out: value is 'zero' or 'renormalize', got {value!r:.60}")
         return None
-    given: Any = value
-    return Supplies.of(model, batch, batch if reference is None else reference, given, positions, parts.sites, seed)
+    return Supplies.of(model, batch, batch if reference is None else reference, value, positions, parts.sites, seed)
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,9 +153,7 @@ class _Ablation:
         n = len(micro.prompts)
         prompts = torch.arange(n).repeat(len(listed))
         edits = [self._edit(part, torch.arange(n) + n * i, micro, plain, supply) for i, part in enumerate(listed)]
-        first = min(part.layer for part in listed)
-        sites = effects.sites(first, any(part.site.name == "attn_out" for part in listed))
-        found = rerun(prompts, edits, [*sites, *([LOGITS] if self.answers else [])])
+        found = rerun(prompts, edits, [*effects.sites(listed), *([LOGITS] if self.answers else [])])
         of_branch = [part for part in listed for _ in range(n)]
         values = effects(found, prompts, of_branch)
         size = effects.metric(plain).abs().index_select(0, to_device(prompts, values["total"].device))

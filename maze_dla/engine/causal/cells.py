@@ -169,6 +169,8 @@ def entries_in_chunks(
     Where each position is a cell, those of one position come together, since their branches are about as long.
     """
     entries = torch.nonzero(differing)
+    if len(entries) == 0:
+        return
     if together == "each":
         entries = entries[entries[:, 2].argsort(stable=True)]
         for chunk in entries.split(most):

@@ -42,11 +42,12 @@ class EffectReader:
         through = [torch.einsum("hed,pd->phe", at_least_single(b.W_O), scaled) for b in model.weights.blocks]
         return cls(model, plain, metric, through)
 
-    def sites(self, first_layer: int, with_attention: bool) -> list[Site]:
-        """What branches have to record that wake in this layer or later."""
-        names = ["z", *(["mlp_out"] if "mlp_out" in self.model.sites else []), *(["attn_out"] * with_attention)]
-        layers = range(first_layer, self.model.weights.shape.n_layers)
-        return [*AT_THE_END, *(Site(name, i) for i in layers for name in names)]
+    def sites(self, parts: Sequence[Part]) -> list[Site]:
+        """What branches have to record in which these parts are edited."""
+        names = ["z", *(["mlp_out"] if "mlp_out" in self.model.sites else [])]
+        layers = range(min(part.layer for part in parts), self.model.weights.shape.n_layers)
+        attention = dict.fromkeys(Site(part.site.name, part.layer) for part in parts if part.site.name in LAYERS)
+        return [*AT_THE_END, *(Site(name, i) for i in layers for name in names), *attention]
 
     def __call__(self, found: Activations, prompts: Int[Tensor, " branch"], parts: Sequence[Part]) -> Values:
         """The effects of branches of these prompts, a part each."""
@@ -71,14 +72,14 @@ class EffectReader:
                 numbers = [part.site.head or 0 for part in parts]
                 index = (*index, torch.tensor(numbers, device=device)[chosen])
             direct[chosen] = changes[index]
-            changes[index] = 0.0
+            changes[index[:2]] = 0.0  # the other heads of the layer are not later: what they differ by is rounding
         unscaled = (edited - self.metric.constant.index_select(0, at)) * at_least_single(found[FINAL_SCALE])
         norm = unscaled * (1 / at_least_single(found[FINAL_SCALE]) - 1 / scale)
         return {"total": edited - plain, "direct": direct, "later_heads": heads, "later_mlps": mlps, "norm": norm}
 
     def _changes(
         self, found: Activations, at: Int[Tensor, " branch"]
-    ) -> tuple[Float[Tensor, "branch layer head"], Float[Tensor, "branch layer"]]:
+    ) -> tuple[Float[Tensor, "branch layer head"], Float[Tensor, "branch mlp"]]:
         """What each head and MLP writes otherwise, at the plain run's scale; of layers not recorded, nothing."""
         shape = self.model.weights.shape
         has_mlps = "mlp_out" in self.model.sites

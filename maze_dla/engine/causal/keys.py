@@ -14,7 +14,7 @@ from maze_dla.engine.causal.branches import Branches
 from maze_dla.engine.devices import to_device
 from maze_dla.engine.edits import Edit
 
-PatternEdit = tuple[Edit, Int[Tensor, " entry"], Int[Tensor, " entry"]]  # with places among what is asked, and entries
+PatternEdit = tuple[Edit, Int[Tensor, " _"], Int[Tensor, " _"]]  # with places among what is asked, and entries
 
 
 @dataclass(frozen=True, eq=False)

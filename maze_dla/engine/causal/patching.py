@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -34,7 +34,6 @@ from maze_dla.errors import InputError, check_whole
 from maze_dla.results.parts import Neuron
 from maze_dla.results.patching import PatchResult
 
-Direction = Literal["denoise", "noise"]
 MOST_NUMBERS = 1 << 20  # that edits hold at once
 SHARE = 0.5  # of a plain run's micro-batch, as activations of all layers are kept
 
@@ -45,7 +44,7 @@ def patch(
     metric: LinearMetric | None = None,
     *,
     site: str = "resid_pre",
-    direction: Direction = "denoise",
+    direction: str = "denoise",
     positions: str | None = None,
     neurons: Sequence[Neuron] | None = None,
     estimate: str = "exact",
@@ -92,7 +91,7 @@ class _Patching:
     pairs: PromptPairs
     metric: LinearMetric
     grid: Grid
-    direction: Direction
+    direction: str
     sample: Sample | None
     checks: SumChecks = field(init=False)
 

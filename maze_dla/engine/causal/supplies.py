@@ -41,7 +41,7 @@ class Supplies:
     model: ResidualModel
     batch: PromptBatch
     reference: PromptBatch
-    value: Value
+    value: str
     positions: Positions
     sites: Sequence[Site]
     donors: Int[Tensor, " prompt"] | None = None
@@ -53,7 +53,7 @@ class Supplies:
         model: ResidualModel,
         batch: PromptBatch,
         reference: PromptBatch,
-        value: Value,
+        value: str,
         positions: Positions,
         sites: Sequence[Site],
         seed: int,

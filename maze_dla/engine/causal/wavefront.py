@@ -22,7 +22,9 @@ from maze_dla.engine.edits import BEFORE_ATTENTION, Edit, Rerun
 from maze_dla.engine.forward.decoder import DecoderBlock, PreNormDecoder, affine, side_by_side
 from maze_dla.engine.model import MicroBatch
 from maze_dla.engine.sites import FINAL_RESIDUAL, FINAL_SCALE, LOGITS, Activations, Site
+from maze_dla.errors import InputError
 
+RECORDED = ("z", "attn_out", "resid_mid", "neurons", "mlp_out")  # of layers, what branches record
 MOST_TOKENS = 2048  # of all branches that are run together: what the caches of a CPU hold
 MOST_PAIRS = 1 << 20  # of tokens and the keys that they are compared with
 
@@ -50,6 +52,7 @@ def _rerun_of(decoder: PreNormDecoder, micro: MicroBatch, plain: Activations) ->
     """What runs branches, from a plain run that recorded `_sites_of_plain_run`."""
 
     def rerun(prompts: Int[Tensor, " branch"], edits: Sequence[Edit], sites: Sequence[Site]) -> Activations:
+        _refuse_others(sites)
         shape, reads = decoder.weights.shape, micro.positions[prompts]
         found: dict[Site, Tensor] = {}
         pairs = MOST_PAIRS * 4 // shape.n_heads
@@ -62,6 +65,13 @@ def _rerun_of(decoder: PreNormDecoder, micro: MicroBatch, plain: Activations) ->
         return found
 
     return rerun
+
+
+def _refuse_others(sites: Sequence[Site]) -> None:
+    """Refuse sites of which the plain run's activation would stand for the branch's."""
+    of_layers = [site for site in sites if site.layer is not None]
+    if others := [s for s in of_layers if s.name not in RECORDED or s.head is not None or s.position != "read"]:
+        raise InputError(f"branches record {', '.join(RECORDED)} at read positions, all heads, got {others[0]}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +123,7 @@ class _Wave:
                 self.found[site] = affine(weights.final_norm.apply(x, scale), weights.W_U, weights.b_U)
         return self.found
 
-    def _layer(self, i: int, layer: DecoderBlock, x: Float[Tensor, "token d_model"]) -> Float[Tensor, "token d_model"]:
+    def _layer(self, i: int, layer: DecoderBlock, x: Float[Tensor, "token d_model"]) -> Float[Tensor, "held d_model"]:
         """The stream behind a layer, at all tokens of all branches that are awake; of the last, where they are read."""
         b, last = self.branches, i == len(self.decoder.layers) - 1
         n_branches = b.awake(2 * i)
