@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float
@@ -64,6 +64,7 @@ def patching(
     *,
     prompt: int | None = None,
     kinds: bool = False,
+    last: int | None = None,
     label: int = 5,
     k: int = 20,
 ) -> Axes:
@@ -79,21 +80,25 @@ def patching(
         ax: where to draw; a new figure by default.
         prompt: one prompt, with its tokens; default the mean over prompts.
         kinds: whether columns are kinds of token in place of positions.
+        last: how many positions are drawn, counted back from the read position; default all.
         label: how many of the strongest heads are named.
         k: how many neurons are drawn, the strongest of them.
 
     Raises:
-        InputError: something else than a result of `patch`, no such prompt, both a prompt and kinds, kinds of a result
-            without positions, or a negative number of heads or neurons.
+        InputError: something else than a result of `patch`, no such prompt, both a prompt and kinds, kinds or last
+            positions of a result without positions, or a number of heads, neurons or positions that is too low.
     """
     check_kind(result, PatchResult, TAKES)
     check_count(label, "label", least=0)
     check_count(k, "k")
     if prompt is not None and kinds:
         raise InputError("kinds of token are averaged over prompts: leave prompt out, or kinds")
+    if last is not None:
+        _check_last(result, last, kinds)
     if result.axes == ("neuron",):
         return _neurons(result, ax, prompt, kinds, k)
-    drawn = _of_prompt(result, check_prompt(result, prompt)) if prompt is not None else _of_mean(result, kinds)
+    drawn = _of_prompt(result, check_prompt(result, prompt)) if prompt is not None else _of_mean(result, kinds, last)
+    drawn = drawn if last is None else _cut(drawn, last)
     rows, columns = drawn.values.shape
     ax = axes_or_new(ax, (min(max(6.4, 2 + 0.3 * columns), 11.5), min(max(4.2, 1.4 + 0.2 * rows), 9.0)))
     image = heat_map(ax, drawn.values, drawn.unit, drawn.limit)
@@ -128,7 +133,7 @@ def title_of(result: PatchResult, prompt: int | None = None) -> str:
     return f"Patched, {run}: {site}{how}\n{metric_name(result)}, {of}"
 
 
-def _of_mean(result: PatchResult, kinds: bool) -> _Map:
+def _of_mean(result: PatchResult, kinds: bool, last: int | None) -> _Map:
     """The mean over prompts by kind, by offset, or by head."""
     if kinds:
         by_kind = result.by_kind()
@@ -138,7 +143,7 @@ def _of_mean(result: PatchResult, kinds: bool) -> _Map:
         columns: list[str] | int = [one_line(kind) for kind in by_kind.kinds]
     else:
         shown, unit = measured(result)
-        counts, (columns, xlabel) = result.recovered.n, _columns(result)
+        counts, (columns, xlabel) = result.recovered.n, _columns(result, last)
     values = shown.mean.double().reshape(-1, shown.mean.shape[-1]).numpy()
     often = counts.numpy() > FEW * int(counts.max())
     return _Map(values, unit, symmetric_limit(np.nan_to_num(values[:, often])), columns, xlabel)
@@ -156,12 +161,29 @@ def _of_prompt(result: PatchResult, prompt: int) -> _Map:
     return _Map(shown, CHANGE, symmetric_limit(shown), columns, xlabel)
 
 
-def _columns(result: PatchResult) -> tuple[list[str] | int, str]:
-    """The names of the columns of a mean over prompts, or the number of the first, and what they are."""
+def _check_last(result: PatchResult, last: int, kinds: bool) -> None:
+    check_count(last, "last")
+    if kinds or not result.by_position:
+        has = "kinds of token" if kinds else " and ".join(result.axes)
+        raise InputError(f"last counts positions back from the read position, this picture is by {has}")
+
+
+def _cut(drawn: _Map, last: int) -> _Map:
+    """Its last columns."""
+    columns, n = drawn.columns, drawn.values.shape[1]
+    kept = columns + max(n - last, 0) if isinstance(columns, int) else columns[-last:]
+    return replace(drawn, values=drawn.values[:, -last:], columns=kept)
+
+
+def _columns(result: PatchResult, last: int | None = None) -> tuple[list[str] | int, str]:
+    """The names of the columns of a mean over prompts, or the number of the first, and what they are.
+
+    `last` is how many are drawn; how many pairs reach so far is said of these alone.
+    """
     if not result.by_position:
         return 0, result.axes[-1]
     if len(set(map(len, result.prompt_tokens))) > 1:
-        n = result.recovered.n.tolist()
+        n = result.recovered.n.tolist()[-(last or 0) :]
         fewest = f"\n({min(n)} to {max(n)} pairs reach so far)" if min(n) < max(n) else ""
         return result.offsets[0], f"offset of the patched position from the read position{fewest}"
     differ = any(len(set(tokens)) > 1 for tokens in zip(*result.prompt_tokens, strict=True))

@@ -38,6 +38,23 @@ def test_cells_are_the_shares_recovered_by_layer_and_offset(ax):
     assert low == -high == -float(result.recovered.mean.abs().max())
 
 
+def test_the_last_positions_alone_on_request(ax):
+    result = make_patch()
+    plots.patching(result, ax, last=3)
+    np.testing.assert_allclose(shown(ax), result.recovered.mean[:, -3:], rtol=1e-6)
+    assert columns(ax) == ["\N{MINUS SIGN}2", "\N{MINUS SIGN}1", "0"]
+    assert "pairs reach so far" not in ax.get_xlabel()  # all 24 do
+    every = plots.patching(result, last=100)
+    np.testing.assert_allclose(shown(every), result.recovered.mean, rtol=1e-6)
+    assert columns(every)[-1] == "0"
+
+
+def test_the_last_tokens_of_one_prompt(ax):
+    result = make_patch()
+    plots.patching(result, ax, prompt=2, last=2)
+    assert columns(ax) == columns(plots.patching(result, prompt=2))[-2:]
+
+
 def test_where_no_share_is_known_they_are_changes_in_logits(ax):
     result = make_patch(apart=0.0)
     plots.patching(result, ax)
@@ -136,6 +153,10 @@ def test_the_title_says_what_is_put_where(ax, changes, words):
         (make_patch, {"prompt": 24}, "prompt is an index from 0 to 23, got 24"),
         (make_patch, {"prompt": 0, "kinds": True}, "leave prompt out, or kinds"),
         (make_patch, {"label": -1}, "label is at least 0"),
+        (make_patch, {"last": 0}, "last is at least 1"),
+        (make_patch, {"last": 2, "kinds": True}, "last counts positions .* this picture is by kinds of token"),
+        (lambda: make_patch(HEADS), {"last": 2}, "last counts positions .* this picture is by layer and head"),
+        (lambda: make_patch(("neuron",)), {"last": 2}, "last counts positions .* this picture is by neuron"),
         (lambda: make_patch(HEADS), {"kinds": True}, "kinds of token are of positions"),
         (lambda: make_patch(("neuron",)), {"prompt": 0}, "neurons are drawn as means over prompts"),
         (lambda: make_patch(("neuron",)), {"k": 0}, "k is at least 1"),

@@ -69,3 +69,24 @@ def test_weights_as_stored_give_the_same_logit_differences(reference: Any, gpt2:
     stored = dla.load_gpt2("gpt2-small")
     batch = dla.ioi_prompts(stored)
     close(dla.attribute(stored, batch, dla.logit_diff(batch)).metric, reference["logit_diff_per_prompt"], 0.002)
+
+
+MAPS = {"resid_pre": "resid_pre", "attn_out": "attn_out", "mlp_out": "mlp_out"}
+MAPS |= {"z": "head_z", "v": "head_v", "pattern": "head_pattern"}
+
+
+@pytest.mark.parametrize("site", MAPS)
+def test_patching_maps(gpt2: Any, reference: Any, site: str) -> None:
+    """Clean into corrupted, each pair of prompts swapped: 0 where the metric is the corrupted one, 1 the clean one."""
+    pairs = dla.ioi_pairs(gpt2, change="names")
+    patched = dla.patch(gpt2, pairs, site=site)
+    assert float(patched.corrupted.mean()) == pytest.approx(-reference["logit_diff_mean"], abs=0.002)
+    (maps,) = (value for value in reference.values() if isinstance(value, dict) and "head_pattern" in value)
+    close(patched.recovered.mean, maps[MAPS[site]], 0.01)
+
+
+def test_zeroing_a_name_mover(gpt2: Any) -> None:
+    batch = dla.ioi_prompts(gpt2)
+    effects = dla.ablate(gpt2, batch, dla.logit_diff(batch), parts=["L9H9"], value="zero", positions="read")
+    assert float(effects.metric.mean()) == pytest.approx(3.55, abs=0.01)
+    assert float((effects.metric + effects.total[:, 0]).mean()) == pytest.approx(2.92, abs=0.01)
