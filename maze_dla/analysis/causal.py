@@ -1,4 +1,4 @@
-"""What the answer hangs on: patching, ablation, circuits and steering, for any model.
+"""Interventions, for what the answer hangs on: patching, ablation, circuits and steering, for any model.
 
 Every edit is made by the engine's own forward pass where that runs the model, as one growing batch that computes only
 what an edit can change, and through hooks of the model everywhere else. Both give the same numbers.

@@ -1,4 +1,4 @@
-"""What components write directly: attribution, contrast, lenses and predictions, for any model."""
+"""Methods for what components write directly: attribution, contrast, lenses and predictions, for any model."""
 
 from __future__ import annotations
 

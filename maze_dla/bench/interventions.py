@@ -49,7 +49,7 @@ PAIRS: Mapping[str, PairShape] = {
 
 @dataclass(frozen=True)
 class Intervention:
-    """What was measured of one method: seconds of the field's way for all sites, and of maze_dla."""
+    """The measurements of one method: seconds of the field's way for all sites, and of maze_dla."""
 
     title: str
     n_sites: int

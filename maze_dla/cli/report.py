@@ -116,7 +116,7 @@ def _pairs(chosen: argparse.Namespace, maze: Any, change: Any) -> Any:
 
 
 def _causal(chosen: argparse.Namespace, maze: Any, pairs: Any) -> Any:
-    """What is patched, where that is asked for: the pairs of the contrast, else those of the first change that the task
+    """The pairs to patch, where that is asked for: those of the contrast, else of the first change that the task
     has, target before all others; or why there are none.
     """  # fmt: skip
     from maze_dla.adapters.mazes.counterfactuals import CHANGES

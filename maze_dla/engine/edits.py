@@ -1,4 +1,4 @@
-"""What is put in place of activations: edits, made in copies of prompts."""
+"""Edits: other activations in place of a model's own, in copies of prompts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BEFORE_ATTENTION = ("resid_pre", "q", "k", "v", "pattern")  # what an edit of th
 
 @dataclass(frozen=True, eq=False)
 class Edit:
-    """What is put at a site of a layer, in branches: copies of prompts that are run with edits.
+    """Values to put at a site of a layer, in branches: copies of prompts that are run with edits.
 
     Entry i puts `values[i]` at position `positions[i]` of branch `branches[i]`; a branch may have many entries, of one
     edit and of several. What is there of one entry, as with `Site`:

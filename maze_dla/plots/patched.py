@@ -48,7 +48,7 @@ SITES = {
 
 @dataclass(frozen=True)
 class _Map:
-    """What is drawn: a number for each cell, NaN where there is none, the names of columns, and what they are."""
+    """The numbers drawn: one for each cell, NaN where there is none, the names of columns, and what they are."""
 
     values: Float[np.ndarray, "row column"]
     unit: str
@@ -68,7 +68,7 @@ def patching(
     label: int = 5,
     k: int = 20,
 ) -> Axes:
-    """What each site recovers when it is patched: a heat map by layer and position or head, or bars of neurons.
+    """The share that each site recovers when patched: a heat map by layer and position or head, or bars of neurons.
 
     Colours are `result.recovered`, the metric on a scale from 0 (corrupted) to 1 (clean); where that is not known at
     all, or one prompt is drawn, they are the (mean) change of the metric in logits. Positions are offsets from the

@@ -26,7 +26,7 @@ Measured = Recovered | Summary
 
 
 def values_and_patterns(values: PatchResult, patterns: PatchResult, ax: Axes | None = None, label: int = 6) -> Axes:
-    """What patching the values of each head recovers against what patching its attention pattern does.
+    """The share that patching the values of each head recovers, against that of patching its attention pattern.
 
     A head to the right moves something else in the other run, one at the top looks elsewhere. Both are shares from 0
     (corrupted) to 1 (clean), or mean changes in logits where one of them is not known; light lines are 95% intervals.

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class IndirectBy(NamedTuple):
-    """What the indirect effect goes through, in logits: later heads, later MLPs, and the final norm."""
+    """The routes of the indirect effect, in logits: later heads, later MLPs, and the final norm."""
 
     heads: Float[Tensor, "prompt *part layer head"]
     mlps: Float[Tensor, "prompt *part mlp"]
@@ -73,7 +73,7 @@ class EffectResult(PromptResult):
 
     @property
     def indirect_by(self) -> IndirectBy:
-        """What the indirect effect goes through: arrays that sum to it, for every prompt and part."""
+        """The routes of the indirect effect: arrays that sum to it, for every prompt and part."""
         return IndirectBy(self.later_heads, self.later_mlps, self.norm)
 
     @property

@@ -91,7 +91,7 @@ class Editability:
         return FINAL_RESIDUAL if layer == self.weights.shape.n_layers else Site("resid_pre", layer)
 
     def _edits(self, branch: int, site: Site, both: Activations, last: int) -> list[Edit]:
-        """What makes the follower the other run's: for what is added to the stream, whatever is missing there."""
+        """The values that make the follower the other run's; of what is added to the stream, what is missing."""
         where = torch.tensor([branch]), torch.tensor([last])
         if site.name not in ("attn_out", "mlp_out"):
             return [Edit(put, *where, both[put][OTHER, None]) for put in self._put(site)]

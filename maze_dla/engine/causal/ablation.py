@@ -92,7 +92,7 @@ def _supplies(
     positions: Any,
     seed: int,
 ) -> Supplies | None:
-    """What takes the place of the parts; None where they are sources, whose attention is put out."""
+    """The values that take the place of the parts; None where they are sources, whose attention is put out."""
     if any(part.site.name == "pattern" for part in parts.listed):
         if value not in KNOCKOUTS:
             raise InputError(f"sources are knocked out: value is 'zero' or 'renormalize', got {value!r:.60}")
@@ -102,7 +102,7 @@ def _supplies(
 
 @dataclass(frozen=True, eq=False)
 class _Ablation:
-    """What is ablated in which prompts, and with what."""
+    """The ablation of one batch: its parts, and the values put in their place."""
 
     model: ResidualModel
     batch: PromptBatch
@@ -165,7 +165,7 @@ class _Ablation:
     def _edit(
         self, part: Part, branches: Int[Tensor, " prompt"], micro: MicroBatch, plain: Activations, supply: Supply | None
     ) -> Edit:
-        """What puts a part out of action, in a branch of every prompt."""
+        """The edit that puts a part out of action, in a branch of every prompt."""
         prompts, positions = torch.arange(len(micro.prompts)), micro.positions
         if self.positions == "all" and not self._at_the_end(part.site):
             read = torch.arange(micro.tokens.shape[1]) <= micro.positions[:, None]
@@ -183,7 +183,7 @@ class _Ablation:
         return site.layer == self.model.weights.shape.n_layers - 1
 
     def _recorded(self) -> list[Site]:
-        """What the plain run records."""
+        """The sites that the plain run records."""
         names = ["z", *(["mlp_out"] if "mlp_out" in self.model.sites else [])]
         sites = [*AT_THE_END, LOGITS, *in_all_layers(names, self.model.weights.shape.n_layers)]
         for site in self.parts.sites:

@@ -1,4 +1,4 @@
-"""What is patched, cell by cell: a layer, head or neuron, at one position or at several together."""
+"""The cells of a patching: a layer, head or neuron, at one position or at several together."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Grid:
 
     @property
     def sites(self) -> list[Site]:
-        """What holds the activations of all units; behind the last attention, that at the read position alone."""
+        """The sites of all units; behind the last attention, at the read position alone."""
         everywhere = self.together != "read" or self.site in SEEN_EVERYWHERE
         at_the_end = self.site not in BEFORE_ATTENTION
         return [
@@ -133,7 +133,7 @@ class Swap:
         return found
 
     def edits(self, entries: Int[Tensor, "entry 3"], branches: Int[Tensor, " entry"]) -> list[Edit]:
-        """What puts the other run's activations in place, of entries (pair, unit, position)."""
+        """The edits that put the other run's activations in place, of entries (pair, unit, position)."""
         made = []
         layers = {site.layer: site for site in self.grid.sites}
         for unit in entries[:, 1].unique().tolist():
@@ -146,7 +146,7 @@ class Swap:
         return made
 
     def _values(self, site: Site, prompts: Int[Tensor, " entry"], positions: Int[Tensor, " entry"]) -> Tensor:
-        """What prompts of the micro-batch have at a site, [entry, ...]."""
+        """The activations of prompts of the micro-batch at a site, [entry, ...]."""
         held = self.plain[site]
         if site.position == "read":
             return held.index_select(0, to_device(prompts, held.device))

@@ -183,7 +183,7 @@ class _Circuits:
         return max(MOST_NUMBERS // (tokens * shape.n_layers * (shape.n_heads * shape.d_head + shape.d_model)), 1)
 
     def _edits(self, sets: Bool[Tensor, "set part"], micro: MicroBatch, supply: Supply) -> list[Edit]:
-        """What ablates all parts that a set does not keep, in a branch of every set and prompt."""
+        """The edits that ablate all parts that a set does not keep, in a branch of every set and prompt."""
         n, edits = len(micro.prompts), []
         prompts, positions = torch.arange(n), micro.positions
         if self.supplies.positions == "all":

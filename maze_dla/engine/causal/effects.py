@@ -43,7 +43,7 @@ class EffectReader:
         return cls(model, plain, metric, through)
 
     def sites(self, parts: Sequence[Part]) -> list[Site]:
-        """What branches have to record in which these parts are edited."""
+        """The sites to record in branches in which these parts are edited."""
         names = ["z", *(["mlp_out"] if "mlp_out" in self.model.sites else [])]
         layers = range(min(part.layer for part in parts), self.model.weights.shape.n_layers)
         attention = dict.fromkeys(Site(part.site.name, part.layer) for part in parts if part.site.name in LAYERS)
@@ -80,7 +80,7 @@ class EffectReader:
     def _changes(
         self, found: Activations, at: Int[Tensor, " branch"]
     ) -> tuple[Float[Tensor, "branch layer head"], Float[Tensor, "branch mlp"]]:
-        """What each head and MLP writes otherwise, at the plain run's scale; of layers not recorded, nothing."""
+        """The change of each head's and MLP's contribution, at the plain run's scale; zero for layers not recorded."""
         shape = self.model.weights.shape
         has_mlps = "mlp_out" in self.model.sites
         heads = self.metric.constant.new_zeros(len(at), shape.n_layers, shape.n_heads)
@@ -99,7 +99,7 @@ class EffectReader:
     def _attention(
         self, found: Activations, at: Int[Tensor, " branch"], layers: Int[Tensor, " branch"]
     ) -> Float[Tensor, " branch"]:
-        """What the attention of a layer of each branch writes otherwise, at the plain run's scale."""
+        """The change of the contribution of the attention of a layer of each branch, at the plain run's scale."""
         scaled = (self.metric.direction / at_least_single(self.plain[FINAL_SCALE])[:, None]).index_select(0, at)
         changed = scaled.new_zeros(len(at))
         for site, values in found.items():

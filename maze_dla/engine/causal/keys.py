@@ -101,7 +101,7 @@ class Layout:
         return self.n_asked >= LONG and bool((lengths == self.size[2]).all())
 
     def mask(self, dtype: torch.dtype) -> Float[Tensor, "... query key"]:
-        """What is added to the scores of branches of one length: nothing, or minus infinity for keys not to be seen."""
+        """The mask added to scores of branches of one length: zero, or minus infinity for keys not to be seen."""
         longest, before = self.size[2], self.n_before
         own = torch.zeros(longest, before + longest)
         own[:, before:].masked_fill_(torch.ones(longest, longest, dtype=torch.bool).triu_(1), -torch.inf)
@@ -146,7 +146,7 @@ def attend(
     values: Float[Tensor, "prompt head position d_head"],
     edits: Sequence[PatternEdit],
 ) -> Float[Tensor, "asked head d_head"]:
-    """What heads take at the tokens that are asked; queries come divided by the scale of attention.
+    """The output of heads at the tokens that are asked; queries come divided by the scale of attention.
 
     Short branches of a prompt meet its keys in one product; long ones, of one length, get a copy each.
     """

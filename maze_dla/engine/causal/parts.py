@@ -1,4 +1,4 @@
-"""What is ablated: heads, MLPs, layers, neurons, and the attention that heads pay to sources."""
+"""Parts to ablate: heads, MLPs, layers, neurons, and the attention that heads pay to sources."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ def patch(
 
 @dataclass(frozen=True, eq=False)
 class _Patching:
-    """What is patched in which pairs, and how it is read."""
+    """The patching of one set of pairs: its grid, direction and metric."""
 
     model: ResidualModel
     pairs: PromptPairs

@@ -160,7 +160,7 @@ def _positions(positions: str | int) -> str | int:
 
 @dataclass(frozen=True, eq=False)
 class _Steering:
-    """What is added where, to which prompts."""
+    """Steering of one batch: vectors, strengths and where they are added."""
 
     model: ResidualModel
     batch: PromptBatch
@@ -201,7 +201,7 @@ class _Steering:
         return micro.prompts, values
 
     def _edit(self, added: Tensor, micro: MicroBatch, plain: Tensor) -> Edit:
-        """What puts the stream with the vector in its place."""
+        """The edit that puts the stream with the vector in its place."""
         n = len(micro.prompts)
         prompts, positions = torch.arange(n), micro.positions
         if self.positions == "all":

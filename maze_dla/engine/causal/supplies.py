@@ -1,4 +1,4 @@
-"""What takes the place of what is ablated: zero, a mean over prompts, or what another prompt has."""
+"""Values that take the place of what is ablated: zero, a mean over prompts, or what another prompt has."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Positions = Literal["read", "all"]
 
 @runtime_checkable
 class Supply(Protocol):
-    """What is put at a site, with all heads or neurons, at positions of prompts of a micro-batch."""
+    """The values to put at a site, with all heads or neurons, at positions of prompts of a micro-batch."""
 
     def __call__(
         self, site: Site, prompts: Int[Tensor, " entry"], positions: Int[Tensor, " entry"]

@@ -20,12 +20,15 @@ from maze_dla.engine.causal.keys import Layout, attend
 from maze_dla.engine.devices import to_device
 from maze_dla.engine.edits import BEFORE_ATTENTION, Edit, Rerun
 from maze_dla.engine.forward.decoder import DecoderBlock, PreNormDecoder, affine, side_by_side
+from maze_dla.engine.forward.running import batch_limits
 from maze_dla.engine.model import MicroBatch
 from maze_dla.engine.sites import FINAL_RESIDUAL, FINAL_SCALE, LOGITS, Activations, Site
 from maze_dla.errors import InputError
 
 RECORDED = ("z", "attn_out", "resid_mid", "neurons", "mlp_out")  # of layers, what branches record
-MOST_TOKENS = 1024  # of all branches that are run together: what the caches of a CPU hold
+MOST_TOKENS = 1024  # of all branches that are run together on a CPU, and fewer where their activations are larger
+FEWEST_TOKENS, MOST_BYTES = 256, 3 << 20  # of a layer's largest activations
+SHARE_ELSEWHERE = 0.125  # of the tokens of a plain run
 MOST_PAIRS = 1 << 20  # of tokens and the keys that they are compared with
 
 
@@ -49,14 +52,14 @@ def _sites_of_plain_run(decoder: PreNormDecoder, edited: Collection[Site]) -> li
 
 
 def _rerun_of(decoder: PreNormDecoder, micro: MicroBatch, plain: Activations) -> Rerun:
-    """What runs branches, from a plain run that recorded `_sites_of_plain_run`."""
+    """The function that runs branches, from a plain run that recorded `_sites_of_plain_run`."""
 
     def rerun(prompts: Int[Tensor, " branch"], edits: Sequence[Edit], sites: Sequence[Site]) -> Activations:
         _refuse_others(sites)
         shape, reads = decoder.weights.shape, micro.positions[prompts]
         found: dict[Site, Tensor] = {}
         pairs = MOST_PAIRS * 4 // shape.n_heads
-        for piece in pieces_of(prompts, reads, edits, shape.n_layers, MOST_TOKENS, pairs):
+        for piece in pieces_of(prompts, reads, edits, shape.n_layers, _most_tokens(decoder), pairs):
             numbers = to_device(piece.numbers, decoder.W_E.device)
             for site, values in _Wave(decoder, micro, plain, piece, sites).run().items():
                 if site not in found:
@@ -65,6 +68,15 @@ def _rerun_of(decoder: PreNormDecoder, micro: MicroBatch, plain: Activations) ->
         return found
 
     return rerun
+
+
+def _most_tokens(decoder: PreNormDecoder) -> int:
+    """How many tokens of branches are run together."""
+    shape, W_E = decoder.weights.shape, decoder.W_E
+    if W_E.device.type != "cpu":
+        return int(batch_limits(decoder.weights, None).tokens * SHARE_ELSEWHERE)
+    fitting = MOST_BYTES // (W_E.element_size() * (shape.d_mlp or shape.d_model))
+    return min(max(fitting, FEWEST_TOKENS), MOST_TOKENS)
 
 
 def _refuse_others(sites: Sequence[Site]) -> None:
@@ -105,7 +117,7 @@ class _Wave:
 
     @cached_property
     def found(self) -> dict[Site, Tensor]:
-        """What is recorded: at first, that of the plain run."""
+        """The recorded activations: at first, that of the plain run."""
         prompts = to_device(self.branches.prompts, self.device)
         return {s: self.plain[s].index_select(0, prompts) for s in self.sites if s.layer is not None}
 
@@ -161,7 +173,7 @@ class _Wave:
         n_branches: int,
         asked: Int[Tensor, " asked"],
     ) -> Float[Tensor, "asked head d_head"]:
-        """What heads bring to the tokens that are asked, in front of W_O."""
+        """The output of heads at the tokens that are asked, in front of W_O."""
         everywhere = torch.arange(len(normed))
         if n_branches == 0:
             return normed.new_empty(0, *layer.W_Q.shape[::2])

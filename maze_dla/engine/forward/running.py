@@ -118,7 +118,7 @@ def in_micro_batches(
     share: float = 1.0,
     n_rows: int | None = None,
 ) -> Parts:
-    """What `compute` finds in every micro-batch, each value in its row, on the CPU; as `run`, which see.
+    """The values that `compute` finds in every micro-batch, each value in its row, on the CPU; as `run`, which see.
 
     `compute` says of which rows its values are, out of `n_rows`, by default one for each prompt. A micro-batch has that
     `share` of the tokens that one of a plain run would have.
