@@ -35,7 +35,7 @@ from maze_dla.results.parts import Neuron
 from maze_dla.results.patching import PatchResult
 
 MOST_NUMBERS = 1 << 20  # that edits hold at once
-SHARE = 0.5  # of a plain run's micro-batch, as activations of all layers are kept
+SHARE = {"each": 0.5, "all": 1.0, "read": 1.0}  # of a plain run's micro-batch: every position by itself needs memory
 
 
 def patch(
@@ -76,7 +76,7 @@ def patch(
         what="patching",
         sequences_at_once=sequences_at_once,
         in_pairs=True,
-        share=SHARE,
+        share=SHARE[grid.together],
         n_rows=len(pairs),
     )
     patching.checks.finish()
