@@ -223,7 +223,7 @@ class _Wave:
         for edit, tokens in self.entries.get((name, i), ()):
             places, entries = _among(held, tokens)
             into = values if edit.site.head is None else values.select(1, edit.site.head)
-            chosen = edit.values[to_device(entries, values.device)].to(values.dtype)
+            chosen = edit.values[to_device(entries, edit.values.device)].to(values)
             into.index_copy_(0, to_device(places, values.device), chosen)
 
     def _record(self, i: int, held: Int[Tensor, " held"], **values: Tensor) -> None:
