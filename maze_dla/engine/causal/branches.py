@@ -12,7 +12,9 @@ from torch import Tensor
 
 from maze_dla.engine.edits import BEFORE_ATTENTION, Edit
 
-SHARE_OF_ONE_LENGTH = 4  # of the tokens that are run together: where as many are of one length, no others join
+LONG = 32  # tokens of a branch
+CLOSE = 0.9  # of the longest, the shortest length that long branches are made equal to
+SHARE_OF_ONE_LENGTH = 4  # of the tokens that are run together: where as many are of one length, no shorter ones join
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,6 +109,8 @@ def pieces_of(
 ) -> Iterator[Piece]:
     """Branches of about the same length together, of all prompts, so many tokens at once at the most.
 
+    Long ones are made equally long, as far as their prompts are: they begin earlier, with tokens that no edit changes.
+
     Attention compares every token with all keys, so of longer sequences fewer tokens come together: at most
     `tokens_of_keys` such pairs.
     """
@@ -114,13 +118,14 @@ def pieces_of(
     lengths = reads - starts + 1
     long, last, of = lengths.tolist(), reads.tolist(), prompts.tolist()
     order = sorted(range(len(prompts)), key=lambda i: (-long[i], of[i]))
-    at = 0
+    at, enough = 0, most_tokens // SHARE_OF_ONE_LENGTH
     while at < len(order):
         longest = long[order[at]]
         keys = last[order[at]] + 1 + longest
         room, end, taken = min(most_tokens, tokens_of_keys // keys), at, 0
         while end < len(order) and (end == at or taken + longest <= room):
-            if taken > most_tokens // SHARE_OF_ONE_LENGTH and long[order[end]] < longest:
+            length = long[order[end]]
+            if length < CLOSE * longest if longest >= LONG else length < longest and taken > enough:
                 break  # of one length, no branch has tokens or keys that are not its own
             taken += longest
             end += 1
@@ -128,6 +133,7 @@ def pieces_of(
         chosen = chosen[stages[chosen].argsort(stable=True)]
         number = torch.full_like(prompts, -1)
         number[chosen] = torch.arange(len(chosen))
-        branches = Branches(prompts[chosen], starts[chosen], lengths[chosen], stages[chosen])
+        as_long = (reads[chosen] + 1).clamp_max(longest) if longest >= LONG else lengths[chosen]
+        branches = Branches(prompts[chosen], reads[chosen] - as_long + 1, as_long, stages[chosen])
         yield Piece(chosen, branches, tuple(edit.of_branches(number) for edit in edits))
         at = end

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from maze_dla.analysis import as_residual_model
-from maze_dla.engine.causal import wavefront
+from maze_dla.engine.causal import branches as branching
+from maze_dla.engine.causal import keys, wavefront
 from maze_dla.engine.edits import EDITABLE, STREAM, Edit
 from maze_dla.engine.model import MicroBatch
 from maze_dla.engine.sites import FINAL_RESIDUAL, FINAL_SCALE, LOGITS, Activations, Site
@@ -179,6 +180,42 @@ def test_pieces_give_the_numbers_of_the_whole(batch: str, tokens: int, monkeypat
     monkeypatch.setattr(wavefront, "MOST_PAIRS", 500)
     torch.testing.assert_close(run_branches(model, micro, branches)[LOGITS], whole[LOGITS], rtol=1e-10, atol=1e-10)
     assert len(pieces) > 1
+
+
+@pytest.mark.parametrize("batch", BATCHES)
+def test_long_branches_are_the_same(batch: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of about one length are made equally long, and attend by themselves: where all count as long, too."""
+    model, micro = model_of("LN"), micro_of(batch)
+    several = [random_branches(model, micro, 7), in_one_stream(model, micro)]
+    whole = [run_branches(model, micro, branches) for branches in several]
+    alone: list[int] = []
+    attend_each = keys._attend_each
+
+    def counted(layout: Any, *given: Any) -> Any:
+        alone.append(layout.n_branches)
+        return attend_each(layout, *given)
+
+    monkeypatch.setattr(keys, "_attend_each", counted)
+    monkeypatch.setattr(keys, "LONG", 2)
+    monkeypatch.setattr(branching, "LONG", 2)
+    for close in (0.5, 1.0):
+        monkeypatch.setattr(branching, "CLOSE", close)
+        for branches, expected in zip(several, whole, strict=True):
+            alone.clear()
+            found = run_branches(model, micro, branches)
+            assert alone or branches is several[0] or close < 1
+            for site, values in expected.items():
+                torch.testing.assert_close(found[site], values, rtol=1e-10, atol=1e-10)
+
+
+def in_one_stream(model: Any, micro: MicroBatch) -> list[Branch]:
+    """An edit of the stream at every position of every prompt."""
+    generator = torch.Generator().manual_seed(3)
+    return [
+        (number, [Put("resid_pre", 0, position, value_of(model, "resid_pre", None, position + 1, generator), None)])
+        for number, last in enumerate(micro.positions.tolist())
+        for position in range(last + 1)
+    ]
 
 
 @pytest.mark.parametrize("batch", BATCHES)
