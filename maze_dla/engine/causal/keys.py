@@ -11,11 +11,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from maze_dla.engine.causal.branches import Branches
+from maze_dla.engine.causal.branches import LONG, Branches
 from maze_dla.engine.devices import to_device
 from maze_dla.engine.edits import Edit
 
-LONG = 32  # tokens of a branch
 PatternEdit = tuple[Edit, Int[Tensor, " _"], Int[Tensor, " _"]]  # with places among what is asked, and entries
 
 
