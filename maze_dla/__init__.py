@@ -1,4 +1,4 @@
-"""maze_dla: exact direct logit attribution and logit lens for transformers that solve mazes.
+"""maze_dla: exact attribution, lenses and interventions for transformers that solve mazes.
 
 The public names stand in `__init__.pyi`. They are fetched when first used, so that importing maze_dla loads neither
 torch nor anything else heavy.
