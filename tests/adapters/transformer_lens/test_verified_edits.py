@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
 from collections.abc import Collection, Sequence
 from dataclasses import replace
-from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
 
+from maze_dla.adapters.transformer_lens import verified as verified_module
 from maze_dla.adapters.transformer_lens.hooked import HookedModel
 from maze_dla.adapters.transformer_lens.hooked_edits import HookedRerun
 from maze_dla.adapters.transformer_lens.verified import VerifiedModel
@@ -46,10 +45,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[list[Site]]:
         asked.append(list(sites))
         return decoder(micro, sites), own_rerun
 
-    stub = ModuleType("wavefront")
-    stub.editable = editable  # pyright: ignore[reportAttributeAccessIssue]
-    monkeypatch.setitem(sys.modules, "maze_dla.engine.causal", ModuleType("causal"))
-    monkeypatch.setitem(sys.modules, "maze_dla.engine.causal.wavefront", stub)
+    monkeypatch.setattr(verified_module, "editable", editable)
     return asked
 
 
