@@ -26,6 +26,7 @@ DIRECTIONS = {
     DENOISE: "clean activations put into the corrupted run",
     NOISE: "corrupted activations put into the clean run",
 }
+POSITIONS = {"read": " at the read position", "all": " at all positions together"}
 AXES = ("layer", "head", "position", "neuron")
 
 
@@ -85,6 +86,11 @@ class PatchResult(PromptResult):
     def by_position(self) -> bool:
         """Whether each position is a site of its own."""
         return self.axes[-1:] == ("position",)
+
+    @property
+    def where(self) -> str:
+        """At which positions a site is edited, in words that follow its name; none where each position is a site."""
+        return POSITIONS.get(str(self.info.get("positions")), "")
 
     @property
     @torch_defaults()
@@ -228,7 +234,8 @@ class PatchResult(PromptResult):
         for name, run in (("clean", self.clean), ("corrupted", self.corrupted)):
             rows.append((f"{name} run", f"{format_mean(self.summarized(run))} logits"))
         rows.append(("accuracy", shown_accuracy(self.accuracy)))
-        words = f"{self.site} by {' and '.join(self.axes)}, {DIRECTIONS.get(self.direction, self.direction)}"
+        how = DIRECTIONS.get(self.direction, self.direction)
+        words = f"{self.site} by {' and '.join(self.axes)}{self.where}, {how}"
         rows.append(("patched", words))
         if self.estimated:
             rows.append(("estimate", shown_agreement(self.agreement, self.sampled)))
