@@ -30,7 +30,7 @@ POSITIONS = {"read": " at the read position", "all": " at all positions together
 AXES = ("layer", "head", "position", "neuron")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class KindChanges:
     """Changes by kind of token: those of each prompt, and the share recovered.
 
@@ -44,6 +44,10 @@ class KindChanges:
     summary: Summary
     """The mean change over the prompts that have such tokens, [..., kind], in logits."""
     recovered: Recovered
+
+    def __repr__(self) -> str:
+        """The shares as a table, and what they are means of."""
+        return f"{type(self).__name__}: the mean over a prompt's tokens of a kind, each patched alone\n{self.recovered}"
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)

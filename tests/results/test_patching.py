@@ -159,6 +159,13 @@ def test_a_kind_that_some_prompts_lack_is_over_the_others() -> None:
     assert found.recovered.known.any(0).tolist() == [True, True, True, False]
 
 
+def test_kinds_say_that_each_token_is_patched_alone() -> None:
+    found = make_patch().by_kind()
+    first, *table = repr(found).split("\n")
+    assert first == "KindChanges: the mean over a prompt's tokens of a kind, each patched alone"
+    assert "\n".join(table) == repr(found.recovered)
+
+
 def test_kinds_need_positions_and_kinds() -> None:
     with pytest.raises(InputError, match="kinds of token are of positions, this result has the axes layer, head"):
         make_patch(HEADS).by_kind()
