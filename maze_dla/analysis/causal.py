@@ -123,7 +123,8 @@ def ablate(
             what another prompt of the reference has, about another maze; at all positions, a prompt as long. Of
             sources: "zero" takes attention away, "renormalize" gives it to the other positions.
         positions: "read", the read position alone, or "all" up to it.
-        reference: the prompts that supply means and samples. Default: the batch.
+        reference: the prompts that supply means and samples. Default: the batch, so that of a single prompt the mean is
+            its own and nothing changes: give others there.
         seed: of resampling.
         answers: also find which answers are right without each part, and the cross-entropy.
         sequences_at_once: how many sequences go through the model together; changes speed, not numbers.
@@ -133,8 +134,7 @@ def ablate(
         `total`, `direct` and `indirect` [prompt, *part axes] in logits; `indirect_by`; `disagreements()`.
 
     Raises:
-        InputError: batch, reference or metric do not fit the model, an unknown part, value or position, or a mean over
-            nothing but the very prompt.
+        InputError: batch, reference or metric do not fit the model, or an unknown part, value or position.
         ModelError: a part that cannot be edited.
         PromptError: resampling finds no donor for a prompt.
         CompletenessError: effects do not add up.

@@ -61,8 +61,7 @@ class Supplies:
         """Means over the reference, or a donor for each prompt.
 
         Raises:
-            InputError: an unknown value, means at all positions of prompts whose tokens are of no kind, or at the read
-                position over nothing but the very prompt.
+            InputError: an unknown value, or means at all positions of prompts whose tokens are of no kind.
             PromptError: a prompt that no other can give its activations to.
         """
         if value not in get_args(Value):
@@ -71,11 +70,6 @@ class Supplies:
         if value == "resample":
             donors = donors_of(batch, reference, positions, seed)
         if value == "mean":
-            if positions == "read" and len(torch.cat([batch.fingerprints, reference.fingerprints]).unique()) == 1:
-                raise InputError(
-                    "the mean over one prompt is what that prompt has, so nothing would be ablated; expected a "
-                    "reference= of other prompts"
-                )
             means = _means(model, reference, positions, sites)
         return cls(model, batch, reference, value, positions, sites, donors, means)
 
