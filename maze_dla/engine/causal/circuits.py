@@ -145,7 +145,7 @@ class _Circuits:
         Raises:
             InputError: no list of heads and MLPs, or one of them twice.
         """
-        if not isinstance(parts, str) and len(parts) == 0:
+        if isinstance(parts, (list, tuple)) and not parts:
             return []
         known = {part.name: i for i, part in enumerate(self.parts)}
         chosen = parts_of(self.model, parts, None, (), 0)

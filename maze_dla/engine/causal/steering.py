@@ -92,6 +92,7 @@ def difference_of_means(
     """
     if site not in STREAM:
         raise InputError(f"site is one of {', '.join(STREAM)}, got {site!r:.60}")
+    layer = check_whole("layer", layer, 0)
     for batch in (one, two):
         check_fit(model, batch)
     return mean_at(model, one, Site(site, layer)) - mean_at(model, two, Site(site, layer))
