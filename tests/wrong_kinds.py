@@ -128,6 +128,46 @@ def calls(folder: Path) -> dict[str, Callable[[Any], object]]:
         **dict(_of_mazes()),
         **dict(_along_paths()),
         **_of_metrics_and_prompts(),
+        **_of_interventions(),
+    }
+
+
+def _of_interventions() -> dict[str, Callable[[Any], object]]:
+    vector, given = torch.ones(maze.model.cfg.d_model), {"parts": ["L0H0"]}
+    options = {
+        "patch": (dla.patch, {"pairs": pairs}, ("site", "direction", "positions", "neurons", "estimate", "seed")),
+        "ablate": (dla.ablate, {}, ("parts", "heads", "value", "positions", "reference", "seed")),
+        "keep_only": (dla.keep_only, given, ("parts", "value", "positions", "reference", "seed")),
+        "find_circuit": (dla.find_circuit, {}, ("share", "value", "reference", "seed")),
+        "steer": (
+            dla.steer,
+            {"vector": vector, "layer": 1},
+            ("vector", "layer", "site", "strengths", "positions", "controls", "seed"),
+        ),
+        "difference_of_means": (dla.difference_of_means, {"one": batch, "two": batch, "layer": 1}, ("layer", "site")),
+        "component_mean": (dla.component_mean, {"batch": batch, "part": "L0H0"}, ("part",)),
+        "unembedding_direction": (dla.unembedding_direction, {}, ()),
+    }
+    found: dict[str, Callable[[Any], object]] = {}
+    for name, (ask, more, names) in options.items():
+        whole = {"model": maze.model, **more}
+        if name not in ("patch", "difference_of_means", "component_mean"):
+            whole |= {"batch": batch, "metric": metric}
+        asked = dict.fromkeys([*(n for n in whole if n in ("model", "batch", "metric", "pairs", "one", "two")), *names])
+        found |= {f"{name} {n}": lambda w, ask=ask, n=n, whole=whole: ask(**{**whole, n: w}) for n in asked}
+    values, patterns, own = (dla.patch(maze.model, pairs, site=site) for site in ("v", "pattern", "resid_pre"))
+    return found | {
+        "plots.patching result": plots.patching,
+        "plots.patching prompt": lambda w: plots.patching(own, prompt=w),
+        "plots.patching last": lambda w: plots.patching(own, last=w),
+        "plots.patching_on_maze result": lambda w: plots.patching_on_maze(w, pairs),
+        "plots.patching_on_maze maze": lambda w: plots.patching_on_maze(own, w),
+        "plots.patching_on_maze prompt": lambda w: plots.patching_on_maze(own, pairs, w),
+        "plots.patching_on_maze layers": lambda w: plots.patching_on_maze(own, pairs, layers=w),
+        "plots.values_and_patterns values": lambda w: plots.values_and_patterns(w, patterns),
+        "plots.values_and_patterns patterns": lambda w: plots.values_and_patterns(values, w),
+        "plots.direct_and_total effects": plots.direct_and_total,
+        "plots.steering result": plots.steering,
     }
 
 

@@ -118,12 +118,13 @@ def ablate(
             kind of token that the batch names; "source_positions", from each position; or a list of names, such as
             ["L5H3", "2_mlp_out", "L2N117"].
         heads: of sources, those of these heads alone.
-        value: what takes their place. "zero": nothing (of a head, its bias stays; of a layer it goes too). "mean": the
+        value: what takes their place. "zero": nothing (of a head, b_O stays; of a layer it goes too). "mean": the
             mean over the reference's read positions; at all positions, over its tokens of the same kind. "resample":
             what another prompt of the reference has, about another maze; at all positions, a prompt as long. Of
             sources: "zero" takes attention away, "renormalize" gives it to the other positions.
         positions: "read", the read position alone, or "all" up to it.
-        reference: the prompts that supply means and samples. Default: the batch.
+        reference: the prompts that supply means and samples. Default: the batch, so that of a single prompt the mean is
+            its own and nothing changes: give others there.
         seed: of resampling.
         answers: also find which answers are right without each part, and the cross-entropy.
         sequences_at_once: how many sequences go through the model together; changes speed, not numbers.
@@ -267,7 +268,7 @@ def steer(
 
     Raises:
         InputError: batch or metric do not fit the model, a vector of another size or with numbers that are not finite,
-            no strengths, an unknown site, layer or position.
+            no strengths, an unknown site, layer or position, or prompts too short for it.
         ModelError: a site that cannot be edited.
         CompletenessError: the metric of the plain run is not what the final residual gives.
     """
@@ -284,8 +285,10 @@ def difference_of_means(
 ) -> Float[Tensor, " d_model"]:
     """The mean activation at the read positions of one set of prompts minus that of another: a vector to `steer` by.
 
+    The site is "resid_pre", "resid_mid", "attn_out" or "mlp_out".
+
     Raises:
-        InputError: batches do not fit the model.
+        InputError: batches do not fit the model, or another site.
         ModelError: a site that the model does not have.
     """
     for batch in (one, two):

@@ -130,7 +130,7 @@ def title_of(result: PatchResult, prompt: int | None = None) -> str:
     of = f"prompt {prompt}" if prompt is not None else counted_about(result, "pair")
     how = ", estimated from gradients" if result.estimated else ""
     site = one_line(SITES.get(result.site, result.site))
-    return f"Patched, {run}: {site}{how}\n{metric_name(result)}, {of}"
+    return f"Patched, {run}: {site}{result.where}{how}\n{metric_name(result)}, {of}"
 
 
 def _of_mean(result: PatchResult, kinds: bool, last: int | None) -> _Map:

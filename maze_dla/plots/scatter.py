@@ -55,7 +55,7 @@ def values_and_patterns(values: PatchResult, patterns: PatchResult, ax: Axes | N
     ax.set_ylabel(in_lines(f"patterns patched: {unit}", 60), fontsize=AXIS_NAME)
     name_points(ax, points, [name if i in strongest else None for i, name in enumerate(values.site_names)])
     run = "clean into corrupted" if values.direction == DENOISE else "corrupted into clean"
-    return titled(ax, f"Heads patched, {run}: {metric_name(values)}, {counted_about(values, 'pair')}")
+    return titled(ax, f"Heads patched{values.where}, {run}: {metric_name(values)}, {counted_about(values, 'pair')}")
 
 
 def direct_and_total(effects: EffectResult, ax: Axes | None = None, label: int = 10) -> Axes:
@@ -99,6 +99,7 @@ def _check_pair(values: object, patterns: object) -> None:
     check_same_prompts(values, patterns.prompt_tokens)
     for what, one, two in (
         ("directions", values.direction, patterns.direction),
+        ("positions", values.info.get("positions"), patterns.info.get("positions")),
         ("metrics", metric_name(values), metric_name(patterns)),
         ("heads", tuple(values.values.shape[1:]), tuple(patterns.values.shape[1:])),
     ):

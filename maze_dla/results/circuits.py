@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
@@ -11,6 +12,9 @@ from torch import Tensor
 from maze_dla.results.base import PromptResult, format_mean
 from maze_dla.results.recovered import Recovered, recovered_share
 from maze_dla.results.torch_defaults import torch_defaults
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -44,8 +48,23 @@ class CircuitResult(PromptResult):
         """The numbers of each prompt whose shape does not depend on how long prompts are."""
         return {**super().per_prompt(), "kept": self.kept, "ablated": self.ablated}
 
+    @torch_defaults()
+    def to_frame(self) -> pd.DataFrame:
+        """One row for each prompt, in logits.
+
+        Columns: prompt, metric (of the whole model), kept and ablated.
+        """
+        import pandas as pd
+
+        numbers = {name: getattr(self, name).numpy() for name in ("metric", "kept", "ablated")}
+        return pd.DataFrame({"prompt": range(len(self)), **numbers})
+
     def _summary_rows(self) -> list[tuple[str, str]]:
         rows = [*super()._summary_rows(), ("parts kept", f"{len(self.parts)}: {', '.join(self.parts) or 'none'}")]
         for name, values in (("with these alone", self.kept), ("with all ablated", self.ablated)):
             rows.append((name, f"{format_mean(self.summarized(values))} logits"))
-        return [*rows, ("share kept", self.share.shown(0))]
+        rows.append(("share kept", self.share.shown(0)))
+        if "share_where_chosen" in self.info:
+            chosen = f"{float(self.info['share_where_chosen']):.2f} of {self.info.get('chosen_on', '?')} other prompts"
+            rows.append(("share where they were chosen", chosen))
+        return rows

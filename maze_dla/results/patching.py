@@ -26,10 +26,11 @@ DIRECTIONS = {
     DENOISE: "clean activations put into the corrupted run",
     NOISE: "corrupted activations put into the clean run",
 }
+POSITIONS = {"read": " at the read position", "all": " at all positions together"}
 AXES = ("layer", "head", "position", "neuron")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class KindChanges:
     """Changes by kind of token: those of each prompt, and the share recovered.
 
@@ -43,6 +44,10 @@ class KindChanges:
     summary: Summary
     """The mean change over the prompts that have such tokens, [..., kind], in logits."""
     recovered: Recovered
+
+    def __repr__(self) -> str:
+        """The shares as a table, and what they are means of."""
+        return f"{type(self).__name__}: the mean over a prompt's tokens of a kind, each patched alone\n{self.recovered}"
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -85,6 +90,11 @@ class PatchResult(PromptResult):
     def by_position(self) -> bool:
         """Whether each position is a site of its own."""
         return self.axes[-1:] == ("position",)
+
+    @property
+    def where(self) -> str:
+        """At which positions a site is edited, in words that follow its name; none where each position is a site."""
+        return POSITIONS.get(str(self.info.get("positions")), "")
 
     @property
     @torch_defaults()
@@ -228,7 +238,8 @@ class PatchResult(PromptResult):
         for name, run in (("clean", self.clean), ("corrupted", self.corrupted)):
             rows.append((f"{name} run", f"{format_mean(self.summarized(run))} logits"))
         rows.append(("accuracy", shown_accuracy(self.accuracy)))
-        words = f"{self.site} by {' and '.join(self.axes)}, {DIRECTIONS.get(self.direction, self.direction)}"
+        how = DIRECTIONS.get(self.direction, self.direction)
+        words = f"{self.site} by {' and '.join(self.axes)}{self.where}, {how}"
         rows.append(("patched", words))
         if self.estimated:
             rows.append(("estimate", shown_agreement(self.agreement, self.sampled)))

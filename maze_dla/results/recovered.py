@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 N_RESAMPLES = 2000
+FEWEST = 5  # clusters that an interval needs: all resamples of fewer hold too few different ones
 SITES_AT_ONCE = 2048
 NOTHING = "-"
 SHOWN_COLUMNS = 12
@@ -27,8 +28,10 @@ class Recovered:
     """The share recovered at each site: 0 where the metric is that of the corrupted prompts, 1 that of the clean ones.
 
     (E[values] - E[corrupted]) / (E[clean] - E[corrupted]), means over prompts, with the 95% percentile interval of 2000
-    resamples of clusters. NaN, printed as "-", where the 95% interval of E[clean] - E[corrupted] includes zero, or
-    where all prompts are about one thing. A share is no probability: it may be negative or above 1.
+    resamples of clusters, expanded for few of them (Hesterberg 2015, The American Statistician 69, p. 371). Of fewer
+    than 5 clusters there is no interval, `low` and `high` are NaN. All are NaN, printed as "-", where the 95% interval
+    of E[clean] - E[corrupted] includes zero, or where all prompts are about one thing. A share is no probability: it
+    may be negative or above 1.
     """
 
     mean: Float[Tensor, " *site"]
@@ -46,9 +49,11 @@ class Recovered:
         return ~self.mean.isnan()
 
     def shown(self, *index: int) -> str:
-        """One share with its interval, as "0.53 [0.41, 0.66]", or "-"."""
+        """One share with its interval, as "0.53 [0.41, 0.66]" or "0.53 (no interval)", or "-"."""
         mean, low, high = (float(values[index]) for values in (self.mean, self.low, self.high))
-        return NOTHING if math.isnan(mean) else f"{mean:.2f} [{low:.2f}, {high:.2f}]"
+        if math.isnan(mean):
+            return NOTHING
+        return f"{mean:.2f} (no interval)" if math.isnan(low) else f"{mean:.2f} [{low:.2f}, {high:.2f}]"
 
     @property
     @torch_defaults()
@@ -90,6 +95,7 @@ def recovered_share(
     weights, whole = _weights(clusters), _by_cluster(apart_of, clusters)
     resampled = weights @ whole
     flat, shares, ends = values.flatten(1), [], []
+    levels = _levels(present, clusters)
     for start in range(0, flat.shape[1], SITES_AT_ONCE):
         column = torch.arange(start, min(start + SITES_AT_ONCE, flat.shape[1])) % n_columns
         here = flat[:, start : start + SITES_AT_ONCE].double() - corrupted.double()[:, None]
@@ -97,13 +103,35 @@ def recovered_share(
         of = column if whole.shape[1] > 1 else torch.zeros_like(column)
         shares.append(gained.sum(0) / whole.sum(0)[of])
         replicates = (gained.T @ weights.T) / resampled.T[of]
-        ends.append(replicates.nanquantile(replicates.new_tensor([0.025, 0.975]), dim=1))
+        ends.append(_ends(replicates, levels[column]))
     unknown = _unknown(apart, present, clusters)
     mean, low, high = (
         torch.cat(parts, -1).reshape(values.shape[1:]).masked_fill(unknown, torch.nan)
         for parts in (shares, [e[0] for e in ends], [e[1] for e in ends])
     )
     return Recovered(mean, low, high, present.sum(0), axes, columns)
+
+
+def _levels(present: Bool[Tensor, "prompt column"], clusters: Int[Tensor, " prompt"]) -> Float[Tensor, " column"]:
+    """The lower quantile of each column's interval, by its number of clusters n; NaN of too few.
+
+    In place of 0.025 it is Phi(-sqrt(n / (n - 1)) t), t the 0.975 quantile of Student's distribution.
+    """
+    from scipy.stats import norm, t
+
+    n = (_by_cluster(present.double(), clusters) > 0).sum(0).double()
+    known = n.clamp_min(FEWEST).numpy()
+    levels = torch.as_tensor(norm.cdf(-((known / (known - 1)) ** 0.5) * t.ppf(0.975, known - 1)))
+    return levels.masked_fill(n < FEWEST, torch.nan)
+
+
+def _ends(replicates: Float[Tensor, "site resample"], levels: Float[Tensor, " site"]) -> Float[Tensor, "2 site"]:
+    """The two ends of each site's interval; NaN where there is none."""
+    ends = replicates.new_full((2, len(replicates)), torch.nan)
+    for level in levels[~levels.isnan()].unique().tolist():
+        at = levels == level
+        ends[:, at] = replicates[at].nanquantile(replicates.new_tensor([level, 1 - level]), dim=1)
+    return ends
 
 
 def _weights(clusters: Int[Tensor, " prompt"]) -> Float[Tensor, "resample cluster"]:

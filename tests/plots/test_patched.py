@@ -147,6 +147,16 @@ def test_the_title_says_what_is_put_where(ax, changes, words):
 
 
 @pytest.mark.parametrize(
+    ("positions", "words"),
+    [("read", "heads at the read position"), ("all", "heads at all positions together"), ("each", "heads logit")],
+)
+def test_the_title_says_at_which_positions(ax, positions, words):
+    result = make_patch(("layer", "head"), site="z")
+    plots.patching(replace(result, info={**result.info, "positions": positions}), ax)
+    assert words in ax.get_title().replace("\n", " ")
+
+
+@pytest.mark.parametrize(
     ("make", "options", "message"),
     [
         (lambda: None, {}, "this picture takes a result of patch, got None"),

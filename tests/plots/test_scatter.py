@@ -77,6 +77,7 @@ def test_where_shares_are_not_known_they_are_changes(ax):
         (lambda v, p: (make_patch(site="v"), p), "got 'v' by layer and position"),
         (lambda v, p: (v.select(range(8)), p), "the batch has 24 prompts, the result 8"),
         (lambda v, p: (v, replace(p, direction="noise")), "have other directions: denoise and noise"),
+        (lambda v, p: (v, replace(p, info={**p.info, "positions": "read"})), "have other positions: None and read"),
         (lambda v, p: (v, replace(p, values=p.values[:, :2])), r"have other heads: \(3, 4\) and \(2, 4\)"),
         (lambda v, p: (v, replace(p, info={**p.info, "metric": "logit"})), "have other metrics: logit diff"),
     ],

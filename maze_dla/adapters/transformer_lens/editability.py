@@ -71,6 +71,8 @@ class Editability:
         needed = dict.fromkeys(each for site in new for each in self._needed(site))
         both = self.run(_last_of(torch.cat([other, tokens])), list(needed), [])
         followers = dict.fromkeys(map(self._follower, new))
+        if strange := [site for site in needed if not bool(both[site].isfinite().all())]:
+            raise ModelError(f"{self.name}: {strange[0]} has numbers that are not finite, so no edit can be tried")
         edits = [edit for i, site in enumerate(new) for edit in self._edits(i, site, both, tokens.shape[1] - 1)]
         edited = self.run(_last_of(tokens.expand(len(new), -1)), list(followers), edits)
         for i, site in enumerate(new):

@@ -69,7 +69,7 @@ def find_circuit(
     batch: PromptBatch,
     metric: LinearMetric,
     *,
-    share: float = 0.9,
+    share: Any = 0.9,
     value: str = "mean",
     reference: PromptBatch | None = None,
     seed: int = 0,
@@ -82,7 +82,7 @@ def find_circuit(
             heads and MLPs does not lower.
         PromptError: as `keep_only`.
     """
-    if not 0 < share <= 1:
+    if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 < share <= 1:
         raise InputError(f"share is above 0 and at most 1, got {share!r:.60}")
     reference = batch if reference is None else reference
     own = buckets_of(batch.columns[batch.unit])
@@ -145,7 +145,7 @@ class _Circuits:
         Raises:
             InputError: no list of heads and MLPs, or one of them twice.
         """
-        if not isinstance(parts, str) and len(parts) == 0:
+        if isinstance(parts, (list, tuple)) and not parts:
             return []
         known = {part.name: i for i, part in enumerate(self.parts)}
         chosen = parts_of(self.model, parts, None, (), 0)

@@ -150,6 +150,7 @@ class _Patching:
             **describe(self.model, clean, of_clean, parts.pop("predicted"), parts.pop("logit_size"))
         }
         described["info"] |= {"change": self.pairs.info["change"]} if "change" in self.pairs.info else {}
+        described["info"] |= {"positions": self.grid.together}
         change = parts.pop("change")
         of_pairs: dict[str, Any] = {**described, **parts}
         plain = of_pairs["corrupted" if self.direction == "denoise" else "clean"]

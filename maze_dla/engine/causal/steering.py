@@ -19,10 +19,11 @@ from maze_dla.engine.causal.reading import AT_THE_END, MetricAtReads
 from maze_dla.engine.causal.supplies import mean_at
 from maze_dla.engine.completeness import SumChecks
 from maze_dla.engine.direct.described import describe, judged
-from maze_dla.engine.edits import Edit
+from maze_dla.engine.edits import STREAM, Edit
 from maze_dla.engine.fit import check_fit
 from maze_dla.engine.forward.running import Parts as Values
 from maze_dla.engine.forward.running import in_micro_batches
+from maze_dla.engine.ids import first_where
 from maze_dla.engine.metrics import LinearMetric
 from maze_dla.engine.model import MicroBatch, ResidualModel
 from maze_dla.engine.precision import at_least_single
@@ -71,7 +72,7 @@ def steer(
         _vectors(vector, shape.d_model, check_whole("controls", controls, 0), check_whole("seed", seed, 0)),
         Site(site, layer),
         _strengths(strengths),
-        _positions(positions),
+        _positions(positions, batch),
     )
     found = in_micro_batches(
         model, batch, work.of_micro_batch, what="steering", sequences_at_once=sequences_at_once, share=0.5
@@ -86,9 +87,12 @@ def difference_of_means(
     """The mean activation at the read positions of one set of prompts minus that of another.
 
     Raises:
-        InputError: batches do not fit the model.
+        InputError: batches do not fit the model, or a site that holds no vector of the stream's size.
         ModelError: a site that the model does not have.
     """
+    if site not in STREAM:
+        raise InputError(f"site is one of {', '.join(STREAM)}, got {site!r:.60}")
+    layer = check_whole("layer", layer, 0)
     for batch in (one, two):
         check_fit(model, batch)
     return mean_at(model, one, Site(site, layer)) - mean_at(model, two, Site(site, layer))
@@ -150,12 +154,19 @@ def _strengths(strengths: Sequence[float]) -> tuple[float, ...]:
     return tuple(listed.tolist())
 
 
-def _positions(positions: str | int) -> str | int:
+def _positions(positions: str | int, batch: PromptBatch) -> str | int:
     if positions in ("read", "all"):
         return positions
     if isinstance(positions, str):
         raise InputError(f"positions is 'read', 'all', or how many positions in front of it, got {positions!r:.60}")
-    return check_whole("positions", positions, 0)
+    positions = check_whole("positions", positions, 0)
+    if (short := batch.lengths <= positions).any():
+        i = first_where(short)
+        raise InputError(
+            f"positions is {positions} in front of the read position, where prompt {i} of {int(batch.lengths[i])} "
+            f"tokens has none ({int(short.sum())} of {len(batch)} prompts are so short)"
+        )
+    return positions
 
 
 @dataclass(frozen=True, eq=False)
@@ -208,7 +219,7 @@ class _Steering:
             read = torch.arange(micro.tokens.shape[1]) <= micro.positions[:, None]
             prompts, positions = torch.nonzero(read).unbind(1)
         elif isinstance(self.positions, int):
-            positions = (micro.positions - self.positions).clamp_min(0)
+            positions = micro.positions - self.positions
         held = plain if plain.ndim == 2 else plain[micro.rows[prompts].to(plain.device), positions.to(plain.device)]
         return Edit(self.site, prompts, positions, held + added.to(held))
 

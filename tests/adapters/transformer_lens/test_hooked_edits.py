@@ -253,6 +253,15 @@ def test_a_hook_that_the_model_does_not_go_on_with_is_found_by_the_effect(name: 
         deaf.editable(taken, [LOGITS], [Site(spared, 1)])
 
 
+def test_weights_that_are_no_numbers_are_not_taken_for_a_site_that_cannot_be_edited() -> None:
+    model, batch = make_model(), make_batch((5, 7))
+    with torch.no_grad():
+        next(model.parameters()).fill_(torch.nan)
+    forward = hooked_view(model).forward
+    with pytest.raises(ModelError, match="has numbers that are not finite, so no edit can be tried"):
+        forward.editable(micro_batches(batch, 8)[0], [LOGITS], [Site("resid_pre", 0, position="all")])
+
+
 def test_a_pattern_pays_nothing_to_later_keys() -> None:
     forward, taken = hooked("plain"), micro()
     edit = random_edit(forward, Site("pattern", 0, 1), [0], [3])

@@ -39,6 +39,14 @@ def test_prompts_without_a_donor(model: Any, batch: PromptBatch, metric: LinearM
         dla.ablate(model, batch.select([1, 2]), metric.select([1, 2]), value="resample", positions="all")
 
 
+def test_the_mean_over_a_single_prompt_is_its_own(
+    model: Any, batch: PromptBatch, other: PromptBatch, metric: LinearMetric
+) -> None:
+    one, here = batch.select([0]), metric.select([0])
+    assert dla.ablate(model, one, here).total.abs().max() < 1e-5
+    assert dla.ablate(model, one, here, reference=other).total.abs().max() > 1e-3
+
+
 def test_the_reference_is_named(model: Any, batch: PromptBatch, other: PromptBatch, metric: LinearMetric) -> None:
     own = dla.ablate(model, batch, metric)
     named = dla.ablate(model, batch, metric, reference=other)

@@ -131,6 +131,11 @@ def test_the_result_is_that_of_mazes_that_did_not_choose(model: Any, many: tuple
         chosen.append(max(left, key=lambda part: mean_with([*chosen, part])))
     assert list(found.parts) == chosen
     assert found.info["share_where_chosen"] == pytest.approx((mean_with(chosen) - none) / (whole - none))
+    assert f"chosen: {found.info['share_where_chosen']:.2f} of {len(one)} other prompts" in repr(found)
+    table = found.to_frame()
+    assert list(table) == ["prompt", "metric", "kept", "ablated"]
+    assert table.kept.tolist() == found.kept.tolist()
+    assert table.metric.tolist() == found.metric.tolist()
     against = dla.linear_metric(batch, -metric.coefficients())
     with pytest.raises(InputError, match="there is nothing to keep"):
         dla.find_circuit(model, batch, against, value="mean")
@@ -154,8 +159,8 @@ def test_what_cannot_be_kept(
         dla.keep_only(model, batch, metric, parts, **options)
 
 
-@pytest.mark.parametrize("share", [0.0, 1.5, -1.0])
-def test_shares_that_are_none(model: Any, batch: PromptBatch, metric: LinearMetric, share: float) -> None:
+@pytest.mark.parametrize("share", [0.0, 1.5, -1.0, "0.9", None, True])
+def test_shares_that_are_none(model: Any, batch: PromptBatch, metric: LinearMetric, share: Any) -> None:
     with pytest.raises(InputError, match="share is above 0 and at most 1"):
         dla.find_circuit(model, batch, metric, share=share)
 

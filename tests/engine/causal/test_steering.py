@@ -107,6 +107,12 @@ def test_difference_of_means(model: Any, batch: PromptBatch, site: Any, forward:
     torch.testing.assert_close(dla.difference_of_means(model, batch, batch, layer=1), torch.zeros(24).double())
 
 
+@pytest.mark.parametrize("site", ["z", "pattern", "neurons", "logits"])
+def test_a_difference_of_means_is_a_vector_of_the_stream(model: Any, batch: PromptBatch, site: str) -> None:
+    with pytest.raises(InputError, match="site is one of resid_pre, resid_mid, attn_out, mlp_out, got"):
+        dla.difference_of_means(model, batch, batch, layer=0, site=site)
+
+
 def test_component_mean(model: Any, batch: PromptBatch) -> None:
     runs = [run(model, prompt(batch, i)) for i in range(len(batch))]
     for name in ("attn_out", "mlp_out"):
@@ -145,6 +151,7 @@ def test_unembedding_direction(model: Any, batch: PromptBatch, metric: LinearMet
         ({"strengths": [torch.inf]}, "strengths are one or more finite numbers"),
         ({"positions": "last"}, "positions is 'read', 'all', or how many"),
         ({"positions": -1}, "positions"),
+        ({"positions": 5}, r"where prompt 1 of 5 tokens has none \(1 of 3 prompts"),
         ({"controls": -1}, "controls"),
     ],
 )
