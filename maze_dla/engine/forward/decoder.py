@@ -122,8 +122,9 @@ class PreNormDecoder:
             recorder.record_as_it_is(Site("pattern", i, position="all"), everywhere)
         for name, values in (("q", q), ("k", k), ("v", v)):
             if recorder.wants(name, i, "all"):
-                # head by head in memory, as attention to it will want it
-                recorder.record_as_it_is(Site(name, i, position="all"), values.contiguous().transpose(1, 2))
+                # a copy, head by head in memory, as attention to it will want it
+                kept = values.clone(memory_format=torch.contiguous_format).transpose(1, 2)
+                recorder.record_as_it_is(Site(name, i, position="all"), kept)
         z = scaled_dot_product_attention(q, k, v, is_causal=True, scale=1 / self.attn_scale)
         return prefixes.gather(z.transpose(1, 2).flatten(2))
 
