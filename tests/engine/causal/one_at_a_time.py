@@ -48,13 +48,15 @@ def run(model: Any, tokens: Tensor, puts: Sequence[Put] = (), names: Collection[
     without = ("mlp_out", "neurons") if cfg.attn_only else ()
     names = {*names, *(put.name for put in puts)}
     names |= {"resid_pre", "attn_out"} if "resid_mid" in names else set()
+    names |= {"v", "z"} if any(put.name == "pattern" for put in puts) else set()
     hooks: list[tuple[str, Callable[..., Any]]] = []
     for layer in range(cfg.n_layers):
         for name, hook in HOOKS.items():
             if name in names and name not in without:
                 here = [put for put in puts if (put.name, put.layer) == (name, layer)]
-                mid = [put for put in puts if name == "attn_out" and (put.name, put.layer) == ("resid_mid", layer)]
-                hooks.append((hook.format(layer), _putting(name, layer, here, mid, found)))
+                before = {"attn_out": "resid_mid", "z": "pattern"}.get(name)
+                others = [put for put in puts if (put.name, put.layer) == (before, layer)]
+                hooks.append((hook.format(layer), _putting(name, layer, here, others, found)))
     last = f"blocks.{cfg.n_layers - 1}.hook_resid_post"
     hooks.append((last, lambda x, hook: found.update({("final", 0): x[0].detach().clone()})))
     with torch.no_grad():
@@ -62,12 +64,23 @@ def run(model: Any, tokens: Tensor, puts: Sequence[Put] = (), names: Collection[
     return found
 
 
-def _putting(name: str, layer: int, here: Sequence[Put], mid: Sequence[Put], found: Found) -> Callable[..., Any]:
-    """A hook that puts and keeps; what is put between attention and MLP is written by attention."""
+def _putting(name: str, layer: int, here: Sequence[Put], others: Sequence[Put], found: Found) -> Callable[..., Any]:
+    """A hook that puts and keeps; what is put between attention and MLP is written by attention.
+
+    Some versions show a pattern once it has been used: then values move by the one that is put all the same.
+    """
+    mid = others if name == "attn_out" else ()
 
     def hooked(x: Tensor, hook: Any) -> Tensor:
         x = x.clone()
         there = x.transpose(1, 2)[0] if name == "pattern" else x[0]
+        for put in others if name == "z" else ():
+            values = found["v", layer].repeat_interleave(x.shape[2] // found["v", layer].shape[1], 1)
+            n = min(put.position + 1, put.value.shape[-1])
+            if put.head is None:
+                there[put.position] = torch.einsum("ht,thd->hd", put.value[:, :n].to(x), values[:n])
+            else:
+                there[put.position, put.head] = put.value[:n].to(x) @ values[:n, put.head]
         for put in here:
             at = there[put.position] if put.head is None else there[put.position, put.head]
             if name == "pattern":
