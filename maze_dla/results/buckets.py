@@ -50,7 +50,7 @@ def bucket_sums(values: Float[Tensor, "prompt ..."], buckets: Int[Tensor, " prom
 
 @dataclass(frozen=True, eq=False)
 class Clusters:
-    """What each prompt of a batch is about, by number; how many prompts each such thing has; and their buckets."""
+    """The thing that each prompt is about, by number; how many prompts each such thing has; and their buckets."""
 
     numbers: Int[Tensor, " prompt"]
     sizes: Int[Tensor, " cluster"]

@@ -45,7 +45,7 @@ class ContrastResult(Reported):
     dependent: ContributionResult
     shared: ContributionResult
     info: Mapping[str, Any]
-    """What was changed between the prompts, and how many pairs there are."""
+    """The change made between the prompts, and how many pairs there are."""
 
     def __len__(self) -> int:
         return len(self.clean)

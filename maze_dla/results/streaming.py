@@ -149,7 +149,7 @@ class Accumulator:
             self.answered[name] = self.answered.get(name, 0) + int(held.sum())
 
     def _clusters(self, result: PromptResult) -> Clusters:
-        """What the prompts are about, noting what came in an earlier batch."""
+        """The numbers of the things that prompts are about, noting what came in an earlier batch."""
         numbers, buckets = result.clusters, result.buckets
         self.counts += buckets.bincount(minlength=N_BUCKETS)
         sizes = numbers.bincount()

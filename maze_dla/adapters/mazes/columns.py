@@ -1,4 +1,4 @@
-"""What is known of each prompt about a maze, for the table of its results."""
+"""Facts of each prompt about a maze, for the table of its results."""
 
 from __future__ import annotations
 
