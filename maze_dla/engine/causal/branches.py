@@ -68,6 +68,11 @@ class Branches:
         ranks[order] = torch.arange(len(order)) - (counts.cumsum(0) - counts).repeat_interleave(counts)
         return numbers, ranks
 
+    @cached_property
+    def long(self) -> bool:
+        """Whether all have one length, and a long one."""
+        return int(self.lengths[0]) >= LONG and bool((self.lengths == self.lengths[0]).all())
+
     def awake(self, stage: int) -> int:
         """How many branches have been woken up to a stage, with it."""
         return int((self.stages <= stage).sum())

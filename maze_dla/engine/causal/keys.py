@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from maze_dla.engine.causal.branches import LONG, Branches
+from maze_dla.engine.causal.branches import Branches
 from maze_dla.engine.devices import to_device
 from maze_dla.engine.edits import Edit
 
@@ -93,25 +93,6 @@ class Layout:
         mask = torch.arange(longest) >= whole.view(n_prompts, 1, most, 1, 1)
         return to_device(mask, self.device)
 
-    @cached_property
-    def long(self) -> bool:
-        """Whether all tokens are asked, of branches that have one length, and a long one."""
-        lengths = self.branches.lengths[: self.n_branches]
-        return self.n_asked >= LONG and bool((lengths == self.size[2]).all())
-
-    def mask(self, dtype: torch.dtype) -> Float[Tensor, "... query key"]:
-        """The mask added to scores of branches of one length: zero, or minus infinity for keys not to be seen."""
-        longest, before = self.size[2], self.n_before
-        own = torch.zeros(longest, before + longest)
-        own[:, before:].masked_fill_(torch.ones(longest, longest, dtype=torch.bool).triu_(1), -torch.inf)
-        starts = self.branches.starts[: self.n_branches]
-        if not bool((starts == before).all()):
-            later = torch.arange(before) >= starts[:, None]
-            own = own.repeat(self.n_branches, 1, 1)
-            own[..., :before].masked_fill_(later[:, None], -torch.inf)
-            own = own[:, None]
-        return to_device(own.to(dtype), self.device)
-
     def by_head(
         self, values: Float[Tensor, "token head d_head"], places: Int[Tensor, " token"], n: int
     ) -> Float[Tensor, "prompt head branch n d_head"]:
@@ -136,6 +117,58 @@ class Layout:
         return values.reshape(-1, d_head).index_select(0, rows.flatten()).view(-1, n_heads, d_head)
 
 
+@dataclass(frozen=True, eq=False)
+class CopiedKeys:
+    """Attention of long branches, which all have one length: each gets a copy of the keys in front of it."""
+
+    branches: Branches
+    device: torch.device
+    dtype: torch.dtype
+
+    @cached_property
+    def n_before(self) -> int:
+        """How many keys of the plain run some branch looks at."""
+        return int(self.branches.starts.max())
+
+    @cached_property
+    def prompts(self) -> Int[Tensor, " branch"]:
+        """The number of each branch's prompt among the distinct ones."""
+        return to_device(self.branches.ranks[0], self.device)
+
+    @cached_property
+    def mask(self) -> Float[Tensor, "... query key"]:
+        """What is added to scores: zero, or minus infinity for keys behind the query or not in front of the branch."""
+        starts, length, before = self.branches.starts, int(self.branches.lengths[0]), self.n_before
+        several = 1 if bool((starts == before).all()) else len(starts)
+        mask = torch.zeros(several, 1, length, before + length, dtype=self.dtype)
+        mask[..., before:].masked_fill_(torch.ones(length, length, dtype=torch.bool).triu_(1), -torch.inf)
+        mask[..., :before].masked_fill_(torch.arange(before) >= starts[:several, None, None, None], -torch.inf)
+        return to_device(mask, self.device)
+
+    def attend(
+        self,
+        q: Float[Tensor, "asked head d_head"],
+        k: Float[Tensor, "token head d_head"],
+        v: Float[Tensor, "token head d_head"],
+        keys: Float[Tensor, "prompt head position d_head"],
+        values: Float[Tensor, "prompt head position d_head"],
+    ) -> Float[Tensor, "asked head d_head"]:
+        """As `attend`, for the first branches: as many as there are tokens of."""
+        n = len(k) // int(self.branches.lengths[0])
+        queries = q.unflatten(0, (n, -1)).transpose(1, 2)
+        mask = self.mask[:n, :, -queries.shape[2] :]
+        z = scaled_dot_product_attention(queries, self._whole(k, keys, n), self._whole(v, values, n), mask, scale=1.0)
+        return z.transpose(1, 2).flatten(0, 1)
+
+    def _whole(self, own: Tensor, plain: Tensor, n: int) -> Float[Tensor, "branch head key d_head"]:
+        """Keys or values of the plain run and then those of each branch."""
+        own = own.unflatten(0, (n, -1)).transpose(1, 2)
+        whole = own.new_empty(*own.shape[:2], self.n_before + own.shape[2], own.shape[3])
+        torch.index_select(plain[:, :, : self.n_before], 0, self.prompts[:n], out=whole[:, :, : self.n_before])
+        whole[:, :, self.n_before :] = own
+        return whole
+
+
 def attend(
     layout: Layout,
     q: Float[Tensor, "asked head d_head"],
@@ -147,10 +180,8 @@ def attend(
 ) -> Float[Tensor, "asked head d_head"]:
     """The output of heads at the tokens that are asked; queries come divided by the scale of attention.
 
-    Short branches of a prompt meet its keys in one product; long ones, of one length, get a copy each.
+    All branches of a prompt meet its keys in one product.
     """
-    if layout.long and not edits:
-        return _attend_each(layout, q, k, v, keys, values)
     before, longest = layout.n_before, layout.size[2]
     queries = layout.by_head(q, layout.asked_places, layout.n_asked)
     own_keys, own_values = (layout.by_head(x, layout.places, longest) for x in (k, v))
@@ -170,25 +201,6 @@ def attend(
     of_plain = pattern.flatten(2, 3).flatten(0, 1)[..., :before]
     z = z.view(len(of_plain), -1, z.shape[-1]).baddbmm_(of_plain, values[:, :, :before].flatten(0, 1))
     return layout.by_token(z.view_as(queries), layout.asked_places)
-
-
-def _attend_each(
-    layout: Layout,
-    q: Float[Tensor, "token head d_head"],
-    k: Float[Tensor, "token head d_head"],
-    v: Float[Tensor, "token head d_head"],
-    keys: Float[Tensor, "prompt head position d_head"],
-    values: Float[Tensor, "prompt head position d_head"],
-) -> Float[Tensor, "token head d_head"]:
-    """The same for branches of one length, each with keys and values of its own."""
-    prompts = to_device(layout.branches.ranks[0][: layout.n_branches], q.device)
-    queries, own_keys, own_values = (x.unflatten(0, (len(prompts), -1)).transpose(1, 2) for x in (q, k, v))
-    whole_keys, whole_values = (
-        torch.cat([plain[:, :, : layout.n_before].index_select(0, prompts), own], 2)
-        for plain, own in ((keys, own_keys), (values, own_values))
-    )
-    z = scaled_dot_product_attention(queries, whole_keys, whole_values, attn_mask=layout.mask(q.dtype), scale=1.0)
-    return z.transpose(1, 2).flatten(0, 1)
 
 
 def _put_patterns(

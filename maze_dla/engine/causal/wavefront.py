@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from maze_dla.engine.causal.branches import Branches, Piece, pieces_of
-from maze_dla.engine.causal.keys import Layout, attend
+from maze_dla.engine.causal.keys import CopiedKeys, Layout, attend
 from maze_dla.engine.devices import to_device
 from maze_dla.engine.edits import BEFORE_ATTENTION, Edit, Rerun
 from maze_dla.engine.forward.decoder import DecoderBlock, PreNormDecoder, affine, side_by_side
@@ -27,6 +27,7 @@ from maze_dla.errors import InputError
 
 RECORDED = ("z", "attn_out", "resid_mid", "neurons", "mlp_out")  # of layers, what branches record
 MOST_TOKENS = 1024  # of all branches that are run together on a CPU, and fewer where their activations are larger
+Held = int | Int[Tensor, " _"]  # so many of the first tokens, or these, in order
 FEWEST_TOKENS, MOST_BYTES = 256, 3 << 20  # of a layer's largest activations
 SHARE_ELSEWHERE = 0.125  # of the tokens of a plain run
 MOST_PAIRS = 1 << 20  # of tokens and the keys that they are compared with
@@ -121,11 +122,29 @@ class _Wave:
         prompts = to_device(self.branches.prompts, self.device)
         return {s: self.plain[s].index_select(0, prompts) for s in self.sites if s.layer is not None}
 
+    @cached_property
+    def rows(self) -> tuple[Int[Tensor, " token"], Int[Tensor, " token"]]:
+        """Where each token's activations lie in what the plain run recorded, at all positions and at read positions."""
+        b = self.branches
+        prompts = b.prompts[b.branch_of]
+        everywhere = self.micro.rows[prompts] * self.micro.tokens.shape[1] + b.positions
+        return to_device(everywhere, self.device), to_device(prompts, self.device)
+
+    @cached_property
+    def stream(self) -> Float[Tensor, "token d_model"]:
+        """The residual stream of all branches, of which the first are awake."""
+        return self.decoder.W_E.new_empty(len(self.branches.branch_of), self.decoder.weights.shape.d_model)
+
+    @cached_property
+    def copied_keys(self) -> CopiedKeys:
+        """Attention where all branches are long."""
+        return CopiedKeys(self.branches, self.device, self.decoder.W_E.dtype)
+
     def run(self) -> Activations:
         """The sites at the read position of each branch."""
-        x = self.decoder.W_E.new_empty(0, self.decoder.weights.shape.d_model)
+        x = self.stream[:0]
         for i, layer in enumerate(self.decoder.layers):
-            x = self._layer(i, layer, x)
+            x = self._layer(i, layer, len(x))
         weights = self.decoder.weights
         scale = weights.final_norm.scale(x)
         for site in self.sites:
@@ -135,56 +154,60 @@ class _Wave:
                 self.found[site] = affine(weights.final_norm.apply(x, scale), weights.W_U, weights.b_U)
         return self.found
 
-    def _layer(self, i: int, layer: DecoderBlock, x: Float[Tensor, "token d_model"]) -> Float[Tensor, "held d_model"]:
+    def _layer(self, i: int, layer: DecoderBlock, n_held: int) -> Float[Tensor, "held d_model"]:
         """The stream behind a layer, at all tokens of all branches that are awake; of the last, where they are read."""
-        b, last = self.branches, i == len(self.decoder.layers) - 1
+        b, stream, last = self.branches, self.stream, i == len(self.decoder.layers) - 1
         n_branches = b.awake(2 * i)
-        n_tokens = b.tokens_of(n_branches)
-        x = torch.cat([x, self._plain("resid_pre", i, torch.arange(len(x), n_tokens))])
-        everywhere = torch.arange(n_tokens)
-        self._put("resid_pre", i, x, everywhere)
-        asked = b.read_tokens[:n_branches] if last else everywhere
+        n_tokens, n_woken = b.tokens_of(n_branches), b.tokens_of(b.awake(2 * i + 1))
+        self._wake(i, n_held, n_tokens)
+        x = stream[:n_tokens]
+        self._put("resid_pre", i, x, n_tokens)
+        asked = b.read_tokens[:n_branches] if last else n_tokens
         z = self._attention(i, layer, layer.ln1(x), n_branches, asked)
-        late = b.read_tokens[n_branches:] if last else self._late_tokens(i)
-        held = torch.cat([asked, late])
-        x = torch.cat([x.index_select(0, to_device(asked, x.device)) if last else x, self._plain("resid_pre", i, late)])
-        z = torch.cat([z, self._plain("z", i, late)]) if len(late) else z
-        x = self._behind_attention(i, layer, x, z, held)
-        n_woken = b.tokens_of(b.awake(2 * i + 1))
-        if last or n_woken == n_tokens:
+        late = b.read_tokens[n_branches:] if last else self._late_tokens(i, n_tokens, n_woken)
+        if last:
+            x = x.index_select(0, to_device(b.read_tokens[:n_branches], x.device))
+        if len(late):
+            x, z = (torch.cat([held, self._plain(n, i, late)]) for n, held in (("resid_pre", x), ("z", z)))
+        x = self._behind_attention(i, layer, x, z, _joined(asked, late))
+        if last:
             return x
-        changed = x[n_tokens:]
-        x = torch.cat([x[:n_tokens], self._plain("resid_pre", i + 1, torch.arange(n_tokens, n_woken))])
-        return x.index_copy_(0, to_device(late, x.device), changed)
+        stream[:n_tokens] = x[:n_tokens]
+        if n_woken > n_tokens:
+            self._wake(i + 1, n_tokens, n_woken)
+            stream.index_copy_(0, to_device(late, x.device), x[n_tokens:])
+        return stream[:n_woken]
 
-    def _late_tokens(self, i: int) -> Int[Tensor, " token"]:
+    def _wake(self, i: int, first: int, end: int) -> None:
+        """Put the plain run's stream in front of a layer where tokens begin to differ from it."""
+        if end > first:
+            self.stream[first:end] = self._plain("resid_pre", i, slice(first, end))
+
+    def _late_tokens(self, i: int, first: int, end: int) -> Int[Tensor, " token"]:
         """The tokens that are edited behind a layer's attention in branches which wake there, in order."""
-        b, n_woken = self.branches, self.branches.tokens_of(self.branches.awake(2 * i + 1))
-        first = b.tokens_of(b.awake(2 * i))
-        edited = [t for (name, at), held in self.entries.items() if at == i for _, t in held]
-        tokens = torch.cat([*edited, torch.empty(0, dtype=torch.long)]).unique()
-        return tokens[(tokens >= first) & (tokens < n_woken)]
+        edited = [torch.empty(0, dtype=torch.long)]
+        if end > first:
+            edited += [t for (_, at), held in self.entries.items() if at == i for _, t in held]
+        tokens = torch.cat(edited).unique()
+        return tokens[(tokens >= first) & (tokens < end)]
 
     def _attention(
-        self,
-        i: int,
-        layer: DecoderBlock,
-        normed: Float[Tensor, "token d_model"],
-        n_branches: int,
-        asked: Int[Tensor, " asked"],
+        self, i: int, layer: DecoderBlock, normed: Float[Tensor, "token d_model"], n_branches: int, asked: Held
     ) -> Float[Tensor, "asked head d_head"]:
         """The output of heads at the tokens that are asked, in front of W_O."""
-        everywhere = torch.arange(len(normed))
         if n_branches == 0:
             return normed.new_empty(0, *layer.W_Q.shape[::2])
-        queried = normed if len(asked) == len(normed) else normed.index_select(0, to_device(asked, normed.device))
+        queried = normed if isinstance(asked, int) else normed.index_select(0, to_device(asked, normed.device))
         q = self._edited("q", i, affine(queried, side_by_side(layer.W_Q), layer.b_Q), asked)
-        k = self._edited("k", i, affine(normed, side_by_side(layer.W_K), layer.b_K), everywhere)
-        v = self._edited("v", i, affine(normed, side_by_side(layer.W_V), layer.b_V), everywhere)
-        layout = Layout(self.branches, n_branches, asked, self.device)
-        edits = [(edit, *_among(asked, tokens)) for edit, tokens in self.entries.get(("pattern", i), ())]
+        k = self._edited("k", i, affine(normed, side_by_side(layer.W_K), layer.b_K), len(normed))
+        v = self._edited("v", i, affine(normed, side_by_side(layer.W_V), layer.b_V), len(normed))
         keys, values = (self._of_plain_run(name, i) for name in ("k", "v"))
-        return attend(layout, q / self.decoder.attn_scale, k, v, keys, values, edits)
+        q.div_(self.decoder.attn_scale)
+        edits = [(edit, *_among(asked, tokens)) for edit, tokens in self.entries.get(("pattern", i), ())]
+        if self.branches.long and not edits:
+            return self.copied_keys.attend(q, k, v, keys, values)
+        at = torch.arange(asked) if isinstance(asked, int) else asked
+        return attend(Layout(self.branches, n_branches, at, self.device), q, k, v, keys, values, edits)
 
     def _of_plain_run(self, name: str, i: int) -> Float[Tensor, "prompt head position d_head"]:
         """Keys or values of the plain run, of the prompts that branches are copies of."""
@@ -195,7 +218,7 @@ class _Wave:
         return held.index_select(0, to_device(rows, held.device))
 
     def _behind_attention(
-        self, i: int, layer: DecoderBlock, x: Tensor, z: Tensor, held: Int[Tensor, " token"]
+        self, i: int, layer: DecoderBlock, x: Tensor, z: Tensor, held: Held
     ) -> Float[Tensor, "token d_model"]:
         """The stream once heads and neurons have written, at the tokens that are held."""
         self._put("z", i, z, held)
@@ -213,12 +236,12 @@ class _Wave:
         self._record(i, held, resid_mid=x, neurons=neurons, mlp_out=mlp_out)
         return mlp_out.add_(x)
 
-    def _edited(self, name: str, i: int, values: Tensor, held: Tensor) -> Float[Tensor, "token head d_head"]:
+    def _edited(self, name: str, i: int, values: Tensor, held: Held) -> Float[Tensor, "token head d_head"]:
         values = values.unflatten(-1, (self.decoder.weights.shape.n_heads, -1))
         self._put(name, i, values, held)
         return values
 
-    def _put(self, name: str, i: int, values: Float[Tensor, "held ..."], held: Int[Tensor, " held"]) -> None:
+    def _put(self, name: str, i: int, values: Float[Tensor, "held ..."], held: Held) -> None:
         """Put the edits of a site in place, at those of their tokens that are held."""
         for edit, tokens in self.entries.get((name, i), ()):
             places, entries = _among(held, tokens)
@@ -226,26 +249,36 @@ class _Wave:
             chosen = edit.values[to_device(entries, edit.values.device)].to(values)
             into.index_copy_(0, to_device(places, values.device), chosen)
 
-    def _record(self, i: int, held: Int[Tensor, " held"], **values: Tensor) -> None:
+    def _record(self, i: int, held: Held, **values: Tensor) -> None:
         """Keep what is asked for of a layer, of the branches whose read positions are held."""
-        for name, value in values.items():
-            if (site := Site(name, i)) in self.found:
+        sites = {Site(name, i): value for name, value in values.items()} if self.found else {}
+        for site, value in sites.items():
+            if site in self.found:
                 places, branches = _among(held, self.branches.read_tokens)
                 rows, at = to_device(branches, value.device), to_device(places, value.device)
                 self.found[site].index_copy_(0, rows, value.index_select(0, at))
 
-    def _plain(self, name: str, i: int, tokens: Int[Tensor, " token"]) -> Float[Tensor, "token ..."]:
+    def _plain(self, name: str, i: int, tokens: slice | Int[Tensor, " token"]) -> Float[Tensor, "token ..."]:
         """An activation of the plain run at tokens of branches."""
-        prompts = self.branches.prompts[self.branches.branch_of[tokens]]
+        at_all, at_reads = self.rows
         everywhere = self.plain.get(Site(name, i, position="all"))
         if everywhere is None:
-            return self.plain[Site(name, i)].index_select(0, to_device(prompts, self.device))
-        places = self.micro.rows[prompts] * everywhere.shape[1] + self.branches.positions[tokens]
-        return everywhere.flatten(0, 1).index_select(0, to_device(places, self.device))
+            return self.plain[Site(name, i)].index_select(0, at_reads[tokens])
+        return everywhere.flatten(0, 1).index_select(0, at_all[tokens])
 
 
-def _among(held: Int[Tensor, " held"], tokens: Int[Tensor, " entry"]) -> tuple[Tensor, Tensor]:
+def _joined(held: Held, late: Int[Tensor, " _"]) -> Held:
+    """Tokens that are held, and then others."""
+    if len(late) == 0:
+        return held
+    return torch.cat([torch.arange(held) if isinstance(held, int) else held, late])
+
+
+def _among(held: Held, tokens: Int[Tensor, " _"]) -> tuple[Tensor, Tensor]:
     """Where tokens stand among those that are held, in order, and which of them do."""
+    if isinstance(held, int):
+        entries = torch.nonzero(tokens < held).flatten()
+        return tokens[entries], entries
     if len(held) == 0:
         return held, held
     places = torch.searchsorted(held, tokens).clamp_max(len(held) - 1)

@@ -189,14 +189,13 @@ def test_long_branches_are_the_same(batch: str, monkeypatch: pytest.MonkeyPatch)
     several = [random_branches(model, micro, 7), in_one_stream(model, micro)]
     whole = [run_branches(model, micro, branches) for branches in several]
     alone: list[int] = []
-    attend_each = keys._attend_each
+    attend_each = keys.CopiedKeys.attend
 
-    def counted(layout: Any, *given: Any) -> Any:
-        alone.append(layout.n_branches)
-        return attend_each(layout, *given)
+    def counted(copied: Any, *given: Any) -> Any:
+        alone.append(len(copied.branches))
+        return attend_each(copied, *given)
 
-    monkeypatch.setattr(keys, "_attend_each", counted)
-    monkeypatch.setattr(keys, "LONG", 2)
+    monkeypatch.setattr(keys.CopiedKeys, "attend", counted)
     monkeypatch.setattr(branching, "LONG", 2)
     for close in (0.5, 1.0):
         monkeypatch.setattr(branching, "CLOSE", close)
