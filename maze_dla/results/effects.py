@@ -112,7 +112,8 @@ class EffectResult(PromptResult):
         - "other sign": the mean direct and the mean total effect have other signs, and both intervals exclude zero.
         - "mostly indirect": the mean indirect effect is larger in size than the direct one; its interval excludes zero.
         - "repair": the indirect effect is opposed to the direct one and at least half its size, and both intervals
-          exclude zero.
+          exclude zero. Where it is larger than the direct one, nothing is repaired: the total effect has the other
+          sign. Such an entry is `overturned`, and its `in_words` and its print say so in place of "repair".
 
         Intervals are those of one part: of many that do nothing, one in twenty excludes zero. One that reaches into
         the rounding of logits and effects does not exclude it.

@@ -88,7 +88,7 @@ def test_ablation_says_what_ablate_gives(bundled: Any, sections: list[Section]) 
     for name, value in sections[2].rows:
         assert value.startswith(f"direct {float(wrong[name].direct.mean):+.3f} [")
         assert [words in value for words in writing.IN_WORDS.values()] == [
-            kind in wrong[name].kinds for kind in writing.IN_WORDS
+            kind in wrong[name].in_words for kind in writing.IN_WORDS
         ]
     sizes = [abs(float(wrong[name].indirect.mean)) for name, _ in sections[2].rows]
     assert sizes == sorted(sizes, reverse=True)

@@ -163,7 +163,25 @@ def test_kinds_say_that_each_token_is_patched_alone() -> None:
     found = make_patch().by_kind()
     first, *table = repr(found).split("\n")
     assert first == "KindChanges: the mean over a prompt's tokens of a kind, each patched alone"
-    assert "\n".join(table) == repr(found.recovered)
+    of_strongest = "of these the token that changes most in each prompt"
+    assert "\n".join(table) == f"{found.recovered!r}\n{of_strongest}\n{found.strongest_recovered!r}"
+
+
+def test_the_strongest_token_of_a_kind_has_all_that_it_does() -> None:
+    """One of three tokens brings everything back: the mean is a third, the strongest one."""
+    base = make_patch(lengths=(4,) * 24)
+    change = torch.zeros(24, 3, 4)
+    change[..., 1] = (base.clean - base.corrupted)[:, None]
+    change[:, 2, 3] = -0.5
+    kinds = torch.tensor([[0, 1, 1, 1]]).expand(24, -1)
+    result = replace(base, values=base.metric.view(-1, 1, 1) + change, token_kinds=kinds, kinds=("a", "b", "none"))
+    found = result.by_kind()
+    assert found.recovered.mean[0, :2].tolist() == pytest.approx([0, 1 / 3], abs=1e-6)
+    assert found.strongest_recovered.mean[0, :2].tolist() == pytest.approx([0, 1], abs=1e-6)
+    opposed = change[:, 2].gather(1, change[:, 2].abs().argmax(1, keepdim=True))[:, 0]
+    torch.testing.assert_close(found.strongest[:, 2, 1], opposed.double(), atol=1e-6, rtol=0)
+    assert found.strongest[..., 2].isnan().all()
+    torch.testing.assert_close(found.strongest_summary.mean[:, 1], found.strongest[..., 1].mean(0))
 
 
 def test_kinds_need_positions_and_kinds() -> None:
