@@ -100,7 +100,9 @@ def _pairs_in_words(result: PatchResult, pairs: PromptPairs) -> str:
     left_out = pairs.info.get("left_out") or 0
     reasons = "; ".join(map(str, pairs.info.get("why") or ()))
     because = f" ({reasons})" if reasons else ""
-    without = f" {left_out} of {left_out + len(pairs)} have no such pair and are left out{because}." if left_out else ""
+    made = pairs.n_made
+    without = f" {left_out} of {left_out + made} prompts have no such pair and are left out{because}." * bool(left_out)
+    without += f" These pairs are a selection of {made}." * ("selected_from" in pairs.info)
     clean, corrupted = (format_mean(result.summarized(run)) for run in (result.clean, result.corrupted))
     told = bool(result.recovered.known.any())
     scale = f"The result is given as a share: {SHARE}." if told else (

@@ -61,7 +61,7 @@ def test_patching_says_what_patch_gives(bundled: Any, sections: list[Section]) -
     n = pairs.info["left_out"]
     assert 0 < n == N - len(pairs)
     assert f"{len(pairs)} pairs of prompts differ in one thing (target)" in words
-    assert f"{n} of {N} have no such pair and are left out ({next(iter(pairs.info['why']))})" in words
+    assert f"{n} of {N} prompts have no such pair and are left out ({next(iter(pairs.info['why']))})" in words
     assert f"{format_mean(stream.summarized(stream.clean))} logits on the clean prompts" in words
     assert f"{format_mean(stream.summarized(stream.corrupted))} on the corrupted ones" in words
     at = stream.values.shape[-1] - 4
@@ -132,6 +132,16 @@ def test_one_maze_has_no_intervals_and_no_circuit(bundled: Any, tmp_path: Path) 
     assert "cannot be told apart on average" in of_one[0].words
     assert all("nan" not in value for section in of_one for _, value in section.rows)
     assert of_one[2].rows == []
+
+
+def test_selected_pairs_are_said_to_be_selected(bundled: Any) -> None:
+    maze, _, _, pairs = bundled
+    few = pairs.select([0, 3, 1])
+    words = writing._pairs_in_words(dla.patch(maze, few), few)
+    assert words.startswith("3 pairs of prompts differ in one thing (target)")
+    assert f"{pairs.info['left_out']} of {N} prompts have no such pair" in words
+    assert f"These pairs are a selection of {len(pairs)}." in words
+    assert "selection" not in writing._pairs_in_words(dla.patch(maze, few), replace(few, info=pairs.info))
 
 
 def test_a_model_without_mlps(tmp_path: Path) -> None:

@@ -255,8 +255,6 @@ def test_groups_have_their_own_shares() -> None:
     one: PatchResult = grouped.results[1]
     assert one.recovered.mean.equal(result.select(result.table["distance"] == 1).recovered.mean)
     torch.testing.assert_close(grouped.summary("change").mean[1], one.change.double().mean(0))
-    with pytest.raises(InputError, match="unknown number 'change'"):
-        make_patch().group_by("distance").summary("change")
 
 
 def test_the_lines_say_what_was_patched() -> None:
@@ -279,3 +277,24 @@ def test_clusters_of_a_column_are_numbered_anew() -> None:
     error = own.std(0) / 12**0.5
     torch.testing.assert_close(summary.standard_error[:, 0], error)
     assert groups_of(result.clusters[12:]).tolist() == list(range(12))
+
+
+def test_groups_of_patched_positions_are_aligned_at_the_read_position() -> None:
+    result = make_patch()
+    lengths = result.lengths.tolist()
+    grouped = result.group_by([str(n) for n in lengths])
+    found = grouped.summary("change")
+    width = result.values.shape[-1]
+    assert found.mean.shape == (len(set(lengths)), 3, width)
+    for i, (label, part) in enumerate(zip(grouped.labels, grouped.results, strict=True)):
+        own = part.change_summary
+        for name in ("mean", "standard_error", "low", "high"):
+            seen = getattr(found, name)[i]
+            assert seen[:, : width - int(label)].isnan().all()
+            torch.testing.assert_close(seen[:, width - int(label) :], getattr(own, name), equal_nan=True)
+    assert found.mean[..., -1].isfinite().all()
+    assert grouped.metric_summary().mean.shape == (len(set(lengths)),)
+    with pytest.raises(InputError, match=r"unknown number 'values', this result has .*change$"):
+        grouped.summary("values")
+    of_heads = make_patch(HEADS).group_by([str(n) for n in lengths])
+    assert of_heads.summary("change").mean.shape == (len(set(lengths)), 3, 4)
