@@ -11,7 +11,7 @@ from torch import Tensor
 
 from maze_dla.results.base import PromptResult
 from maze_dla.results.disagreements import Disagreement, disagreements_of
-from maze_dla.results.ranking import RankedSite, ranked, sums_of_buckets
+from maze_dla.results.ranking import RankedPart, ranked, sums_of_buckets
 from maze_dla.results.statistics import Proportion, Summary, proportion
 from maze_dla.results.tolerances import PRECISIONS, ROUNDING_OF_LOGITS, tolerance_of
 from maze_dla.results.torch_defaults import torch_defaults
@@ -94,7 +94,7 @@ class EffectResult(PromptResult):
         return self.summarized(self.loss_after - self.loss.view(-1, *[1] * len(self.part_axes)))
 
     @torch_defaults()
-    def top(self, k: int = 5) -> list[RankedSite]:
+    def top(self, k: int = 5) -> list[RankedPart]:
         """The `k` parts with the largest mean total effect by size, strongest first.
 
         Each is estimated on mazes that did not choose it, where there are at least 8 of them.

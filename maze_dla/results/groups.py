@@ -14,8 +14,8 @@ from torch import Tensor
 from maze_dla.errors import InputError, visible
 from maze_dla.results.base import PromptResult
 from maze_dla.results.grouping import Label, column_of, groups_by
-from maze_dla.results.parts import RankedPart
 from maze_dla.results.patching import PatchResult
+from maze_dla.results.ranking import RankedPart
 from maze_dla.results.statistics import Proportion, Summary
 from maze_dla.results.summaries import ContributionSummaries, no_such_number, summary_frame
 from maze_dla.results.torch_defaults import torch_defaults

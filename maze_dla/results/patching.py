@@ -13,7 +13,7 @@ from torch import Tensor
 from maze_dla.errors import InputError
 from maze_dla.results.aligned import aligned_at_end, mean_by_kind, reaches, strongest_by_kind, summary_by_column
 from maze_dla.results.base import PromptResult, format_mean, shown_accuracy
-from maze_dla.results.ranking import RankedSite, place, ranked, sums_of_buckets
+from maze_dla.results.ranking import RankedPart, place, ranked, sums_of_buckets
 from maze_dla.results.recovered import Recovered, recovered_share
 from maze_dla.results.statistics import Summary
 from maze_dla.results.torch_defaults import torch_defaults
@@ -167,7 +167,7 @@ class PatchResult(PromptResult):
         return summary_by_column(change, present, self.clusters), share
 
     @torch_defaults()
-    def top(self, k: int = 5) -> list[RankedSite]:
+    def top(self, k: int = 5) -> list[RankedPart]:
         """The `k` sites with the largest mean change by size, strongest first.
 
         Each is estimated on mazes that did not choose it, where there are at least 8 of them and every prompt has every
