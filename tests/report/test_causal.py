@@ -19,7 +19,7 @@ from maze_dla.report import causal as writing
 from maze_dla.report import write
 from maze_dla.report.causal import CIRCUIT, EFFECTS, PATCHING, WRONG, NoPairs, causal_sections
 from maze_dla.report.page import Section
-from maze_dla.report.pictures import PICTURES
+from maze_dla.report.pictures import PICTURES, Picture
 from maze_dla.report.write import write_report
 from maze_dla.results.base import format_mean
 from tests.engine.small_models import make_batch, make_model, random_metric
@@ -192,6 +192,27 @@ def test_true_takes_the_pairs_of_the_contrast_or_says_that_there_are_none(maze: 
     alone = write_report(maze, batch, correct_vs_other(batch), tmp_path / "alone", causal=True)
     assert "needs pairs of prompts: no pairs of prompts were given." in alone.page.read_text(encoding="utf-8")
     assert "patched_heads" not in {picture.stem for picture in alone.pictures}
+
+
+@pytest.mark.usefixtures("quick")
+def test_beside_other_reports_the_sections_say_that_their_scales_are_their_own(
+    maze: MazeModel, batch: MazePromptBatch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    metric, drawn = correct_vs_other(batch), []
+
+    def two(*args: Any) -> list[Section]:
+        (args[-1] / "patched_heads.png").write_bytes(b"")
+        drawn.append(Picture(args[-1] / "patched_heads.png", "heads", "how"))
+        return [Section(PATCHING, "Two paragraphs.", drawn[-1:]), Section(WRONG, "No pictures.", ())]
+
+    monkeypatch.setattr(write, "causal_sections", two)
+    monkeypatch.setattr(write, "draw_pictures", lambda *args: [])
+    result = dla.attribute(maze, batch, metric)
+    for beside, times in ((), 0), ((result,), 1):
+        report = write_report(maze, batch, metric, tmp_path, causal=True, beside=beside)
+        page = unescape(report.page.read_text(encoding="utf-8"))
+        assert page.count("in this section are this report's own") == times
+        assert page.index(PATCHING) < page.find("are this report's own") < page.index(WRONG) or not times
 
 
 def test_something_else_is_refused(maze: MazeModel, batch: MazePromptBatch, tmp_path: Path) -> None:
