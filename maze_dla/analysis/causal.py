@@ -21,8 +21,9 @@ from maze_dla.engine.prompts import PromptBatch
 from maze_dla.errors import check_kind
 from maze_dla.results.circuits import CircuitResult
 from maze_dla.results.effects import EffectResult
-from maze_dla.results.parts import Head, Neuron, RankedPart
+from maze_dla.results.parts import Head, Neuron
 from maze_dla.results.patching import PatchResult
+from maze_dla.results.ranking import RankedPart
 from maze_dla.results.steering import SteerResult
 
 
@@ -50,7 +51,7 @@ def patch(
     Where both runs have the same activation the change is exactly zero, and nothing is run.
 
     Args:
-        model: a `MazeModel`, a model of TransformerLens, or the engine's view of one.
+        model: as in `attribute`.
         pairs: of `maze.pairs` or `ioi_pairs`, or two batches of your own in `PromptPairs`.
         metric: read in both runs. Default `logit_diff(pairs)`, the clean prompt's answer minus the corrupted prompt's;
             of pairs whose corrupted prompts have no answer, `logit_diff(pairs.clean)`.
@@ -65,9 +66,8 @@ def patch(
             patching, Syed et al. 2023, arXiv 2310.10348), and tells in `agreement` how well that agrees with the truth
             on a sample of sites. It can be far off, and for models run by the engine's own pass it is no faster.
         seed: of that sample.
-        sequences_at_once: how many sequences go through the model together, at least the two of a pair; changes speed,
-            not numbers.
-        forward: "auto" or "hooked", as in `attribute`.
+        sequences_at_once: as in `attribute`, at least the two of a pair.
+        forward: as in `attribute`.
 
     Returns:
         `values` [prompt, *site axes] in logits, `change` against the run that is edited, and `recovered`: 0 where the
@@ -111,9 +111,9 @@ def ablate(
     effect still counts the read position alone.
 
     Args:
-        model: a `MazeModel`, a model of TransformerLens, or the engine's view of one.
+        model: as in `attribute`.
         batch: the prompts.
-        metric: a linear functional of the logits, made for this batch.
+        metric: made for this batch.
         parts: "heads"; "mlps"; "layers", the attention and the MLP of each; "sources", what each head takes from each
             kind of token that the batch names; "source_positions", from each position; or a list of names, such as
             ["L5H3", "2_mlp_out", "L2N117"].
@@ -127,8 +127,8 @@ def ablate(
             its own and nothing changes: give others there.
         seed: of resampling.
         answers: also find which answers are right without each part, and the cross-entropy.
-        sequences_at_once: how many sequences go through the model together; changes speed, not numbers.
-        forward: "auto" or "hooked", as in `attribute`.
+        sequences_at_once: as in `attribute`.
+        forward: as in `attribute`.
 
     Returns:
         `total`, `direct` and `indirect` [prompt, *part axes] in logits; `indirect_by`; `disagreements()`.
@@ -163,16 +163,16 @@ def keep_only(
     """Ablate all heads and MLPs but some, all at once: how much of the metric these keep (a circuit's faithfulness).
 
     Args:
-        model: a `MazeModel`, a model of TransformerLens, or the engine's view of one.
+        model: as in `attribute`.
         batch: the prompts.
-        metric: a linear functional of the logits, made for this batch.
+        metric: made for this batch.
         parts: the heads and MLPs that are kept, such as ["L5H3", "2_mlp_out"].
         value: what takes the place of the others, as in `ablate`.
         positions: where: at the read position alone, so that earlier positions still do all that they do, or at all.
-        reference: the prompts that supply means and samples. Default: the batch.
+        reference: as in `ablate`.
         seed: of resampling.
-        sequences_at_once: how many sequences go through the model together; changes speed, not numbers.
-        forward: "auto" or "hooked", as in `attribute`.
+        sequences_at_once: as in `attribute`.
+        forward: as in `attribute`.
 
     Returns:
         `kept` and `ablated` [prompt] in logits, and `share`: 0 where all is ablated, 1 where none is.
@@ -210,15 +210,15 @@ def find_circuit(
     greedy search finds a set, neither the smallest nor the only one.
 
     Args:
-        model: a `MazeModel`, a model of TransformerLens, or the engine's view of one.
+        model: as in `attribute`.
         batch: the prompts of both halves.
-        metric: a linear functional of the logits, made for this batch.
+        metric: made for this batch.
         share: of the difference between the whole model and one with everything ablated, on the half that chooses.
         value: what takes the place of the others, as in `ablate`.
-        reference: the prompts that supply means and samples. Default: the batch.
+        reference: as in `ablate`.
         seed: of resampling.
-        sequences_at_once: how many sequences go through the model together; changes speed, not numbers.
-        forward: "auto" or "hooked", as in `attribute`.
+        sequences_at_once: as in `attribute`.
+        forward: as in `attribute`.
 
     Raises:
         InputError: as `keep_only`; a share outside 0..1; mazes that all fall into one half; or a metric that ablating
@@ -253,9 +253,9 @@ def steer(
     Turner et al. 2023 (arXiv 2308.10248, section 3).
 
     Args:
-        model: a `MazeModel`, a model of TransformerLens, or the engine's view of one.
+        model: as in `attribute`.
         batch: the prompts.
-        metric: a linear functional of the logits, made for this batch.
+        metric: made for this batch.
         vector: as from `difference_of_means`, `component_mean` or `unembedding_direction`.
         layer: the layer whose stream it is added to.
         site: in front of that layer's attention, or of its MLP.
@@ -263,8 +263,8 @@ def steer(
         positions: "read", "all", or how many positions in front of the read position.
         controls: how many random directions of the vector's length are added instead, for comparison.
         seed: of these directions.
-        sequences_at_once: how many sequences go through the model together; changes speed, not numbers.
-        forward: "auto" or "hooked", as in `attribute`.
+        sequences_at_once: as in `attribute`.
+        forward: as in `attribute`.
 
     Raises:
         InputError: batch or metric do not fit the model, a vector of another size or with numbers that are not finite,
@@ -289,7 +289,7 @@ def difference_of_means(
 
     Raises:
         InputError: batches do not fit the model, or another site.
-        ModelError: a site that the model does not have.
+        ModelError: a site that the model does not have, or activations that are not finite.
     """
     for batch in (one, two):
         check_kind(batch, PromptBatch, BATCH)
@@ -305,6 +305,7 @@ def component_mean(
 
     Raises:
         InputError: the batch does not fit the model, a part that the model does not have, or a neuron.
+        ModelError: activations that are not finite.
     """  # fmt: skip
     check_kind(batch, PromptBatch, BATCH)
     with running(model, forward) as residual:
@@ -318,6 +319,7 @@ def unembedding_direction(
 
     Raises:
         InputError: batch or metric do not fit the model, or directions that cancel each other.
+        ModelError: a direction that is not finite.
     """
     check_kind(batch, PromptBatch, BATCH)
     check_kind(metric, LinearMetric, METRIC)

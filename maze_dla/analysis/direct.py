@@ -89,7 +89,7 @@ def contrast(
     position.
 
     Args:
-        model: a `MazeModel`, a model of TransformerLens, or the engine's view of one.
+        model: as in `attribute`.
         pairs: of `maze.pairs` or `ioi_pairs`, or two batches of your own in `PromptPairs`.
         metric: read in both prompts. Default `logit_diff(pairs)`: the clean prompt's answer minus the corrupted
             prompt's, where several are right each weighing the same. Any other is made from `pairs.clean`; whether the
@@ -97,9 +97,8 @@ def contrast(
             the corrupted prompts' answers count as right, unless the metric has answers of its own.
         neurons: as in `attribute`, for both runs and both halves.
         sources: as in `attribute`, for both runs and both halves.
-        forward: "auto" or "hooked", as in `attribute`.
-        sequences_at_once: how many sequences go through the model together, at least the two of a pair; changes speed,
-            not numbers.
+        forward: as in `attribute`.
+        sequences_at_once: as in `attribute`, at least the two of a pair.
 
     Raises:
         InputError: pairs or metric do not fit the model or each other; pairs whose corrupted prompts have no right
@@ -128,14 +127,14 @@ def logit_lens(
     """The metric read from the residual stream at every depth, in logits.
 
     Args:
-        model: a `MazeModel`, a model of TransformerLens, or the engine's view of one.
+        model: as in `attribute`.
         batch: the prompts.
-        metric: a linear functional of the logits, made for this batch.
+        metric: made for this batch.
         scale: "final" reads every depth at the scale that the final norm recorded, so that the difference between
             two depths is what the layer between them contributes; "own" lets the final norm see each depth as if it
             were the last, as the original logit lens does. They can differ a lot in early layers.
-        sequences_at_once: how many sequences go through the model together; changes speed, not numbers.
-        forward: "auto" or "hooked", as in `attribute`.
+        sequences_at_once: as in `attribute`.
+        forward: as in `attribute`.
         engine: the earlier name of `forward`.
 
     Raises:
@@ -163,15 +162,15 @@ def token_lens(
     """The k most likely tokens at every depth, with rank of the target, entropy and divergence from the final one.
 
     Args:
-        model: a `MazeModel`, a model of TransformerLens, or the engine's view of one.
+        model: as in `attribute`.
         batch: the prompts.
         k: how many tokens to keep at each depth.
         scale: "own" (the original logit lens) or "final", as in `logit_lens`.
         positions: "read" for the read position; "all" for every position of the prompt, the target then being the
             prompt's own next token. This adds a position axis in front of the depths, and needs a model that answers
             with the tokens that it reads.
-        sequences_at_once: how many sequences go through the model together; changes speed, not numbers.
-        forward: "auto" or "hooked", as in `attribute`.
+        sequences_at_once: as in `attribute`.
+        forward: as in `attribute`.
         engine: the earlier name of `forward`.
 
     Raises:
@@ -194,11 +193,11 @@ def predict(
     whether it is one of the prompt's right answers; and the prompts' own columns, such as a maze's distance.
 
     Args:
-        model: a `MazeModel`, a model of TransformerLens, or the engine's view of one.
+        model: as in `attribute`.
         batch: the prompts.
         k: how many tokens of each prompt.
-        sequences_at_once: how many sequences go through the model together; changes speed, not numbers.
-        forward: "auto" or "hooked", as in `attribute`.
+        sequences_at_once: as in `attribute`.
+        forward: as in `attribute`.
 
     Raises:
         InputError: the batch does not fit the model, or k outside 1..vocabulary.

@@ -35,7 +35,8 @@ class PromptPairs:
     corrupted: PromptBatch
     """Their counterfactuals, with right answers of their own."""
     info: Mapping[str, Any] = field(default_factory=dict)
-    """The change made (`change`), how many were left out since nothing can be changed so (`left_out`), and `why`."""
+    """The change made (`change`), how many were left out since nothing can be changed so (`left_out`), and `why`; after
+    `select`, of how many pairs these are (`selected_from`), whose making `left_out` and `why` still tell."""
     unanswered: str | None = None
     """Where the corrupted prompts have no right answer of their own: why not. Their targets are then the clean ones."""
 
@@ -84,10 +85,16 @@ class PromptPairs:
         return f"{type(self).__name__}({', '.join([*named, size])}{self._left_out()})"
 
     def _left_out(self) -> str:
+        chosen = f", selected from {self.n_made}" if "selected_from" in self.info else ""
         if not (n := self.info.get("left_out")):
-            return ""
+            return chosen
         why = "; ".join(f"{count}: {reason}" for reason, count in (self.info.get("why") or {}).items())
-        return f"; {n} left out{f' ({why})' if why else ''}"
+        return f"{chosen}; {n} left out{f' ({why})' if why else ''}"
+
+    @property
+    def n_made(self) -> int:
+        """The number of pairs that were made, of which these may be a selection."""
+        return int(self.info.get("selected_from", len(self)))
 
     @property
     def labels(self) -> tuple[tuple[str, ...], ...]:
@@ -110,8 +117,21 @@ class PromptPairs:
         return (one != two) & (torch.arange(one.shape[1]) < self.clean.lengths[:, None])
 
     def select(self, prompts: Sequence[int] | Tensor) -> PromptPairs:
-        """Just these pairs, in this order, or those where a mask holds."""
-        return replace(self, clean=self.clean.select(prompts), corrupted=self.corrupted.select(prompts))
+        """Just these pairs, in this order, or those where a mask holds; `info` tells of how many (`selected_from`).
+
+        Raises:
+            InputError: as `PromptBatch.select`.
+        """
+        clean, corrupted = self.clean.select(prompts), self.corrupted.select(prompts)
+        return replace(self, clean=clean, corrupted=corrupted, info={**self.info, "selected_from": self.n_made})
+
+    def having(self, token_set: str) -> PromptPairs:
+        """The pairs without those for whose clean prompt the named token set holds nothing but right answers.
+
+        Raises:
+            InputError: no token set of that name, or no pair is left.
+        """
+        return self.select(self.clean.numbers_having(token_set))
 
     def swapped(self) -> PromptPairs:
         """The same pairs the other way round."""

@@ -269,11 +269,20 @@ class PromptBatch:
         Raises:
             InputError: no token set of that name, or no prompt is left.
         """
+        return self.select(self.numbers_having(token_set))
+
+    @torch_defaults()
+    def numbers_having(self, token_set: str) -> Int[Tensor, " chosen"]:
+        """The numbers of the prompts that `having` keeps.
+
+        Raises:
+            InputError: as `having`.
+        """
         rows = self.set_rows(token_set)
         keep = torch.nonzero(rows.sums() > rows.at(self.answers).sum(1)).flatten()
         if len(keep) == 0:
             raise InputError(f"none of the {len(self)} prompts has a token in {token_set!r} beside its target")
-        return self.select(keep)
+        return keep
 
     @torch_defaults()
     def others(self, token_set: str | Tensor) -> Bool[Tensor, "prompt vocab"]:

@@ -79,7 +79,9 @@ def patching(
         result: of `patch`.
         ax: where to draw; a new figure by default.
         prompt: one prompt, with its tokens; default the mean over prompts.
-        kinds: whether columns are kinds of token in place of positions.
+        kinds: whether columns are kinds of token in place of positions. Of each prompt's tokens of a kind it is the one
+            that changes the metric most when patched alone: the mean over them, which `result.by_kind()` has too, would
+            show a third where one of three carries everything.
         last: how many positions are drawn, counted back from the read position; default all.
         label: how many of the strongest heads are named.
         k: how many neurons are drawn, the strongest of them.
@@ -137,9 +139,9 @@ def _of_mean(result: PatchResult, kinds: bool, last: int | None) -> _Map:
     """The mean over prompts by kind, by offset, or by head."""
     if kinds:
         by_kind = result.by_kind()
-        known = bool(by_kind.recovered.known.any())
-        shown, unit = (by_kind.recovered, SHARE) if known else (by_kind.summary, MEAN_CHANGE)
-        counts, xlabel = by_kind.recovered.n, "kind of the patched token"
+        share, change = by_kind.strongest_recovered, by_kind.strongest_summary
+        shown, unit = (share, SHARE) if bool(share.known.any()) else (change, MEAN_CHANGE)
+        counts, xlabel = share.n, "kind of the patched token: in each prompt the one that changes most, patched alone"
         columns: list[str] | int = [one_line(kind) for kind in by_kind.kinds]
     else:
         shown, unit = measured(result)

@@ -20,9 +20,16 @@ from maze_dla.errors import InputError, check_kind
 from maze_dla.report.facts import N_SHOWN, part_text
 from maze_dla.report.page import Section
 from maze_dla.report.pictures import Picture, save_picture
-from maze_dla.results.base import format_mean, format_signed
+from maze_dla.results.base import format_mean
 from maze_dla.results.circuits import CircuitResult
-from maze_dla.results.disagreements import MOSTLY_INDIRECT, OTHER_SIGN, REPAIR, Disagreement
+from maze_dla.results.disagreements import (
+    MOSTLY_INDIRECT,
+    OTHER_SIGN,
+    OVERTURNED,
+    REPAIR,
+    REPAIR_OR_MORE,
+    Disagreement,
+)
 from maze_dla.results.effects import EffectResult
 from maze_dla.results.patching import PatchResult
 
@@ -36,7 +43,9 @@ PATCHING, EFFECTS, WRONG, CIRCUIT = (
 IN_WORDS = {
     OTHER_SIGN: "its direct and its total effect have opposite signs",
     MOSTLY_INDIRECT: "most of what it does goes through later parts, which direct attribution does not see",
-    REPAIR: "later parts make up for at least half of what it wrote",
+    REPAIR: "later parts make up for at least half of what it wrote (repair)",
+    OVERTURNED: "later parts lose or gain more than it wrote, in the other direction, which is no repair",
+    REPAIR_OR_MORE: "later parts make up for all of what it wrote or more; its total effect may be zero",
 }
 MLP_NAMES = "0_mlp_out is the MLP of layer 0, L5H3 head 3 of layer 5, both counted from 0."
 SHARE = "0 where the metric stays that of the corrupted prompts, 1 where it becomes that of the clean ones"
@@ -91,7 +100,9 @@ def _pairs_in_words(result: PatchResult, pairs: PromptPairs) -> str:
     left_out = pairs.info.get("left_out") or 0
     reasons = "; ".join(map(str, pairs.info.get("why") or ()))
     because = f" ({reasons})" if reasons else ""
-    without = f" {left_out} of {left_out + len(pairs)} have no such pair and are left out{because}." if left_out else ""
+    made = pairs.n_made
+    without = f" {left_out} of {left_out + made} prompts have no such pair and are left out{because}." * bool(left_out)
+    without += f" These pairs are a selection of {made}." * ("selected_from" in pairs.info)
     clean, corrupted = (format_mean(result.summarized(run)) for run in (result.clean, result.corrupted))
     told = bool(result.recovered.known.any())
     scale = f"The result is given as a share: {SHARE}." if told else (
@@ -158,8 +169,8 @@ def _of_stream(result: PatchResult, folder: Path) -> list[Picture]:
     how += "Columns that few pairs reach may be grey: there the two runs cannot be told apart."
     drawn = [_saved(plots.patching(result), folder, "patched_positions", "The residual stream by position", how)]
     if result.token_kinds is not None:
-        how = "The same by kind of token: the mean over the tokens of a kind, each patched alone. "
-        how += "Where one of three tokens brings all of the answer back, that is a third."
+        how = "The same by kind of token: of the tokens of a kind the one that changes most in each prompt, patched "
+        how += "alone. All tokens of a kind together may bring back more, or less."
         kinds = plots.patching(result, kinds=True)
         drawn.append(_saved(kinds, folder, "patched_kinds", "The residual stream by kind of token", how))
     return drawn
@@ -214,8 +225,10 @@ def _misleads(effects: Mapping[str, EffectResult]) -> Section:
     words = (
         f"{len(found)} of {n} heads and MLPs: reading off what they write themselves says something else than "
         "switching them off does. Listed are parts whose direct and total effect have opposite signs, parts whose "
-        "indirect effect is larger than the direct one, and parts that later ones make up for (repair), where the 95% "
-        "intervals of these effects exclude zero.\n\n"
+        "indirect effect is larger than the direct one, and parts whose indirect effect is opposed to the direct one "
+        "and at least half its size: repair where the total stays between zero and the direct effect. The 95% "
+        "intervals of the effects that make an entry exclude zero; those of its other effects may include it, which is "
+        "marked.\n\n"
         f"The intervals are those of one part at a time: of parts without any such effect one in twenty excludes zero "
         f"by chance, here about {n / 20:.1f} of {n}, so a weak entry alone proves nothing."
     )
@@ -223,8 +236,7 @@ def _misleads(effects: Mapping[str, EffectResult]) -> Section:
 
 
 def _disagreement(one: Disagreement) -> str:
-    effects = (f"{name} {format_signed(getattr(one, name))}" for name in ("direct", "total", "indirect"))
-    return f"{', '.join(effects)} logits: {'; '.join(IN_WORDS[kind] for kind in one.kinds)}"
+    return f"{one.effects} logits: {'; '.join(IN_WORDS[kind] for kind in one.in_words)}"
 
 
 def _circuit(model: Any, batch: PromptBatch, metric: LinearMetric) -> Section:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from maze_dla.results.attribution import AttributionResult
 from maze_dla.results.base import format_mean, shown_accuracy, skill_rows
 from maze_dla.results.lens import LensResult
-from maze_dla.results.parts import RankedPart
-from maze_dla.results.ranking import RankedSite
+from maze_dla.results.ranking import RankedPart
 from maze_dla.results.statistics import proportion
 from maze_dla.results.words import depth_name
 
@@ -56,7 +55,7 @@ def accuracy_name(result: AttributionResult) -> str:
     return "correct likelier than incorrect" if result.info.get("forced_choice") else "accuracy"
 
 
-def part_text(part: RankedPart | RankedSite) -> str:
+def part_text(part: RankedPart) -> str:
     """A contribution or an effect with its interval, and what is to be said of it."""
     number, *marks = str(part).removeprefix(part.name).strip().split("], ", 1)
     return f"{number}] logits, {marks[0]}" if marks else f"{number} logits"

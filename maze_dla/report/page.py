@@ -11,7 +11,7 @@ from maze_dla.report.facts import N_RANKED, part_text
 from maze_dla.report.pictures import Picture
 from maze_dla.results.attribution import AttributionResult
 from maze_dla.results.base import format_mean
-from maze_dla.results.parts import RankedPart
+from maze_dla.results.ranking import RankedPart
 from maze_dla.results.storage import installed_versions
 
 PROVENANCE = ("checkpoint", "sha256", "seed", "prepend_bos", "mazes", "prompts")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,10 @@ from maze_dla.results.lens import LensResult
 from maze_dla.results.torch_defaults import torch_defaults
 
 PAGE, RESULT = "report.html", "result.zanj"
+NOT_SHARED = (
+    "Scales and colours of the pictures in this section are this report's own, other than in the reports that are to "
+    "be read beside it: compare numbers, not colours."
+)
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,8 @@ def write_report(
             PromptPairs are patched without a section on what depends on the change. Without any the page says that
             there is no patching, and `NoPairs(why)` why.
         beside: results whose reports are to be read beside this one, of `attribute` and of `logit_lens` at each depth's
-            own scale: pictures over all prompts take a scale in which all of them fit.
+            own scale: pictures over all prompts take a scale in which all of them fit; sections on pairs and
+            interventions keep scales of their own, and say so.
 
     Raises:
         InputError: the folder cannot be written, batch, metric and pairs do not fit, or there is no such prompt.
@@ -81,6 +86,11 @@ def write_report(
         check_kind(pairs, PromptPairs, "pairs are PromptPairs, such as those of maze.pairs()")
     with output_folder(out) as folder:
         return _write(model, batch, metric, folder, prompt, beside, pairs, patched)
+
+
+def _with_own_scales(section: Section) -> Section:
+    """The section, which says where it has pictures that their scales are not shared."""
+    return replace(section, words=f"{section.words}\n\n{NOT_SHARED}") if section.pictures else section
 
 
 def _write(
@@ -106,6 +116,8 @@ def _write(
             sections.append(Section(title, *draw_halves(model, pairs, draft)))
         if patched is not None:
             sections += causal_sections(model, batch, metric, patched, draft)
+        if beside:
+            sections = [_with_own_scales(section) if section.title else section for section in sections]
         for one in close_ups:
             title = f"Prompt {one.number}: {RULES[one.rule]}"
             sections.append(Section(title, one.why, draw_close_up(result, one, draft)))

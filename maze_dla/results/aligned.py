@@ -46,6 +46,19 @@ def mean_by_kind(
     return sums / counts.view(len(values), *[1] * (values.ndim - 2), -1), counts > 0
 
 
+def strongest_by_kind(
+    values: Float[Tensor, "prompt *row position"], token_kinds: Int[Tensor, "prompt position"], n_kinds: int
+) -> Values:
+    """The value that is largest in size among each prompt's tokens of each kind, [prompt, ..., kind]; NaN without."""
+    kinds = token_kinds.view(len(values), *[1] * (values.ndim - 2), -1)
+    found = []
+    for kind in range(n_kinds):
+        at = values.abs().nan_to_num(0.0).masked_fill(kinds != kind, -1.0).argmax(-1, keepdim=True)
+        none = (kinds == kind).any(-1).logical_not()
+        found.append(values.gather(-1, at)[..., 0].masked_fill(none, torch.nan))
+    return torch.stack(found, -1).double()
+
+
 def summary_by_column(
     values: Float[Tensor, "prompt *row column"],
     present: Bool[Tensor, "prompt column"],

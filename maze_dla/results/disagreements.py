@@ -13,6 +13,7 @@ from maze_dla.results.base import format_signed
 from maze_dla.results.statistics import Summary
 
 OTHER_SIGN, MOSTLY_INDIRECT, REPAIR = KINDS = ("other sign", "mostly indirect", "repair")
+OVERTURNED, REPAIR_OR_MORE = "overturned, no repair", "repair of all of it or more"
 LEAST_REPAIR = 0.5  # of the direct effect
 
 
@@ -25,10 +26,33 @@ class Disagreement(NamedTuple):
     indirect: Summary
     kinds: tuple[str, ...]
 
+    @property
+    def overturned(self) -> bool:
+        """Whether the indirect effect does more than undo the direct one: the total surely has the other sign."""
+        return OTHER_SIGN in self.kinds and REPAIR in self.kinds
+
+    @property
+    def in_words(self) -> tuple[str, ...]:
+        """The kinds, where "repair" is kept for totals between zero and the direct effect.
+
+        An indirect effect opposed to the direct one and larger is "overturned, no repair" where the interval of the
+        total excludes zero, and else "repair of all of it or more".
+        """
+        beyond = float(self.direct.mean) * float(self.total.mean) < 0
+        opposed = OVERTURNED if self.overturned else REPAIR_OR_MORE if beyond else REPAIR
+        return tuple(opposed if kind == REPAIR else kind for kind in self.kinds)
+
+    @property
+    def effects(self) -> str:
+        """As "direct +0.350 [+0.199, +0.500], total ..., indirect ...", with a mark where an interval includes zero."""
+        return ", ".join(
+            f"{name} {format_signed(effect)}{' (includes zero)' * _includes_zero(effect)}"
+            for name, effect in (("direct", self.direct), ("total", self.total), ("indirect", self.indirect))
+        )
+
     def __repr__(self) -> str:
-        """As "L5H3: direct +0.350 [+0.199, +0.500], total ..., indirect ...: other sign, repair"."""
-        effects = (f"{name} {format_signed(getattr(self, name))}" for name in ("direct", "total", "indirect"))
-        return f"{self.name}: {', '.join(effects)}: {', '.join(self.kinds)}"
+        """As "L5H3: direct +0.350 [+0.199, +0.500], total ..., indirect ...: mostly indirect; repair"."""
+        return f"{self.name}: {self.effects}: {'; '.join(self.in_words)}"
 
 
 def disagreements_of(
@@ -71,6 +95,10 @@ def disagreements_of(
 def _sure(summary: Summary, rounding: float) -> Bool[Tensor, " part"]:
     """Where the interval excludes all that may be rounding; nowhere, where it is not known."""
     return (summary.low > rounding) | (summary.high < -rounding)
+
+
+def _includes_zero(summary: Summary) -> bool:
+    return bool(summary.low <= 0 <= summary.high)
 
 
 def _at(summary: Summary, i: int) -> Summary:

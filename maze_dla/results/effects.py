@@ -11,7 +11,7 @@ from torch import Tensor
 
 from maze_dla.results.base import PromptResult
 from maze_dla.results.disagreements import Disagreement, disagreements_of
-from maze_dla.results.ranking import RankedSite, ranked, sums_of_buckets
+from maze_dla.results.ranking import RankedPart, ranked, sums_of_buckets
 from maze_dla.results.statistics import Proportion, Summary, proportion
 from maze_dla.results.tolerances import PRECISIONS, ROUNDING_OF_LOGITS, tolerance_of
 from maze_dla.results.torch_defaults import torch_defaults
@@ -94,7 +94,7 @@ class EffectResult(PromptResult):
         return self.summarized(self.loss_after - self.loss.view(-1, *[1] * len(self.part_axes)))
 
     @torch_defaults()
-    def top(self, k: int = 5) -> list[RankedSite]:
+    def top(self, k: int = 5) -> list[RankedPart]:
         """The `k` parts with the largest mean total effect by size, strongest first.
 
         Each is estimated on mazes that did not choose it, where there are at least 8 of them.
@@ -112,7 +112,8 @@ class EffectResult(PromptResult):
         - "other sign": the mean direct and the mean total effect have other signs, and both intervals exclude zero.
         - "mostly indirect": the mean indirect effect is larger in size than the direct one; its interval excludes zero.
         - "repair": the indirect effect is opposed to the direct one and at least half its size, and both intervals
-          exclude zero.
+          exclude zero. Where it is larger than the direct one, nothing is repaired: the total effect has the other
+          sign. Such an entry is `overturned`, and its `in_words` and its print say so in place of "repair".
 
         Intervals are those of one part: of many that do nothing, one in twenty excludes zero. One that reaches into
         the rounding of logits and effects does not exclude it.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import torch
 from jaxtyping import Float
@@ -14,7 +14,8 @@ from torch import Tensor
 from maze_dla.errors import InputError, visible
 from maze_dla.results.base import PromptResult
 from maze_dla.results.grouping import Label, column_of, groups_by
-from maze_dla.results.parts import RankedPart
+from maze_dla.results.patching import PatchResult
+from maze_dla.results.ranking import RankedPart
 from maze_dla.results.statistics import Proportion, Summary
 from maze_dla.results.summaries import ContributionSummaries, no_such_number, summary_frame
 from maze_dla.results.torch_defaults import torch_defaults
@@ -78,7 +79,8 @@ class GroupedResult:
     def summary(self, name: str) -> Summary:
         """Mean, standard error and 95% interval of one of the results' numbers by group, [group, ...].
 
-        `n` and `n_clusters` are summed over groups.
+        `n` and `n_clusters` are summed over groups. The "change" of patched positions is aligned at the read position,
+        [group, ..., offset], NaN where no prompt of a group reaches so far back.
 
         Raises:
             InputError: the results have no numbers of that name.
@@ -86,7 +88,11 @@ class GroupedResult:
         every = [_summary_of(result, name) for result in self.results]
 
         def stacked(of: Callable[[Summary], Float[Tensor, "..."]]) -> Float[Tensor, "..."]:
-            return torch.stack([of(one) for one in every])
+            values = [of(one) for one in every]
+            if not _by_position(self.results[0]) or values[0].ndim == 0:
+                return torch.stack(values)
+            width, pad = max(one.shape[-1] for one in values), torch.nn.functional.pad
+            return torch.stack([pad(one, (width - one.shape[-1], 0), value=torch.nan) for one in values])
 
         return Summary(
             stacked(lambda one: one.mean),
@@ -178,7 +184,13 @@ def _summary_of(result: PromptResult | StreamedResult, name: str) -> Summary:
     """A summary by name, of results of any kind."""
     if not isinstance(result, PromptResult) or isinstance(result, ContributionSummaries):
         return result.summary(name)  # pyright: ignore[reportAttributeAccessIssue]
+    if _by_position(result) and name == "change":
+        return result.change_summary
     numbers = result.per_prompt()
     if not isinstance(name, str) or name not in numbers:
-        raise no_such_number(name, list(numbers))
+        raise no_such_number(name, [*numbers, *["change"] * _by_position(result)])
     return result.summarized(numbers[name])
+
+
+def _by_position(result: Any) -> TypeGuard[PatchResult]:
+    return isinstance(result, PatchResult) and result.by_position

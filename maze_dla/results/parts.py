@@ -4,52 +4,13 @@ from __future__ import annotations
 
 import math
 import re
-from typing import NamedTuple
 
 import torch
 
 from maze_dla.errors import InputError, check_whole, whole_number
 from maze_dla.results.held_out import ByBucket, held_out
+from maze_dla.results.ranking import RankedPart, ranked
 from maze_dla.results.statistics import Summary, interval_of
-
-
-class RankedPart(NamedTuple):
-    """A head or neuron with its mean contribution over prompts and 95% interval, in logits.
-
-    `mean`, `low` and `high` are estimated on mazes that did not choose the part; `chosen` is the share of the halves of
-    mazes that chose it, and `in_sample` its mean over all prompts, which choosing has made too large. Of fewer than 8
-    mazes all are needed to choose: then `chosen` is None, and `mean` is that of the sample.
-    """
-
-    layer: int
-    number: int
-    mean: float
-    low: float
-    high: float
-    name: str
-    chosen: float | None = None
-    in_sample: float | None = None
-
-    @property
-    def may_be_zero(self) -> bool:
-        """Whether the interval includes zero."""
-        return self.low <= 0 <= self.high
-
-    def __repr__(self) -> str:
-        """As "L5H3 +0.350 [+0.199, +0.500]"; without an interval where there was one prompt.
-
-        It says where the interval includes zero, and where the mean is of the mazes that chose the part.
-        """
-        return shown_estimate(self.name, self.mean, self.low, self.high, self.chosen is None)
-
-
-def shown_estimate(name: str, mean: float, low: float, high: float, in_sample: bool) -> str:
-    """As "L5H3 +0.350 [+0.199, +0.500]", with marks: includes zero, measured on the prompts that chose it."""
-    if math.isnan(low):
-        return f"{name} {mean:+.3f}"
-    marks = [", includes zero" * (low <= 0 <= high), ", of the prompts that chose it" * in_sample]
-    return f"{name} {mean:+.3f} [{low:+.3f}, {high:+.3f}]" + "".join(marks)
-
 
 Head = tuple[int, int] | RankedPart | str
 Neuron = tuple[int, int] | RankedPart | str
@@ -114,26 +75,8 @@ def strongest(summary: Summary, k: int, letter: str, held: ByBucket | None = Non
     Raises:
         InputError: k is no whole number, or below 0.
     """
-    k = check_whole("k", k, 0)
-    width = summary.mean.shape[1]
-    flat = {name: getattr(summary, name).flatten() for name in ("mean", "low", "high")}
-    ranked = []
-    if k == 0 or width == 0 or held is None or held.few:
-        order = flat["mean"].abs().argsort(descending=True, stable=True)[:k]
-        for part in order.tolist():
-            ranked.append(_named(part, width, letter, *(float(t[part]) for t in flat.values())))
-        return ranked
-    found = held_out(held, k)
-    for i in found.means.mean.abs().argsort(descending=True, stable=True).tolist():
-        part, (mean, low, high) = int(found.parts[i]), (float(getattr(found.means, name)[i]) for name in flat)
-        more = {"chosen": float(found.chosen[i]), "in_sample": float(flat["mean"][part])}
-        ranked.append(_named(part, width, letter, mean, low, high)._replace(**more))
-    return ranked
-
-
-def _named(part: int, width: int, letter: str, mean: float, low: float, high: float) -> RankedPart:
-    layer, number = divmod(part, width)
-    return RankedPart(layer, number, mean, low, high, f"L{layer}{letter}{number}", in_sample=mean)
+    n_layers, width = summary.mean.shape
+    return ranked(summary, [f"L{i}{letter}{j}" for i in range(n_layers) for j in range(width)], k, held)
 
 
 def sum_of_strongest(summary: Summary, k: int, held: ByBucket | None) -> Summary:

@@ -11,9 +11,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from maze_dla.errors import InputError
-from maze_dla.results.aligned import aligned_at_end, mean_by_kind, reaches, summary_by_column
+from maze_dla.results.aligned import aligned_at_end, mean_by_kind, reaches, strongest_by_kind, summary_by_column
 from maze_dla.results.base import PromptResult, format_mean, shown_accuracy
-from maze_dla.results.ranking import RankedSite, place, ranked, sums_of_buckets
+from maze_dla.results.ranking import RankedPart, place, ranked, sums_of_buckets
 from maze_dla.results.recovered import Recovered, recovered_share
 from maze_dla.results.statistics import Summary
 from maze_dla.results.torch_defaults import torch_defaults
@@ -44,10 +44,18 @@ class KindChanges:
     summary: Summary
     """The mean change over the prompts that have such tokens, [..., kind], in logits."""
     recovered: Recovered
+    strongest: Float[Tensor, " prompt *site"]
+    """The change, [prompt, ..., kind], of the token of the kind that changes the metric most in that prompt, in logits.
+    Where one of three tokens carries everything it is three times the mean."""
+    strongest_summary: Summary
+    """Its mean over prompts."""
+    strongest_recovered: Recovered
+    """The share that this one token recovers."""
 
     def __repr__(self) -> str:
-        """The shares as a table, and what they are means of."""
-        return f"{type(self).__name__}: the mean over a prompt's tokens of a kind, each patched alone\n{self.recovered}"
+        """The shares as tables, and what they are means of."""
+        mean = f"{type(self).__name__}: the mean over a prompt's tokens of a kind, each patched alone\n{self.recovered}"
+        return f"{mean}\nof these the token that changes most in each prompt\n{self.strongest_recovered}"
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -136,8 +144,8 @@ class PatchResult(PromptResult):
     def by_kind(self) -> KindChanges:
         """The change averaged over each prompt's tokens of each kind, and the share that it recovers.
 
-        It is the mean effect of patching one such token. Sums over positions are not assumed: tokens patched together
-        may do more or less than each alone.
+        It is the mean effect of patching one such token, and beside it that of the strongest of them. Sums over
+        positions are not assumed: tokens patched together may do more or less than each alone.
 
         Raises:
             InputError: no position is a site, or the kinds of tokens are not known.
@@ -147,13 +155,19 @@ class PatchResult(PromptResult):
         if self.token_kinds is None:
             raise InputError("the kinds of tokens of these prompts are not known")
         change, present = mean_by_kind(self.change, self.token_kinds, len(self.kinds))
+        strongest = strongest_by_kind(self.change, self.token_kinds, len(self.kinds))
+        of_mean, of_strongest = self._of_kinds(change, present), self._of_kinds(strongest, present)
+        return KindChanges(self.kinds, change, *of_mean, strongest, *of_strongest)
+
+    def _of_kinds(
+        self, change: Float[Tensor, " prompt *site"], present: Bool[Tensor, "prompt kind"]
+    ) -> tuple[Summary, Recovered]:
         values = change + self.metric.double().view(-1, *[1] * len(self.axes))
-        axes = (*self.axes[:-1], "kind")
-        share = self._recovered(values, present, axes, self.kinds)
-        return KindChanges(self.kinds, change, summary_by_column(change, present, self.clusters), share)
+        share = self._recovered(values, present, (*self.axes[:-1], "kind"), self.kinds)
+        return summary_by_column(change, present, self.clusters), share
 
     @torch_defaults()
-    def top(self, k: int = 5) -> list[RankedSite]:
+    def top(self, k: int = 5) -> list[RankedPart]:
         """The `k` sites with the largest mean change by size, strongest first.
 
         Each is estimated on mazes that did not choose it, where there are at least 8 of them and every prompt has every

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -12,13 +14,14 @@ from torch import Tensor
 from maze_dla.errors import check_whole
 from maze_dla.results.buckets import N_BUCKETS, bucket_sums
 from maze_dla.results.held_out import ByBucket, held_out
-from maze_dla.results.parts import shown_estimate
 from maze_dla.results.statistics import Summary
 from maze_dla.results.torch_defaults import torch_defaults
 
+PLACE = re.compile(r"L(\d+)[HN](\d+)", re.ASCII)
 
-class RankedSite(NamedTuple):
-    """A site or part with its mean effect over prompts and clustered 95% interval, in logits.
+
+class RankedPart(NamedTuple):
+    """A head, a neuron or any other part or site, with its mean contribution or effect and 95% interval, in logits.
 
     `mean`, `low` and `high` are estimated on mazes that did not choose it; `chosen` is the share of the halves of mazes
     that chose it, and `in_sample` its mean over all prompts, which choosing has made too large. Where `chosen` is None,
@@ -27,6 +30,7 @@ class RankedSite(NamedTuple):
 
     name: str
     at: tuple[int, ...]
+    """Its index along each axis of what was ranked."""
     mean: float
     low: float
     high: float
@@ -34,17 +38,40 @@ class RankedSite(NamedTuple):
     in_sample: float | None = None
 
     @property
+    def layer(self) -> int:
+        """The layer of a head or neuron."""
+        return self._place[0]
+
+    @property
+    def number(self) -> int:
+        """The number of a head or neuron in its layer."""
+        return self._place[1]
+
+    @property
     def may_be_zero(self) -> bool:
         """Whether the interval includes zero."""
         return self.low <= 0 <= self.high
 
+    @property
+    def _place(self) -> tuple[int, int]:
+        named = PLACE.fullmatch(self.name)
+        if named is None:
+            raise AttributeError(f"{self.name} is no head or neuron: it has no layer and number, its place is .at")
+        return int(named[1]), int(named[2])
+
     def __repr__(self) -> str:
-        """As "L5H3 +0.350 [+0.199, +0.500]", with a mark where the interval includes zero."""
-        return shown_estimate(self.name, self.mean, self.low, self.high, self.chosen is None)
+        """As "L5H3 +0.350 [+0.199, +0.500]"; without an interval where there was one prompt.
+
+        It says where the interval includes zero, and where the mean is of the mazes that chose the part.
+        """
+        if math.isnan(self.low):
+            return f"{self.name} {self.mean:+.3f}"
+        marks = [", includes zero" * self.may_be_zero, ", of the prompts that chose it" * (self.chosen is None)]
+        return f"{self.name} {self.mean:+.3f} [{self.low:+.3f}, {self.high:+.3f}]" + "".join(marks)
 
 
 @torch_defaults()
-def ranked(summary: Summary, names: Sequence[str], k: int, held: ByBucket | None = None) -> list[RankedSite]:
+def ranked(summary: Summary, names: Sequence[str], k: int, held: ByBucket | None = None) -> list[RankedPart]:
     """The `k` sites with the largest means by size, strongest first.
 
     Args:
@@ -68,7 +95,7 @@ def ranked(summary: Summary, names: Sequence[str], k: int, held: ByBucket | None
         order = found.means.mean.abs().argsort(descending=True, stable=True).tolist()
         rows = [(int(found.parts[i]), _estimate(found.means, i), float(found.chosen[i])) for i in order]
     return [
-        RankedSite(names[i], place(i, shape), mean, low, high, chosen, float(means[i]))
+        RankedPart(names[i], place(i, shape), mean, low, high, chosen, float(means[i]))
         for i, (mean, low, high), chosen in rows
     ]
 

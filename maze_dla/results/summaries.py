@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from maze_dla.errors import InputError
 from maze_dla.results.held_out import ByBucket
 from maze_dla.results.lens import LensSummary
-from maze_dla.results.parts import RankedPart, strongest, sum_of_strongest
+from maze_dla.results.parts import strongest, sum_of_strongest
+from maze_dla.results.ranking import RankedPart
 from maze_dla.results.statistics import Summary
 
 if TYPE_CHECKING:

@@ -51,6 +51,17 @@ def test_ioi_with_a_folder_and_sampled_prompts(capsys: pytest.CaptureFixture[str
     assert "This is the bundled" not in out
 
 
+@pytest.mark.usefixtures("no_real_weights", "no_pictures")
+def test_ioi_with_interventions(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["ioi", "--causal", "--n-prompts", "6", "--out", str(tmp_path)]) == 0
+    assert "and 5 pictures beside them" in capsys.readouterr().out
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "6 pairs of prompts differ in one thing (names)" in page
+    assert (tmp_path / "patched_heads.png").exists()
+    assert main(["ioi", "--n-prompts", "6", "--out", str(tmp_path)]) == 0
+    assert not (tmp_path / "patched_heads.png").exists()
+
+
 BAD = {
     "a name with a typo": (["--model", "gpt2-smal"], "did you mean 'gpt2-small'?"),
     "a model that is not here": (["--model", "gpt2-large"], "gpt2-large is not on this machine"),

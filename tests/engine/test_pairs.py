@@ -37,6 +37,33 @@ def test_selected_pairs_stay_pairs() -> None:
     assert len(pairs.select(pairs.clean.lengths > 10)) == 5
 
 
+def test_selected_pairs_tell_from_how_many() -> None:
+    made = replace(random_pairs(), info={"change": "target", "left_out": 3})
+    few = made.select([4, 1])
+    assert few.info == {**made.info, "selected_from": 7}
+    assert few.select([0]).info == few.info
+    assert (made.n_made, few.n_made) == (7, 7)
+    assert "selected_from" not in made.info
+    assert "2 pairs of " in repr(few)
+    assert repr(few).endswith(" tokens, selected from 7; 3 left out)")
+
+
+def test_pairs_without_wrong_tokens_are_left_out() -> None:
+    pairs = random_pairs()
+    wrong = torch.zeros(len(pairs), D_VOCAB, dtype=torch.bool)
+    wrong[torch.arange(7), pairs.clean.targets] = True
+    wrong[[1, 5]] = True
+    kept = replace(pairs, clean=replace(pairs.clean, token_sets={"wrong": wrong})).having("wrong")
+    assert kept.clean.labels == (pairs.clean.labels[1], pairs.clean.labels[5])
+    assert kept.corrupted.labels == (pairs.corrupted.labels[1], pairs.corrupted.labels[5])
+    with pytest.raises(InputError, match="unknown token set 'wrong'"):
+        pairs.having("wrong")
+    wrong[:] = False
+    wrong[torch.arange(7), pairs.clean.targets] = True
+    with pytest.raises(InputError, match="none of the 7 prompts has a token in 'wrong' beside its target"):
+        replace(pairs, clean=replace(pairs.clean, token_sets={"wrong": wrong})).having("wrong")
+
+
 def test_joined_are_the_clean_prompts_and_then_the_corrupted_ones() -> None:
     pairs = random_pairs()
     joined = pairs.joined()

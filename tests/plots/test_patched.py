@@ -96,7 +96,9 @@ def test_prompts_of_one_length_have_their_tokens(ax):
 def test_columns_are_kinds_of_token_on_request(ax):
     result = make_patch()
     plots.patching(result, ax, kinds=True)
-    np.testing.assert_allclose(shown(ax), result.by_kind().recovered.mean, rtol=1e-6)
+    np.testing.assert_allclose(shown(ax), result.by_kind().strongest_recovered.mean, rtol=1e-6)
+    assert not np.allclose(shown(ax), result.by_kind().recovered.mean)
+    assert "in each prompt the one that changes most" in ax.get_xlabel().replace("\n", " ")
     assert columns(ax) == list(KINDS)
     plots.patching(make_patch(apart=0.0), ax, kinds=True)
     assert ax.child_axes[-1].get_ylabel().replace("\n", " ") == "mean change (logits)"

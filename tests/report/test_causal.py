@@ -19,7 +19,7 @@ from maze_dla.report import causal as writing
 from maze_dla.report import write
 from maze_dla.report.causal import CIRCUIT, EFFECTS, PATCHING, WRONG, NoPairs, causal_sections
 from maze_dla.report.page import Section
-from maze_dla.report.pictures import PICTURES
+from maze_dla.report.pictures import PICTURES, Picture
 from maze_dla.report.write import write_report
 from maze_dla.results.base import format_mean
 from tests.engine.small_models import make_batch, make_model, random_metric
@@ -61,7 +61,7 @@ def test_patching_says_what_patch_gives(bundled: Any, sections: list[Section]) -
     n = pairs.info["left_out"]
     assert 0 < n == N - len(pairs)
     assert f"{len(pairs)} pairs of prompts differ in one thing (target)" in words
-    assert f"{n} of {N} have no such pair and are left out ({next(iter(pairs.info['why']))})" in words
+    assert f"{n} of {N} prompts have no such pair and are left out ({next(iter(pairs.info['why']))})" in words
     assert f"{format_mean(stream.summarized(stream.clean))} logits on the clean prompts" in words
     assert f"{format_mean(stream.summarized(stream.corrupted))} on the corrupted ones" in words
     at = stream.values.shape[-1] - 4
@@ -88,7 +88,7 @@ def test_ablation_says_what_ablate_gives(bundled: Any, sections: list[Section]) 
     for name, value in sections[2].rows:
         assert value.startswith(f"direct {float(wrong[name].direct.mean):+.3f} [")
         assert [words in value for words in writing.IN_WORDS.values()] == [
-            kind in wrong[name].kinds for kind in writing.IN_WORDS
+            kind in wrong[name].in_words for kind in writing.IN_WORDS
         ]
     sizes = [abs(float(wrong[name].indirect.mean)) for name, _ in sections[2].rows]
     assert sizes == sorted(sizes, reverse=True)
@@ -132,6 +132,16 @@ def test_one_maze_has_no_intervals_and_no_circuit(bundled: Any, tmp_path: Path) 
     assert "cannot be told apart on average" in of_one[0].words
     assert all("nan" not in value for section in of_one for _, value in section.rows)
     assert of_one[2].rows == []
+
+
+def test_selected_pairs_are_said_to_be_selected(bundled: Any) -> None:
+    maze, _, _, pairs = bundled
+    few = pairs.select([0, 3, 1])
+    words = writing._pairs_in_words(dla.patch(maze, few), few)
+    assert words.startswith("3 pairs of prompts differ in one thing (target)")
+    assert f"{pairs.info['left_out']} of {N} prompts have no such pair" in words
+    assert f"These pairs are a selection of {len(pairs)}." in words
+    assert "selection" not in writing._pairs_in_words(dla.patch(maze, few), replace(few, info=pairs.info))
 
 
 def test_a_model_without_mlps(tmp_path: Path) -> None:
@@ -182,6 +192,27 @@ def test_true_takes_the_pairs_of_the_contrast_or_says_that_there_are_none(maze: 
     alone = write_report(maze, batch, correct_vs_other(batch), tmp_path / "alone", causal=True)
     assert "needs pairs of prompts: no pairs of prompts were given." in alone.page.read_text(encoding="utf-8")
     assert "patched_heads" not in {picture.stem for picture in alone.pictures}
+
+
+@pytest.mark.usefixtures("quick")
+def test_beside_other_reports_the_sections_say_that_their_scales_are_their_own(
+    maze: MazeModel, batch: MazePromptBatch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    metric, drawn = correct_vs_other(batch), []
+
+    def two(*args: Any) -> list[Section]:
+        (args[-1] / "patched_heads.png").write_bytes(b"")
+        drawn.append(Picture(args[-1] / "patched_heads.png", "heads", "how"))
+        return [Section(PATCHING, "Two paragraphs.", drawn[-1:]), Section(WRONG, "No pictures.", ())]
+
+    monkeypatch.setattr(write, "causal_sections", two)
+    monkeypatch.setattr(write, "draw_pictures", lambda *args: [])
+    result = dla.attribute(maze, batch, metric)
+    for beside, times in ((), 0), ((result,), 1):
+        report = write_report(maze, batch, metric, tmp_path, causal=True, beside=beside)
+        page = unescape(report.page.read_text(encoding="utf-8"))
+        assert page.count("in this section are this report's own") == times
+        assert page.index(PATCHING) < page.find("are this report's own") < page.index(WRONG) or not times
 
 
 def test_something_else_is_refused(maze: MazeModel, batch: MazePromptBatch, tmp_path: Path) -> None:

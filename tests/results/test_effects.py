@@ -113,7 +113,32 @@ def test_a_line_says_all_three_effects() -> None:
     for name in ("direct", "total", "indirect"):
         s = getattr(one, name)
         assert f"{name} {float(s.mean):+.3f} [{float(s.low):+.3f}, {float(s.high):+.3f}]" in line
-    assert line.endswith(": other sign, mostly indirect, repair")
+    assert line.endswith(": other sign; mostly indirect; overturned, no repair")
+
+
+@pytest.mark.parametrize(
+    ("total", "sure", "words"),
+    [
+        (0.3, True, "repair"),
+        (0.3, False, "repair"),
+        (0.0, False, "repair"),
+        (-0.5, False, "repair of all of it or more"),
+        (-0.5, True, "overturned, no repair"),
+    ],
+)
+def test_repair_is_said_of_totals_between_zero_and_the_direct_effect(total: float, sure: bool, words: str) -> None:
+    (found,) = disagreements_of(["MLP 0"], one(1.0, True), one(total, sure), one(total - 1.0, True), ["repair"])
+    assert "repair" in found.kinds  # by the definition: opposed, and at least half the direct effect's size
+    assert found.in_words[-1] == repr(found).rsplit("; ", 1)[-1].rsplit(": ", 1)[-1] == words
+    assert found.overturned == (words == "overturned, no repair")
+
+
+@pytest.mark.parametrize("unsure", ["direct", "total", "indirect"])
+def test_an_effect_whose_interval_includes_zero_is_marked(unsure: str) -> None:
+    means = {"direct": 1.0, "total": -0.5, "indirect": -1.5}
+    (found,) = disagreements_of(["MLP 0"], *(one(mean, name != unsure) for name, mean in means.items()))
+    assert repr(found).count("(includes zero)") == 1
+    assert f"{unsure} {means[unsure]:+.3f} [{means[unsure] - 10:+.3f}, {means[unsure] + 10:+.3f}] (inc" in repr(found)
 
 
 def test_kinds_can_be_chosen() -> None:

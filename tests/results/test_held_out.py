@@ -10,7 +10,7 @@ import torch
 from maze_dla.results.attribution import AttributionResult
 from maze_dla.results.buckets import N_BUCKETS, bucket_sums, buckets_of, halves
 from maze_dla.results.held_out import ByBucket, held_out
-from maze_dla.results.parts import RankedPart
+from maze_dla.results.ranking import RankedPart
 from maze_dla.results.streaming import stream
 from tests.results.test_comparison import attribution, noisy
 
@@ -116,8 +116,8 @@ def test_few_mazes_pick_and_measure_alike_and_say_so() -> None:
 
 
 def test_parts_that_may_be_nothing_are_marked() -> None:
-    assert repr(RankedPart(5, 3, 0.4, 0.1, 0.7, "L5H3", 1.0)) == "L5H3 +0.400 [+0.100, +0.700]"
-    assert repr(RankedPart(5, 3, 0.4, -0.1, 0.9, "L5H3", 1.0)) == "L5H3 +0.400 [-0.100, +0.900], includes zero"
+    assert repr(RankedPart("L5H3", (5, 3), 0.4, 0.1, 0.7, 1.0)) == "L5H3 +0.400 [+0.100, +0.700]"
+    assert repr(RankedPart("L5H3", (5, 3), 0.4, -0.1, 0.9, 1.0)) == "L5H3 +0.400 [-0.100, +0.900], includes zero"
     heads = torch.zeros(40, 1, 2, dtype=torch.float64)
     heads[:, 0, 0] = 1 + torch.arange(40) % 3
     heads[:, 0, 1] = torch.arange(40) % 2 - 0.5

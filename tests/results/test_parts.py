@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from maze_dla.errors import InputError
-from maze_dla.results.parts import RankedPart, place_of_head
+from maze_dla.results.parts import place_of_head
+from maze_dla.results.ranking import RankedPart
 
-RANKED = RankedPart(5, 3, 0.4, 0.1, 0.7, "L5H3")
+RANKED = RankedPart("L5H3", (5, 3), 0.4, 0.1, 0.7)
 
 
 @pytest.mark.parametrize("head", [(5, 3), [5, 3], "L5H3", RANKED, (np.int64(5), np.int32(3))])
@@ -38,3 +39,11 @@ def test_what_is_no_head(head: Any) -> None:
 def test_a_head_that_is_not_there(head: Any) -> None:
     with pytest.raises(InputError, match="the model has 6 layers with 4 heads each, counted from 0, got head"):
         place_of_head(head, 6, 4)
+
+
+def test_a_ranked_part_knows_its_place_by_its_name() -> None:
+    assert (RANKED.layer, RANKED.number) == (5, 3)
+    listed = RankedPart("L2N117", (4,), 0.4, 0.1, 0.7)  # the fifth of neurons that were asked for
+    assert (listed.layer, listed.number) == (2, 117)
+    with pytest.raises(AttributeError, match="2_mlp_out is no head or neuron"):
+        _ = RankedPart("2_mlp_out", (2,), 0.4, 0.1, 0.7).layer

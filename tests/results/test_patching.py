@@ -163,7 +163,25 @@ def test_kinds_say_that_each_token_is_patched_alone() -> None:
     found = make_patch().by_kind()
     first, *table = repr(found).split("\n")
     assert first == "KindChanges: the mean over a prompt's tokens of a kind, each patched alone"
-    assert "\n".join(table) == repr(found.recovered)
+    of_strongest = "of these the token that changes most in each prompt"
+    assert "\n".join(table) == f"{found.recovered!r}\n{of_strongest}\n{found.strongest_recovered!r}"
+
+
+def test_the_strongest_token_of_a_kind_has_all_that_it_does() -> None:
+    """One of three tokens brings everything back: the mean is a third, the strongest one."""
+    base = make_patch(lengths=(4,) * 24)
+    change = torch.zeros(24, 3, 4)
+    change[..., 1] = (base.clean - base.corrupted)[:, None]
+    change[:, 2, 3] = -0.5
+    kinds = torch.tensor([[0, 1, 1, 1]]).expand(24, -1)
+    result = replace(base, values=base.metric.view(-1, 1, 1) + change, token_kinds=kinds, kinds=("a", "b", "none"))
+    found = result.by_kind()
+    assert found.recovered.mean[0, :2].tolist() == pytest.approx([0, 1 / 3], abs=1e-6)
+    assert found.strongest_recovered.mean[0, :2].tolist() == pytest.approx([0, 1], abs=1e-6)
+    opposed = change[:, 2].gather(1, change[:, 2].abs().argmax(1, keepdim=True))[:, 0]
+    torch.testing.assert_close(found.strongest[:, 2, 1], opposed.double(), atol=1e-6, rtol=0)
+    assert found.strongest[..., 2].isnan().all()
+    torch.testing.assert_close(found.strongest_summary.mean[:, 1], found.strongest[..., 1].mean(0))
 
 
 def test_kinds_need_positions_and_kinds() -> None:
@@ -237,8 +255,6 @@ def test_groups_have_their_own_shares() -> None:
     one: PatchResult = grouped.results[1]
     assert one.recovered.mean.equal(result.select(result.table["distance"] == 1).recovered.mean)
     torch.testing.assert_close(grouped.summary("change").mean[1], one.change.double().mean(0))
-    with pytest.raises(InputError, match="unknown number 'change'"):
-        make_patch().group_by("distance").summary("change")
 
 
 def test_the_lines_say_what_was_patched() -> None:
@@ -261,3 +277,24 @@ def test_clusters_of_a_column_are_numbered_anew() -> None:
     error = own.std(0) / 12**0.5
     torch.testing.assert_close(summary.standard_error[:, 0], error)
     assert groups_of(result.clusters[12:]).tolist() == list(range(12))
+
+
+def test_groups_of_patched_positions_are_aligned_at_the_read_position() -> None:
+    result = make_patch()
+    lengths = result.lengths.tolist()
+    grouped = result.group_by([str(n) for n in lengths])
+    found = grouped.summary("change")
+    width = result.values.shape[-1]
+    assert found.mean.shape == (len(set(lengths)), 3, width)
+    for i, (label, part) in enumerate(zip(grouped.labels, grouped.results, strict=True)):
+        own = part.change_summary
+        for name in ("mean", "standard_error", "low", "high"):
+            seen = getattr(found, name)[i]
+            assert seen[:, : width - int(label)].isnan().all()
+            torch.testing.assert_close(seen[:, width - int(label) :], getattr(own, name), equal_nan=True)
+    assert found.mean[..., -1].isfinite().all()
+    assert grouped.metric_summary().mean.shape == (len(set(lengths)),)
+    with pytest.raises(InputError, match=r"unknown number 'values', this result has .*change$"):
+        grouped.summary("values")
+    of_heads = make_patch(HEADS).group_by([str(n) for n in lengths])
+    assert of_heads.summary("change").mean.shape == (len(set(lengths)), 3, 4)

@@ -9,7 +9,8 @@ from typing import Any
 from maze_dla.engine.model import ResidualModel
 from maze_dla.engine.sites import Site
 from maze_dla.errors import InputError, check_list
-from maze_dla.results.parts import Head, RankedPart, place_of_head, place_of_neuron
+from maze_dla.results.parts import Head, place_of_head, place_of_neuron
+from maze_dla.results.ranking import RankedPart
 
 NAMED = ("heads", "mlps", "layers", "sources", "source_positions")
 

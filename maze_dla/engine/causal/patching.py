@@ -20,7 +20,7 @@ from maze_dla.engine.causal.gradients import Sample, estimated_changes
 from maze_dla.engine.causal.reading import AT_THE_END, MetricAtReads
 from maze_dla.engine.completeness import SumChecks
 from maze_dla.engine.devices import to_device
-from maze_dla.engine.direct.contrast import Places, for_both
+from maze_dla.engine.direct.contrast import PairedPrompts, for_both
 from maze_dla.engine.direct.described import describe, judged
 from maze_dla.engine.edits import Rerun
 from maze_dla.engine.fit import check_fit_of_pairs
@@ -104,14 +104,14 @@ class _Patching:
         plain, rerun = self.model.forward.editable(micro, [*AT_THE_END, LOGITS, *grid.sites], grid.edited)
         reader = MetricAtReads.of(self.model.weights, here)
         metric, size = reader.check(self.checks, plain, here, micro.prompts)
-        places = Places.of(micro, len(self.pairs), torch.device("cpu"))
-        into, source = places.corrupted, places.clean
+        paired = PairedPrompts.of(micro, len(self.pairs), torch.device("cpu"))
+        into, source = paired.corrupted, paired.clean
         if self.direction == "noise":
             into, source = source, into
         swap = Swap(into, source, grid, micro, plain)
         logits = at_least_single(plain[LOGITS])
-        parts = {name: x[places.clean] for name, x in judged(logits, here.answers, here.foils).items()}
-        parts |= {"clean": metric[places.clean], "corrupted": metric[places.corrupted], "logit_size": size[into]}
+        parts = {name: x[paired.clean] for name, x in judged(logits, here.answers, here.foils).items()}
+        parts |= {"clean": metric[paired.clean], "corrupted": metric[paired.corrupted], "logit_size": size[into]}
         differing = swap.differing()
         if self.sample is None:
             parts["change"] = self._changes(swap, differing, rerun, reader)

@@ -6,6 +6,7 @@ Turner et al. 2023 ("Activation addition", arXiv 2308.10248, section 3); differe
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,7 +30,7 @@ from maze_dla.engine.model import MicroBatch, ResidualModel
 from maze_dla.engine.precision import at_least_single
 from maze_dla.engine.prompts import PromptBatch
 from maze_dla.engine.sites import LOGITS, Site
-from maze_dla.errors import InputError, check_whole
+from maze_dla.errors import InputError, ModelError, check_whole
 from maze_dla.results.arrays import as_array
 from maze_dla.results.steering import SteerResult
 
@@ -88,7 +89,7 @@ def difference_of_means(
 
     Raises:
         InputError: batches do not fit the model, or a site that holds no vector of the stream's size.
-        ModelError: a site that the model does not have.
+        ModelError: a site that the model does not have, or activations that are not finite, as those of NaN weights.
     """
     if site not in STREAM:
         raise InputError(f"site is one of {', '.join(STREAM)}, got {site!r:.60}")
@@ -104,6 +105,7 @@ def component_mean(model: ResidualModel, batch: PromptBatch, part: Any) -> Float
 
     Raises:
         InputError: the batch does not fit the model, or a part that the model does not have, or a neuron.
+        ModelError: activations that are not finite, as those of NaN weights.
     """  # fmt: skip
     check_fit(model, batch)
     (named,) = parts_of(model, [part], None, (), 0).listed
@@ -121,11 +123,14 @@ def unembedding_direction(model: ResidualModel, batch: PromptBatch, metric: Line
 
     Raises:
         InputError: batch or metric do not fit the model, or directions that cancel each other.
+        ModelError: a direction that is not finite, as of NaN weights.
     """
     check_fit(model, batch, metric)
     weights = model.weights
     mean = weights.final_norm.pull_back(metric.direction(weights.W_U)).double().mean(0)
     length = float(mean.norm())
+    if not math.isfinite(length):
+        raise ModelError("the metric's direction is not finite: look for NaN or infinity in W_U and the final norm")
     if not length > 0:
         raise InputError("the directions of these prompts cancel each other: there is none to steer in")
     return (mean / length).cpu()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol, get_args, runtime_checkable
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from maze_dla.engine.devices import to_device
@@ -16,7 +16,7 @@ from maze_dla.engine.forward.running import run
 from maze_dla.engine.model import MicroBatch, ResidualModel
 from maze_dla.engine.prompts import PromptBatch
 from maze_dla.engine.sites import Activations, Site
-from maze_dla.errors import InputError, PromptError
+from maze_dla.errors import InputError, ModelError, PromptError
 from maze_dla.results.columns import groups_of
 
 Value = Literal["zero", "mean", "resample"]
@@ -111,12 +111,31 @@ def donors_of(batch: PromptBatch, reference: PromptBatch, positions: Positions, 
         generator = torch.Generator().manual_seed((seed * 0x9E3779B1 + int(batch.fingerprints[i])) % 2**63)
         chosen[i] = among[int(torch.randint(len(among), (), generator=generator))]
     if without:
-        long = f" of {int(batch.lengths[without[0]])} tokens" if positions == "all" else ""
-        raise PromptError(
-            f"prompt {without[0]}: the reference has no prompt{long} about another {reference.unit} to take "
-            f"activations from ({len(without)} of {len(batch)} prompts have none); a larger reference= has more"
-        )
+        raise PromptError(_no_donor(batch, reference, positions, without))
     return chosen
+
+
+def _no_donor(batch: PromptBatch, reference: PromptBatch, positions: Positions, without: Sequence[int]) -> str:
+    """Which prompts have no donor, what the reference has, and what to give in place of it."""
+    lengths, others = batch.lengths[list(without)], f"another {reference.unit}"
+    long = f" of {int(lengths[0])} tokens" if positions == "all" else ""
+    problem = f"prompt {without[0]}: the reference has no prompt{long} about {others} to take activations from"
+    share = f"{len(without)} of {len(batch)} prompts have none"
+    if positions == "read":
+        return f"{problem} ({share}): give a reference= with prompts about more than one {reference.unit}"
+    return (
+        f"{problem}. At all positions a donor is as long as its prompt: {share}, of {_counted(lengths)} tokens, and "
+        f"the reference's {len(reference)} prompts are of {_counted(reference.lengths)} tokens. Give a reference= with "
+        f"prompts about others of each of the lengths asked for, or value='mean', or positions='read'"
+    )
+
+
+def _counted(lengths: Int[Tensor, " prompt"], most: int = 8) -> str:
+    """Lengths and how many prompts have each: "5 (2 prompts), 7 (1)"."""
+    found, counts = lengths.unique(return_counts=True)
+    named = [f"{n} ({k})" for n, k in zip(found.tolist(), counts.tolist(), strict=True)]
+    named[0] = named[0].replace(")", " prompt)" if int(counts[0]) == 1 else " prompts)")
+    return ", ".join(named[:most]) + f" and {len(named) - most} other lengths" * (len(named) > most)
 
 
 def _listed(column: Tensor | tuple[str, ...]) -> Sequence[object]:
@@ -139,6 +158,7 @@ def _means(
 
     Raises:
         InputError: means at all positions of prompts whose tokens are of no kind.
+        ModelError: naming a prompt whose activations are not finite.
     """
     if positions == "all" and reference.sequence_kinds is None:
         raise InputError(
@@ -147,14 +167,15 @@ def _means(
     n_kinds = len(reference.kinds) if positions == "all" else 1
     sums: dict[Site, Tensor] = {}
     counts = torch.zeros(n_kinds, dtype=torch.float64)
+    finite: list[tuple[Site, Tensor, Tensor]] = []
 
     def add(micro: MicroBatch, found: Activations) -> Values:
-        kinds, at = torch.zeros(len(micro.prompts), dtype=torch.long), None
+        kinds, at, prompts = torch.zeros(len(micro.prompts), dtype=torch.long), None, micro.prompts
         if positions == "all":
             assert micro.kinds is not None
             read = torch.arange(micro.tokens.shape[1]) <= micro.positions[:, None]
             prompt, position = torch.nonzero(read).unbind(1)
-            at = micro.rows[prompt], position
+            at, prompts = (micro.rows[prompt], position), micro.prompts[prompt]
             kinds = micro.kinds[at]
         counts.index_add_(0, kinds, torch.ones(len(kinds), dtype=torch.float64))
         for site, held in found.items():
@@ -162,15 +183,36 @@ def _means(
             empty = values.new_zeros(n_kinds, *values.shape[1:], dtype=torch.float64)
             total = sums.setdefault(Site(site.name, site.layer), empty)
             total.index_add_(0, to_device(kinds, values.device), values.double())
+            finite.append((site, prompts, values.flatten(1).isfinite().all(1)))
         return {}
 
     asked = [Site(site.name, site.layer, position=positions) for site in sites]
     run(model, reference, asked, add, what="averaging the reference")
+    _check_finite(finite)
     return {site: x / counts.clamp_min(1).view(-1, *[1] * (x.ndim - 1)).to(x.device) for site, x in sums.items()}
 
 
+def _check_finite(finite: Sequence[tuple[Site, Int[Tensor, " entry"], Bool[Tensor, " entry"]]]) -> None:
+    """Refuse activations that are not finite; on a device nothing has waited for this.
+
+    Raises:
+        ModelError: naming the prompt and the site.
+    """
+    for site, prompts, held in finite:
+        if not bool(held.all()):
+            prompt = int(prompts[~held.cpu()].min())
+            raise ModelError(
+                f"prompt {prompt}: {site.name} of layer {site.layer} has numbers that are not finite, so there is no "
+                "mean of it: look for NaN or infinity among the model's weights"
+            )
+
+
 def mean_at(model: ResidualModel, batch: PromptBatch, site: Site) -> Float[Tensor, " ..."]:
-    """The mean of a site over the read positions of a batch, in double precision, on the CPU."""
+    """The mean of a site over the read positions of a batch, in double precision, on the CPU.
+
+    Raises:
+        ModelError: naming a prompt whose activation is not finite.
+    """
     return _means(model, batch, "read", [site])[Site(site.name, site.layer)][0].cpu()
 
 

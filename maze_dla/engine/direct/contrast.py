@@ -78,14 +78,14 @@ def contrast(
     moments = PromptMoments(groups_of(about), buckets_of(about))
 
     def measure(micro: MicroBatch, found: Activations) -> Parts:
-        here, places = of_both.select(micro.prompts), Places.of(micro, len(pairs), found[LOGITS].device)
+        here, paired = of_both.select(micro.prompts), PairedPrompts.of(micro, len(pairs), found[LOGITS].device)
         parts = parts_of_run(model, found, micro, here, joined.kinds)
-        halves = halves_of(model, found, micro, here, parts, places, len(joined.kinds))
-        _check(checks, parts, halves, micro.prompts, places)
+        halves = halves_of(model, found, micro, here, parts, paired, len(joined.kinds))
+        _check(checks, parts, halves, micro.prompts, paired)
         parts |= judged(found[LOGITS], here.answers, here.foils)
         if neurons and "neurons" in parts:  # at once, so that a micro-batch that memory cut short counts once
-            of_each = [x for p in (parts, halves) for x in places.split(p["neurons"])]
-            moments.add(torch.stack(of_each, 1), micro.prompts[places.clean.cpu()])
+            of_each = [x for p in (parts, halves) for x in paired.split(p["neurons"])]
+            moments.add(torch.stack(of_each, 1), micro.prompts[paired.clean.cpu()])
         kept = {name: x for name, x in parts.items() if name in keep or isinstance(name, Component)}
         return kept | {("half", n): x for n, x in halves.items() if n in keep or isinstance(n, Component)}
 
@@ -128,30 +128,30 @@ def _stacked(one: Int[Tensor, "prompt _"], two: Int[Tensor, "prompt _"]) -> Int[
 
 
 @dataclass(frozen=True)
-class Places:
-    """Where in a micro-batch the clean prompts stand, and where, in the same order, their corrupted ones."""
+class PairedPrompts:
+    """The numbers within a micro-batch of the clean prompts and, in the same order, of their corrupted ones."""
 
     clean: Int[Tensor, " pair"]
     corrupted: Int[Tensor, " pair"]
 
     @classmethod
-    def of(cls, micro: MicroBatch, n_pairs: int, device: torch.device) -> Places:
+    def of(cls, micro: MicroBatch, n_pairs: int, device: torch.device) -> PairedPrompts:
         """Those of a micro-batch of pairs."""
         order = (micro.prompts % n_pairs * 2 + (micro.prompts >= n_pairs)).argsort()
         return cls(to_device(order[0::2], device), to_device(order[1::2], device))
 
     def split(self, values: Float[Tensor, "prompt ..."]) -> tuple[Tensor, Tensor]:
-        """The values at the clean places and at the corrupted ones."""
+        """The values of the clean prompts and of the corrupted ones."""
         return values[self.clean], values[self.corrupted]
 
     def join(self, one: Float[Tensor, "pair ..."], two: Float[Tensor, "pair ..."]) -> Float[Tensor, "prompt ..."]:
-        """The first at the clean places, the second at the corrupted ones."""
+        """The first for the clean prompts, the second for the corrupted ones."""
         joined = one.new_empty(2 * len(one), *one.shape[1:])
         joined[self.clean], joined[self.corrupted] = one, two
         return joined
 
     def halved(self, values: Float[Tensor, "prompt ..."]) -> Float[Tensor, "prompt ..."]:
-        """Half of clean minus corrupted at the clean places, half of their sum at the corrupted ones."""
+        """Half of clean minus corrupted for the clean prompts, half of their sum for the corrupted ones."""
         clean, corrupted = self.split(values)
         return self.join((clean - corrupted) / 2, (clean + corrupted) / 2)
 
@@ -162,29 +162,29 @@ def halves_of(
     micro: MicroBatch,
     metric: LinearMetric,
     runs: Parts,
-    places: Places,
+    paired: PairedPrompts,
     n_kinds: int,
 ) -> Parts:
-    """All parts of both halves: dependent ones at the places of clean prompts, shared ones at the corrupted ones."""
-    direction = pull_back(model.weights, metric)[0][places.clean]
-    a, b = (1 / scale for scale in places.split(found[FINAL_SCALE]))
+    """All parts of both halves: dependent ones for the clean prompts, shared ones for the corrupted ones."""
+    direction = pull_back(model.weights, metric)[0][paired.clean]
+    a, b = (1 / scale for scale in paired.split(found[FINAL_SCALE]))
     direction = direction * ((a + b) / 2)[:, None]
-    constant = places.split(runs["constant"])[0]
-    is_shared = places.join(torch.zeros_like(a), torch.ones_like(a))
-    read = {s: places.halved(x) for s, x in found.items() if s.position == "read" and s.name not in NOT_LINEAR}
+    constant = paired.split(runs["constant"])[0]
+    is_shared = paired.join(torch.zeros_like(a), torch.ones_like(a))
+    read = {s: paired.halved(x) for s, x in found.items() if s.position == "read" and s.name not in NOT_LINEAR}
 
     def sources(layer: int, through_W_O: Tensor) -> Tensor:
         moved = _moved(found, layer, micro, through_W_O.shape[1])
-        return torch.einsum("phse,phe->phs", places.halved(moved), through_W_O)
+        return torch.einsum("phse,phe->phs", paired.halved(moved), through_W_O)
 
     with_sources = Site("pattern", 0) in found
-    both = places.join(direction, direction)
+    both = paired.join(direction, direction)
     parts: Parts = {
-        "metric": places.halved(runs["metric"]),
-        "constant": places.join(torch.zeros_like(constant), constant),
+        "metric": paired.halved(runs["metric"]),
+        "constant": paired.join(torch.zeros_like(constant), constant),
         **contributions(model, read, both, biases=is_shared, sources=sources if with_sources else None),
     }
-    parts[NORM] = _norm(parts, a, b, places)
+    parts[NORM] = _norm(parts, a, b, paired)
     if with_sources and micro.kinds is not None:
         parts["sources_by_kind"] = by_kind(parts["sources"], micro.kinds[micro.rows], n_kinds)
     return parts
@@ -200,27 +200,29 @@ def _moved(
 
 
 def _norm(
-    parts: Parts, a: Float[Tensor, " pair"], b: Float[Tensor, " pair"], places: Places
+    parts: Parts, a: Float[Tensor, " pair"], b: Float[Tensor, " pair"], paired: PairedPrompts
 ) -> Float[Tensor, " prompt"]:
     """The part of the norm, whose scale differs between the two runs, in both halves.
 
     As sum(u + v)/2 * (a - b)/2 = shared * (a - b)/(a + b), and likewise the other way round.
     """
     writers = torch.stack([values for name, values in parts.items() if isinstance(name, Component)], -1)
-    dependent, shared = (sum_in_double(half) for half in places.split(writers))
+    dependent, shared = (sum_in_double(half) for half in paired.split(writers))
     a, b = (inverse.to(shared) for inverse in (a, b))
     ratio = (a - b) / (a + b)
-    return places.join((shared * ratio).to(writers), (dependent * ratio).to(writers))
+    return paired.join((shared * ratio).to(writers), (dependent * ratio).to(writers))
 
 
-def _check(checks: SumChecks, runs: Parts, halves: Parts, prompts: Int[Tensor, " prompt"], places: Places) -> None:
+def _check(
+    checks: SumChecks, runs: Parts, halves: Parts, prompts: Int[Tensor, " prompt"], paired: PairedPrompts
+) -> None:
     """Check the sums of both runs, and those of both halves by the sizes of the two runs."""
     of_runs = sizes(runs)
     check_parts(checks, runs, prompts, *of_runs)
-    largest = [torch.maximum(*places.split(size)) for size in of_runs]
-    numbers = prompts[to_device(places.clean, prompts.device)]
+    largest = [torch.maximum(*paired.split(size)) for size in of_runs]
+    numbers = prompts[to_device(paired.clean, prompts.device)]
     for which, part in enumerate((DEPENDENT, SHARED)):
-        of_half = {name: places.split(values)[which] for name, values in halves.items()}
+        of_half = {name: paired.split(values)[which] for name, values in halves.items()}
         check_parts(checks, of_half, numbers, *largest, which=f"{part} part: ")
 
 

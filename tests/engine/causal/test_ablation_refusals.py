@@ -35,8 +35,15 @@ def test_prompts_without_a_donor(model: Any, batch: PromptBatch, metric: LinearM
     one = batch.select([0, 3])
     with pytest.raises(PromptError, match="prompt 0: the reference has no prompt about another maze"):
         dla.ablate(model, one, metric.select([0, 3]), value="resample")
-    with pytest.raises(PromptError, match="no prompt of 5 tokens about another maze"):
+    with pytest.raises(PromptError, match=r"give a reference= with prompts about more than one maze"):
+        dla.ablate(model, one, metric.select([0, 3]), value="resample")
+    with pytest.raises(PromptError, match="no prompt of 5 tokens about another maze") as caught:
         dla.ablate(model, batch.select([1, 2]), metric.select([1, 2]), value="resample", positions="all")
+    lengths = sorted(batch.lengths[[1, 2]].tolist())
+    counted = f"{lengths[0]} (1 prompt), {lengths[1]} (1) tokens"
+    said = str(caught.value)
+    assert f"2 of 2 prompts have none, of {counted}, and the reference's 2 prompts are of {counted}" in said
+    assert "or value='mean', or positions='read'" in said
 
 
 def test_the_mean_over_a_single_prompt_is_its_own(

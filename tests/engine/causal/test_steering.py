@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -111,6 +112,22 @@ def test_difference_of_means(model: Any, batch: PromptBatch, site: Any, forward:
 def test_a_difference_of_means_is_a_vector_of_the_stream(model: Any, batch: PromptBatch, site: str) -> None:
     with pytest.raises(InputError, match="site is one of resid_pre, resid_mid, attn_out, mlp_out, got"):
         dla.difference_of_means(model, batch, batch, layer=0, site=site)
+
+
+def test_weights_that_are_no_numbers_have_no_vectors(model: Any, batch: PromptBatch, metric: LinearMetric) -> None:
+    broken = copy.deepcopy(model)
+    broken.blocks[0].mlp.W_out.data[3] = torch.nan
+    assert dla.difference_of_means(broken, batch, batch.select([1]), layer=0).isfinite().all()
+    for of in (
+        lambda: dla.difference_of_means(broken, batch, batch.select([1]), layer=1),
+        lambda: dla.component_mean(broken, batch.select([1, 0]), "0_mlp_out"),
+        lambda: dla.ablate(broken, batch, metric, parts=["0_mlp_out"]),
+    ):
+        with pytest.raises(ModelError, match=r"prompt 0: \w+ of layer \d has numbers that are not finite.*weights"):
+            of()
+    broken.unembed.W_U.data[:] = torch.nan
+    with pytest.raises(ModelError, match="direction is not finite"):
+        dla.unembedding_direction(broken, batch, metric)
 
 
 def test_component_mean(model: Any, batch: PromptBatch) -> None:
