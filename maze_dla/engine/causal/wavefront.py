@@ -20,9 +20,10 @@ from maze_dla.engine.causal.keys import Layout, attend
 from maze_dla.engine.devices import to_device
 from maze_dla.engine.edits import BEFORE_ATTENTION, Edit, Rerun
 from maze_dla.engine.forward.decoder import DecoderBlock, PreNormDecoder, affine, side_by_side
+from maze_dla.engine.forward.losses import losses_of
 from maze_dla.engine.forward.running import batch_limits
 from maze_dla.engine.model import MicroBatch
-from maze_dla.engine.sites import FINAL_RESIDUAL, FINAL_SCALE, LOGITS, Activations, Site
+from maze_dla.engine.sites import FINAL_RESIDUAL, FINAL_SCALE, LOGITS, LOSSES, Activations, Site
 from maze_dla.errors import InputError
 
 RECORDED = ("z", "attn_out", "resid_mid", "neurons", "mlp_out")  # of layers, what branches record
@@ -36,18 +37,20 @@ def editable(
     decoder: PreNormDecoder, micro: MicroBatch, sites: Sequence[Site], edited: Collection[Site]
 ) -> tuple[Activations, Rerun]:
     """Run the sequences once; the sites, and what runs branches with edits: `ForwardPass.editable` of the decoder."""
-    plain = decoder(micro, list(dict.fromkeys([*sites, *_sites_of_plain_run(decoder, edited)])))
+    of_plain = _sites_of_plain_run(decoder, edited, LOSSES in sites)
+    plain = decoder(micro, list(dict.fromkeys([*sites, *of_plain])))
     return plain, _rerun_of(decoder, micro, plain)
 
 
-def _sites_of_plain_run(decoder: PreNormDecoder, edited: Collection[Site]) -> list[Site]:
-    """All that branches need of the plain run, besides what is recorded of them."""
+def _sites_of_plain_run(decoder: PreNormDecoder, edited: Collection[Site], everywhere: bool) -> list[Site]:
+    """All that branches need of the plain run, besides what is recorded of them, at read positions or everywhere."""
     n_layers = decoder.weights.shape.n_layers
-    at = "all" if any(site.position == "all" for site in edited) else "read"
+    at = "all" if any(site.position == "all" for site in edited) or everywhere else "read"
     sites = [Site(name, i, position="all") for i in range(n_layers) for name in ("k", "v")]
     sites += [Site("resid_pre", i, position=at) for i in range(n_layers)]
     if any(site.name not in BEFORE_ATTENTION for site in edited):
-        sites += [Site("z", i, position=at) for i in range(n_layers - 1)] + [Site("z", n_layers - 1)]
+        last = Site("z", n_layers - 1, position="all" if everywhere else "read")
+        sites += [*(Site("z", i, position=at) for i in range(n_layers - 1)), last]
     return sites
 
 
@@ -80,7 +83,9 @@ def _most_tokens(decoder: PreNormDecoder) -> int:
 
 
 def _refuse_others(sites: Sequence[Site]) -> None:
-    """Refuse sites of which the plain run's activation would stand for the branch's."""
+    """Refuse sites of which the plain run's activation would stand for the branch's, and others beside losses."""
+    if LOSSES in sites and len(sites) > 1:
+        raise InputError(f"losses of branches are recorded by themselves, got {len(sites)} sites")
     of_layers = [site for site in sites if site.layer is not None]
     if others := [s for s in of_layers if s.name not in RECORDED or s.head is not None or s.position != "read"]:
         raise InputError(f"branches record {', '.join(RECORDED)} at read positions, all heads, got {others[0]}")
@@ -122,10 +127,12 @@ class _Wave:
         return {s: self.plain[s].index_select(0, prompts) for s in self.sites if s.layer is not None}
 
     def run(self) -> Activations:
-        """The sites at the read position of each branch."""
+        """The sites at the read position of each branch; or its losses at all positions."""
         x = self.decoder.W_E.new_empty(0, self.decoder.weights.shape.d_model)
         for i, layer in enumerate(self.decoder.layers):
             x = self._layer(i, layer, x)
+        if LOSSES in self.sites:
+            return {LOSSES: self._losses(x)}
         weights = self.decoder.weights
         scale = weights.final_norm.scale(x)
         for site in self.sites:
@@ -136,18 +143,23 @@ class _Wave:
         return self.found
 
     def _layer(self, i: int, layer: DecoderBlock, x: Float[Tensor, "token d_model"]) -> Float[Tensor, "held d_model"]:
-        """The stream behind a layer, at all tokens of all branches that are awake; of the last, where they are read."""
+        """The stream behind a layer, at all tokens of all branches that are awake; of the last, where they are read.
+
+        Of the last before losses: at all tokens of branches that were awake, and at the edited ones of the others.
+        """
         b, last = self.branches, i == len(self.decoder.layers) - 1
+        at_reads = last and LOSSES not in self.sites
         n_branches = b.awake(2 * i)
         n_tokens = b.tokens_of(n_branches)
         x = torch.cat([x, self._plain("resid_pre", i, torch.arange(len(x), n_tokens))])
         everywhere = torch.arange(n_tokens)
         self._put("resid_pre", i, x, everywhere)
-        asked = b.read_tokens[:n_branches] if last else everywhere
+        asked = b.read_tokens[:n_branches] if at_reads else everywhere
         z = self._attention(i, layer, layer.ln1(x), n_branches, asked)
-        late = b.read_tokens[n_branches:] if last else self._late_tokens(i)
+        late = b.read_tokens[n_branches:] if at_reads else self._late_tokens(i)
         held = torch.cat([asked, late])
-        x = torch.cat([x.index_select(0, to_device(asked, x.device)) if last else x, self._plain("resid_pre", i, late)])
+        x = x.index_select(0, to_device(asked, x.device)) if at_reads else x
+        x = torch.cat([x, self._plain("resid_pre", i, late)])
         z = torch.cat([z, self._plain("z", i, late)]) if len(late) else z
         x = self._behind_attention(i, layer, x, z, held)
         n_woken = b.tokens_of(b.awake(2 * i + 1))
@@ -156,6 +168,19 @@ class _Wave:
         changed = x[n_tokens:]
         x = torch.cat([x[:n_tokens], self._plain("resid_pre", i + 1, torch.arange(n_tokens, n_woken))])
         return x.index_copy_(0, to_device(late, x.device), changed)
+
+    def _losses(self, x: Float[Tensor, "held d_model"]) -> Float[Tensor, "branch position"]:
+        """The losses of branches: the plain run's where no edit reaches, others from the final residual."""
+        b, micro, last = self.branches, self.micro, len(self.decoder.layers) - 1
+        held = torch.cat([torch.arange(b.tokens_of(b.awake(2 * last))), self._late_tokens(last)])
+        scored = torch.nonzero(b.positions[held] < micro.positions[b.prompts][b.branch_of[held]]).flatten()
+        branches, positions = b.branch_of[held[scored]], b.positions[held[scored]]
+        rows = micro.rows[b.prompts]
+        found = self.plain[LOSSES].index_select(0, to_device(rows, x.device))
+        residual = x.index_select(0, to_device(scored, x.device))
+        following = micro.tokens[rows[branches], positions + 1]
+        at = (to_device(branches, x.device), to_device(positions, x.device))
+        return found.index_put_(at, losses_of(self.decoder.weights, residual, following).to(found))
 
     def _late_tokens(self, i: int) -> Int[Tensor, " token"]:
         """The tokens that are edited behind a layer's attention in branches which wake there, in order."""
@@ -206,7 +231,7 @@ class _Wave:
         self._put("resid_mid", i, x, held)
         if layer.W_in is None or layer.ln2 is None or layer.writes.W_out is None:
             return x
-        neurons = self.decoder.act(affine(layer.ln2(x), layer.W_in, layer.b_in))
+        neurons = layer.normed(self.decoder.act(affine(layer.ln2(x), layer.W_in, layer.b_in)))
         self._put("neurons", i, neurons, held)
         mlp_out = affine(neurons, layer.writes.W_out, layer.writes.b_out)
         self._put("mlp_out", i, mlp_out, held)
