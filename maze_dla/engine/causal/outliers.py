@@ -1,4 +1,4 @@
-"""Positions whose MLP matters without an outlier neuron: the loss without it, over how far the largest neuron stands out.
+"""Positions whose MLP matters though no neuron of it stands out: the loss without it, over its outlier score.
 
 Elhage et al. 2022 ("Softmax linear units", section 4.3) on neurons that a norm inside the MLP brings back.
 """
@@ -15,7 +15,6 @@ from torch import Tensor
 
 from maze_dla.engine.causal.reading import AT_THE_END
 from maze_dla.engine.completeness import SumChecks
-from maze_dla.engine.devices import to_device
 from maze_dla.engine.direct.described import describe, judged
 from maze_dla.engine.edits import Edit, Rerun
 from maze_dla.engine.fit import check_fit
@@ -65,7 +64,7 @@ def mlp_outliers(
         share=SHARE,
     )
     work.checks.finish()
-    return work.result(found, k=k, controls=controls, seed=seed)
+    return work.result(found, {"k": k, "controls": controls, "seed": seed})
 
 
 def _refuse_no_loss(model: ResidualModel, batch: PromptBatch) -> None:
@@ -217,12 +216,12 @@ class _Outliers:
             edits.append(Edit(site, branches, position[branches], values.expand(len(branches), -1)))
         return edits
 
-    def result(self, found: Parts, **asked: int) -> MlpOutliersResult:
+    def result(self, found: Parts, asked: dict[str, Any]) -> MlpOutliersResult:
         """The result of these numbers, NaN after each prompt's end."""
         described: Any = describe(self.model, self.batch, logit(self.batch), found.pop("predicted"))
         longest = int(self.batch.lengths.max())
         after = (torch.arange(longest) >= self.batch.lengths[:, None])[:, None]
         for name in ("loss_increase", "outlier", "outlier_after", "norm"):
             found[name] = found[name][..., :longest].masked_fill(after, torch.nan)
-        fields: dict[str, Any] = {"correct": None, **described, **found}
-        return MlpOutliersResult(**fields, layers=self.layers, normed=self.normed, **asked)
+        fields: dict[str, Any] = {"correct": None, **described, **found, **asked}
+        return MlpOutliersResult(**fields, layers=self.layers, normed=self.normed)
