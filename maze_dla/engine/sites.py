@@ -21,9 +21,9 @@ class Site:
     A forward pass takes sites and returns a mapping from each of them to its activation. At the position "read" that is
     [prompt, ...], the activation at each prompt's read position; at "all" it is [sequence, position, ...]. Where `head`
     is None, all heads are there; of `neurons`, `head` is the number of one. Those from
-    `final_residual` to `logits`, and `added`, are there at "read" alone, `losses` at "all" alone. An embedding at "read"
-    is what stands in the stream, at "all" what the model shows, which some models multiply by a factor before they add
-    it.
+    `final_residual` to `logits`, and `added`, are there at "read" alone, `losses` at "all" alone. At "read" an
+    embedding is what stands in the stream, at "all" what the model shows, which some models multiply by a factor before
+    they add it.
 
     | name | layer | what is there |
     | --- | --- | --- |

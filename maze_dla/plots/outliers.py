@@ -46,7 +46,7 @@ def mlp_outliers(result: MlpOutliersResult, ax: Axes | None = None, label: int |
     ax.axhline(0, color=GREY, linewidth=0.6, zorder=0)
     _in_decades(ax, "x")
     label_x(ax, "inverse outlier score 1 / (max - mean) over neurons" + (", before the norm" if result.normed else ""))
-    ax.set_ylabel("loss increase once the MLP's activation is zero (nats)", fontsize=AXIS_NAME)
+    ax.set_ylabel(in_lines("loss increase once the MLP's activation is zero (nats)", 40), fontsize=AXIS_NAME)
     _name(ax, _scores(top), top)
     return titled_with_legend(ax, f"Layers and positions by loss and outlier score: {counted_about(result, 'prompt')}")
 
