@@ -48,7 +48,7 @@ def mlp_outliers(result: MlpOutliersResult, ax: Axes | None = None, label: int |
     label_x(ax, "inverse outlier score 1 / (max - mean) over neurons" + (", before the norm" if result.normed else ""))
     ax.set_ylabel(in_lines("loss increase once the MLP's activation is zero (nats)", 40), fontsize=AXIS_NAME)
     _name(ax, _scores(top), top)
-    return titled_with_legend(ax, f"Layers and positions by loss and outlier score: {counted_about(result, 'prompt')}")
+    return titled_with_legend(ax, f"MLPs by loss and outlier score: {counted_about(result, 'prompt')}")
 
 
 def mlp_outliers_after_norm(result: MlpOutliersResult, ax: Axes | None = None, label: int | None = None) -> Axes:
@@ -71,7 +71,14 @@ def mlp_outliers_after_norm(result: MlpOutliersResult, ax: Axes | None = None, l
     _draw(ax, np.stack([x.numpy(), y.numpy()], 1), {c: (name, _sides(rows)) for c, (name, rows) in groups.items()})
     _in_decades(ax, "xy")
     middle = float(x.double().log().mean().exp())
-    ax.axline((middle, middle), (2 * middle, 2 * middle), color=INK, linewidth=1, linestyle=(0, (4, 3)), label="same")
+    ax.axline(
+        (middle, middle),
+        (2 * middle, 2 * middle),
+        color=INK,
+        linewidth=1,
+        linestyle=(0, (4, 3)),
+        label="same before and after",
+    )
     label_x(ax, "outlier score max - mean before the norm inside the MLP")
     ax.set_ylabel(in_lines("outlier score max - mean after it", 60), fontsize=AXIS_NAME)
     _name(ax, _sides(top), top)

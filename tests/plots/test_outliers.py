@@ -40,7 +40,7 @@ def test_points_are_scores_after_against_before(ax):
     found = dots(ax)["4 largest scores"]
     np.testing.assert_allclose(found[:, 1], 3 * found[:, 0])
     assert ax.get_title().replace("\n", " ").startswith("Outlier scores before and after the norm")
-    assert "same" in [line.get_label() for line in ax.lines]
+    assert "same before and after" in [line.get_label() for line in ax.lines]
 
 
 def test_without_a_norm_the_title_says_so(ax):
