@@ -17,6 +17,7 @@ from .analysis import difference_of_means as difference_of_means
 from .analysis import find_circuit as find_circuit
 from .analysis import keep_only as keep_only
 from .analysis import logit_lens as logit_lens
+from .analysis import mlp_outliers as mlp_outliers
 from .analysis import patch as patch
 from .analysis import predict as predict
 from .analysis import steer as steer
@@ -42,6 +43,7 @@ from .results.groups import GroupedResult as GroupedResult
 from .results.lens import LensResult as LensResult
 from .results.lens import TokenLensResult as TokenLensResult
 from .results.loading import load_result as load_result
+from .results.outliers import MlpOutliersResult as MlpOutliersResult
 from .results.patching import PatchResult as PatchResult
 from .results.steering import SteerResult as SteerResult
 from .results.streamed import StreamedResult as StreamedResult

@@ -25,6 +25,7 @@ warnings.simplefilter("ignore")
 torch.set_num_threads(1)
 maze, gpt2 = dla.load_maze_model(), dla.load_gpt2("bundled")
 batch = maze.prompts(n_mazes=3)
+few = dla.text_prompts(gpt2, ["When Mary"], [" Mary"])
 metric = dla.logit(batch)
 result = dla.attribute(maze.model, batch, metric, neurons="mean", sources=True)
 pairs = maze.pairs(n_mazes=3)
@@ -168,6 +169,25 @@ def _of_interventions() -> dict[str, Callable[[Any], object]]:
         "plots.values_and_patterns patterns": lambda w: plots.values_and_patterns(values, w),
         "plots.direct_and_total effects": plots.direct_and_total,
         "plots.steering result": plots.steering,
+        **_of_outliers(),
+    }
+
+
+def _of_outliers() -> dict[str, Callable[[Any], object]]:
+    found = dla.mlp_outliers(gpt2, few, layers=[0])
+    return {
+        "mlp_outliers model": lambda w: dla.mlp_outliers(w, few),
+        "mlp_outliers batch": lambda w: dla.mlp_outliers(gpt2, w if w is not batch else None, layers=[0]),
+        **{
+            f"mlp_outliers {name}": lambda w, name=name: dla.mlp_outliers(gpt2, few, **{"layers": [0], name: w})
+            for name in ("layers", "k", "controls", "seed", "sequences_at_once")
+        },
+        "top k": found.top,
+        "control_summary name": found.control_summary,
+        "plots.mlp_outliers result": plots.mlp_outliers,
+        "plots.mlp_outliers label": lambda w: plots.mlp_outliers(found, label=w),
+        "plots.mlp_outliers_after_norm result": plots.mlp_outliers_after_norm,
+        "plots.mlp_outliers_after_norm label": lambda w: plots.mlp_outliers_after_norm(found, label=w),
     }
 
 

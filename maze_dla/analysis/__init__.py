@@ -14,6 +14,7 @@ from maze_dla.analysis.causal import (
     unembedding_direction,
 )
 from maze_dla.analysis.direct import attribute, contrast, logit_lens, predict, token_lens
+from maze_dla.analysis.outliers import mlp_outliers
 from maze_dla.analysis.running import as_residual_model
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "find_circuit",
     "keep_only",
     "logit_lens",
+    "mlp_outliers",
     "patch",
     "predict",
     "steer",

@@ -50,5 +50,7 @@ class Edit:
 
 Rerun = Callable[[Int[Tensor, " branch"], Sequence[Edit], Sequence[Site]], Activations]
 """Runs branches: of which prompt of the micro-batch each is a copy, the edits, and the sites, at the read position, to
-record. All are run at once; what an edit leaves alone is what the plain run had.
+record. All are run at once; what an edit leaves alone is what the plain run had. `losses` are recorded by themselves,
+where the plain run recorded them: [branch, position], from each branch's first edit up to its read position, where
+there is no next token; what stands at other positions is not to be read.
 """

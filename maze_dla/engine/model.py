@@ -92,12 +92,16 @@ class Norm:
 
 @dataclass(frozen=True)
 class BlockWeights:
-    """The weights that one block writes with: heads through W_O and b_O, neurons through W_out and b_out."""
+    """The weights that one block writes with: heads through W_O and b_O, neurons through W_out and b_out.
+
+    `inner_norm` is the norm between the activation function and W_out, which models with SoLU have.
+    """
 
     W_O: Float[Tensor, "head d_head d_model"]
     b_O: Float[Tensor, " d_model"] | None
     W_out: Float[Tensor, "d_mlp d_model"] | None
     b_out: Float[Tensor, " d_model"] | None
+    inner_norm: Norm | None = None
 
 
 def soft_capped(logits: Float[Tensor, "... vocab"], cap: float | None) -> Float[Tensor, "... vocab"]:

@@ -11,7 +11,7 @@ from torch import Tensor
 from maze_dla.errors import ModelError
 
 EMBEDDINGS = ("embed", "pos_embed", "added")  # what stands in the stream before the first block, in this order
-HEAD_AXIS = {"pattern": 1, "neurons": -1}  # of all other sites of heads it is the last but one
+HEAD_AXIS = {"pattern": 1, "neurons": -1, "mlp_mid": -1}  # of all other sites of heads it is the last but one
 
 
 @dataclass(frozen=True)
@@ -20,9 +20,10 @@ class Site:
 
     A forward pass takes sites and returns a mapping from each of them to its activation. At the position "read" that is
     [prompt, ...], the activation at each prompt's read position; at "all" it is [sequence, position, ...]. Where `head`
-    is None, all heads are there; of `neurons`, `head` is the number of one. The last three and `added` are there at
-    "read" alone. At "read" an embedding is what
-    stands in the stream, at "all" what the model shows, which some models multiply by a factor before they add it.
+    is None, all heads are there; of `neurons`, `head` is the number of one. Those from
+    `final_residual` to `logits`, and `added`, are there at "read" alone, `losses` at "all" alone. At "read" an
+    embedding is what stands in the stream, at "all" what the model shows, which some models multiply by a factor before
+    they add it.
 
     | name | layer | what is there |
     | --- | --- | --- |
@@ -34,10 +35,12 @@ class Site:
     | `q` | yes | queries, before rotation, [head, d_head] |
     | `k`, `v` | yes | keys, before rotation, and values, one for each key-value head, [head, d_head] |
     | `pattern` | yes | attention paid, [head, key position]; at "all" [head, query position, key position] |
-    | `neurons` | yes | the MLP's neurons after their activation function, [d_mlp] |
+    | `neurons` | yes | the MLP's neurons as W_out reads them: after the activation function, and a norm of theirs |
+    | `mlp_mid` | yes | the same before that norm; missing in models without one inside the MLP, [d_mlp] |
     | `final_residual` | None | the stream after the last block, [d_model] |
     | `final_scale` | None | what the final norm divides by, [] |
     | `logits` | None | linear in the stream: in front of a soft cap where the model has one, [vocab] |
+    | `losses` | None | the cross entropy of the sequence's next token, in nats; NaN at the last position, [] |
     """
 
     name: str
@@ -65,6 +68,7 @@ class Site:
 
 
 ADDED, FINAL_RESIDUAL, FINAL_SCALE, LOGITS = map(Site, ("added", "final_residual", "final_scale", "logits"))
+LOSSES = Site("losses", position="all")
 Activations = Mapping[Site, Tensor]
 
 

@@ -7,6 +7,7 @@ from maze_dla.plots.curves import lens
 from maze_dla.plots.groups import heads_along_path, heads_by
 from maze_dla.plots.heat_map import heads, layers_along_path, lens_along_path, token_sources
 from maze_dla.plots.maze import maze_attention, maze_sources, maze_sources_and_attention
+from maze_dla.plots.outliers import mlp_outliers, mlp_outliers_after_norm
 from maze_dla.plots.patched import patching
 from maze_dla.plots.patched_maze import patching_on_maze
 from maze_dla.plots.scatter import direct_and_total, values_and_patterns
@@ -27,6 +28,8 @@ __all__ = [
     "maze_attention",
     "maze_sources",
     "maze_sources_and_attention",
+    "mlp_outliers",
+    "mlp_outliers_after_norm",
     "neurons",
     "patching",
     "patching_on_maze",

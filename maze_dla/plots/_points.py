@@ -18,8 +18,8 @@ Box = tuple[float, float, float, float]
 
 def name_points(ax: Axes, points: Float[np.ndarray, "point 2"], names: Sequence[str | None]) -> None:
     """The names of some points, each on the side where it covers least; the axes' limits must stand by now."""
-    low, high = np.array([ax.get_xlim(), ax.get_ylim()]).T
-    places = (points - low) / (high - low) * np.array(size_in_points(ax)) * 0.8
+    shares = (ax.transData - ax.transAxes).transform(points)  # of the axes' width and height, on any scale
+    places = shares * np.array(size_in_points(ax)) * 0.8
     taken: list[Box] = [(x - 3, y - 3, x + 3, y + 3) for x, y in places.tolist()]
     for point, (x, y), name in zip(points.tolist(), places.tolist(), names, strict=True):
         if name is None:

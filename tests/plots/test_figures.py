@@ -12,6 +12,7 @@ import torch
 
 from maze_dla import plots
 from tests.results.causal_results import make_effects, make_patch, make_steered
+from tests.results.outlier_results import make_outliers
 
 
 def with_kinds(result):
@@ -46,6 +47,8 @@ def every(attribution, depths, tokens, maze):
         "values_and_patterns": lambda ax: plots.values_and_patterns(*both_of_heads(), ax=ax),
         "direct_and_total": lambda ax: plots.direct_and_total(make_effects(), ax),
         "steering": lambda ax: plots.steering(make_steered(), ax),
+        "mlp_outliers": lambda ax: plots.mlp_outliers(make_outliers(), ax),
+        "mlp_outliers_after_norm": lambda ax: plots.mlp_outliers_after_norm(make_outliers(), ax),
     }
 
 

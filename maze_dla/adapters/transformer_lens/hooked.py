@@ -17,9 +17,10 @@ from maze_dla.adapters.transformer_lens.hooked_edits import EditHooks, HookedRer
 from maze_dla.adapters.transformer_lens.hooked_gradients import Tracked, metric_along, refuse_other_gradients
 from maze_dla.adapters.transformer_lens.refusals import foreign_errors_named
 from maze_dla.engine.edits import Edit, Rerun
+from maze_dla.engine.forward.losses import next_token_losses
 from maze_dla.engine.model import MicroBatch, ModelWeights, soft_capped
 from maze_dla.engine.precision import at_least_single
-from maze_dla.engine.sites import ADDED, EMBEDDINGS, FINAL_RESIDUAL, FINAL_SCALE, LOGITS, Activations, Site
+from maze_dla.engine.sites import ADDED, EMBEDDINGS, FINAL_RESIDUAL, FINAL_SCALE, LOGITS, LOSSES, Activations, Site
 from maze_dla.errors import ModelError
 
 HOOKS = {
@@ -35,9 +36,12 @@ HOOKS = {
     "resid_mid": "blocks.{}.hook_resid_mid",
     "mlp_out": "blocks.{}.hook_mlp_out",
     "neurons": "blocks.{}.mlp.hook_post",
+    "mlp_mid": "blocks.{}.mlp.hook_mid",
 }
+ALSO = {"mlp_mid": "blocks.{}.mlp.ln.hook_in"}  # the names of later versions
 START_OF_STREAM = tuple(map(Site, EMBEDDINGS))  # of which a model may show some
 START = Site("resid_pre", 0)
+FINAL_EVERYWHERE = Site("final_residual", position="all")
 SCALE = "ln_final.hook_scale"
 Caught = dict[Site, Tensor]
 Hook = tuple[str, Callable[..., Any]]
@@ -51,10 +55,16 @@ def sites_of(model: Any, weights: ModelWeights) -> frozenset[str]:
         missing |= {"resid_mid", "mlp_out"}
     if weights.shape.d_mlp is None:
         missing |= {"neurons"}
-    for name in ("embed", "pos_embed", "resid_mid", "q", "k"):
-        if not all(HOOKS[name].format(i) in model.hook_dict for i in range(n_layers)):
+    for name in ("embed", "pos_embed", "resid_mid", "q", "k", "mlp_mid"):
+        if not all(_hook_name(model, Site(name, i)) in model.hook_dict for i in range(n_layers)):
             missing |= {name}
     return frozenset({*HOOKS, ADDED.name} - missing)
+
+
+def _hook_name(model: Any, site: Site) -> str:
+    """The name of a site's hook, of those that it goes by the one that the model has."""
+    name = HOOKS[site.name].format(site.layer)
+    return name if name in model.hook_dict else ALSO.get(site.name, name).format(site.layer)
 
 
 @dataclass(frozen=True, eq=False, repr=False)  # TransformerLens takes a hook's repr, which would print the weights
@@ -128,6 +138,8 @@ class HookedModel:
         with foreign_errors_named(self.name, "running it"):
             logits = self.model.run_with_hooks(tokens, fwd_hooks=hooks, return_type="logits", **mask)
         self._add_the_end(caught, logits[:, 0])
+        if FINAL_EVERYWHERE in caught:
+            caught[LOSSES] = next_token_losses(self.weights, caught.pop(FINAL_EVERYWHERE), tokens)
         return caught
 
     def _named(self, hooks: Sequence[SiteHook]) -> list[Hook]:
@@ -163,7 +175,7 @@ class HookedModel:
         if activation is None:
             why = " (only the attention implementation 'eager' does)" if site.name == "pattern" else ""
             raise ModelError(f"{self.name}: layer {site.layer} did not show {hook}{why}, so no sum can be checked")
-        if site.name in ("z", "neurons") and site.layer is not None:
+        if site.name in ("z", "neurons", "mlp_mid") and site.layer is not None:
             shape = self.weights.blocks[site.layer].W_O.shape[:2] if site.name == "z" else [self.weights.shape.d_mlp]
             seen = list(activation.shape[1 if site.position == "read" else 2 :])
             if seen != list(shape):
@@ -200,12 +212,14 @@ class _Hooks:
         asked = {site for site in asked if (site.layer is None) == ("{}" not in HOOKS[site.name])}
         if any(site.name in EMBEDDINGS for site in sites):
             asked |= {Site("embed"), START, *([Site("pos_embed")] if adds_positions(self.model.cfg) else [])}
-        hooks = [(HOOKS[site.name].format(site.layer), self._keeper(site, self._kept_of(site))) for site in asked]
+        hooks = [(_hook_name(self.model, site), self._keeper(site, self._kept_of(site))) for site in asked]
         built: list[Hook] = [(name, keep) for name, keep in hooks if name in known]
         last = f"blocks.{n_layers - 1}.hook_resid_post"
         # the unembedding gets the read positions alone: from a bridge's own hook in front of it, else from the last
         # block on. What runs between a bridge's blocks and its unembedding may insist on the shape of the batch.
         from_unembed_on = "unembed.hook_in" in known
+        if LOSSES in sites:
+            built.append((last, self._keeper(FINAL_EVERYWHERE, torch.clone)))
         built.append((last, self._keeper(FINAL_RESIDUAL, self._at_reads)))
         built.append(("unembed.hook_in" if from_unembed_on else last, self._only_reads_go_on))
         if SCALE in known and self.weights.final_norm.kind != "none":

@@ -14,7 +14,7 @@ from torch.nn.functional import pad
 from maze_dla.engine.edits import Edit
 from maze_dla.engine.forward.running import batch_limits
 from maze_dla.engine.model import MicroBatch, ModelWeights
-from maze_dla.engine.sites import Activations, Site
+from maze_dla.engine.sites import LOSSES, Activations, Site
 from maze_dla.errors import InputError
 
 SiteHook = tuple[Site, Callable[..., Any]]  # the site whose hook it is
@@ -174,9 +174,9 @@ class HookedRerun:
         return joined
 
     def _shape(self, site: Site, activation: Tensor) -> list[int]:
-        """The shape of one branch's activation; a pattern has the keys of the whole micro-batch."""
+        """The shape of one branch's activation; patterns and losses have the positions of the whole micro-batch."""
         shape = list(activation.shape[1:])
-        return [*shape[:-1], self.micro.tokens.shape[1]] if site.name == "pattern" else shape
+        return [*shape[:-1], self.micro.tokens.shape[1]] if site.name in ("pattern", "losses") else shape
 
     def _pieces(self, positions: Int[Tensor, " branch"]) -> Iterator[Int[Tensor, " some"]]:
         """Branches that are run together: those of similar length."""
@@ -199,7 +199,7 @@ class HookedRerun:
 
 
 def _put_rows(whole: Tensor, rows: Tensor, piece: Tensor) -> None:
-    """Patterns of a shorter piece have no keys at the last positions."""
+    """Patterns and losses of a shorter piece lack the last positions."""
     there = whole if piece.shape[1:] == whole.shape[1:] else whole[..., : piece.shape[-1]]
     there.index_copy_(0, rows, piece)
 
@@ -220,7 +220,7 @@ def _up_to(edit: Edit, width: int) -> Edit:
 
 
 def _refuse_other_positions(sites: Sequence[Site]) -> None:
-    if others := [site for site in sites if site.position != "read"]:
+    if others := [site for site in sites if site.position != "read" and site != LOSSES]:
         raise InputError(f"branches are read at their read positions alone, asked for all positions of {others[0]}")
 
 

@@ -18,6 +18,13 @@ from maze_dla.engine.model import BlockWeights, ModelWeights
 
 LIBRARIES = ("transformer_lens.", "transformers.")  # whose own hooks change nothing
 _gelu_tanh = partial(torch.ops.aten.gelu_, approximate="tanh")
+
+
+def _solu(x: Tensor) -> Tensor:
+    """Elhage et al. 2022, "Softmax linear units": x * softmax(x) over neurons."""
+    return x.softmax(-1).mul_(x)
+
+
 # in place: a new array for the largest activations would cost as much again as computing them on some CPUs
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": partial(functional.relu, inplace=True),
@@ -26,6 +33,8 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu_fast": _gelu_tanh,
     "gelu_pytorch_tanh": _gelu_tanh,
     "silu": partial(functional.silu, inplace=True),
+    "solu": _solu,
+    "solu_ln": _solu,  # the norm that follows is the block's
 }
 
 

@@ -6,11 +6,13 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from maze_dla.adapters.transformer_lens.refusals import refuse_what_does_not_add_up
 from maze_dla.engine.model import BlockWeights, ModelShape, ModelWeights, Norm
 from maze_dla.engine.precision import at_least_single
+
+INNER_NORM = "ln"  # of an MLP, as TransformerLens calls it
 
 
 def model_weights(model: Any) -> ModelWeights:
@@ -51,7 +53,20 @@ def _block_weights(block: Any, attn_only: bool, factor: float) -> BlockWeights:
     W_out = parameter(mlp, "W_out")
     found = (block.attn.W_O.detach(), parameter(block.attn, "b_O"), W_out)
     found = (*found, None if W_out is None else parameter(mlp, "b_out"))
-    return BlockWeights(*(w if w is None or factor == 1.0 else w * factor for w in found))  # pyright: ignore
+    norm = None if W_out is None else _inner_norm(block.mlp, W_out)
+    return BlockWeights(*(w if w is None or factor == 1.0 else w * factor for w in found), norm)  # pyright: ignore
+
+
+def _inner_norm(mlp: Any, W_out: Tensor) -> Norm | None:
+    """The norm inside an MLP, by what it makes of one vector: versions differ in its kind and in what they fold."""
+    module = getattr(mlp, INNER_NORM, None)
+    if not isinstance(module, nn.Module):
+        return None
+    weight, bias = parameter(module, "w"), parameter(module, "b")
+    eps = float(getattr(module, "eps", None) or 1e-5)
+    known = [Norm(kind, *given, eps) for kind in ("layer", "rms") for given in ((weight, bias), (None, None))]
+    probe = _probe(W_out.shape[0], W_out)
+    return min(known, key=lambda norm: _apart(module, probe, norm))
 
 
 def _write_factor(model: Any) -> float:
@@ -95,10 +110,18 @@ def _final_norm(model: Any) -> Norm:
 
 def _distance(model: Any, norm: Norm) -> float:
     """How far the norm is from what the model's own makes of one residual."""
-    weight = model.W_U
-    probe = torch.linspace(-1, 2, weight.shape[0], dtype=weight.dtype, device=weight.device).cos()[None, None]
+    return _apart(model.ln_final, _probe(model.W_U.shape[0], model.W_U), norm)
+
+
+def _probe(size: int, like: Tensor) -> Tensor:
+    """One vector that no norm leaves as it is, [1, 1, size]."""
+    return torch.linspace(-1, 2, size, dtype=like.dtype, device=like.device).cos()[None, None]
+
+
+def _apart(module: Any, probe: Tensor, norm: Norm) -> float:
+    """How far a module and a norm are apart on one vector."""
     with torch.no_grad():
-        own, ours = model.ln_final(probe), norm.apply(probe, norm.scale(probe))
+        own, ours = module(probe), norm.apply(probe, norm.scale(probe))
     return float((own - ours).abs().max())
 
 

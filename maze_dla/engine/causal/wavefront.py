@@ -20,9 +20,10 @@ from maze_dla.engine.causal.keys import CopiedKeys, Layout, attend
 from maze_dla.engine.devices import to_device
 from maze_dla.engine.edits import BEFORE_ATTENTION, Edit, Rerun
 from maze_dla.engine.forward.decoder import DecoderBlock, PreNormDecoder, affine, side_by_side
+from maze_dla.engine.forward.losses import losses_of
 from maze_dla.engine.forward.running import batch_limits
 from maze_dla.engine.model import MicroBatch
-from maze_dla.engine.sites import FINAL_RESIDUAL, FINAL_SCALE, LOGITS, Activations, Site
+from maze_dla.engine.sites import FINAL_RESIDUAL, FINAL_SCALE, LOGITS, LOSSES, Activations, Site
 from maze_dla.errors import InputError
 
 RECORDED = ("z", "attn_out", "resid_mid", "neurons", "mlp_out")  # of layers, what branches record
@@ -37,18 +38,20 @@ def editable(
     decoder: PreNormDecoder, micro: MicroBatch, sites: Sequence[Site], edited: Collection[Site]
 ) -> tuple[Activations, Rerun]:
     """Run the sequences once; the sites, and what runs branches with edits: `ForwardPass.editable` of the decoder."""
-    plain = decoder(micro, list(dict.fromkeys([*sites, *_sites_of_plain_run(decoder, edited)])))
+    of_plain = _sites_of_plain_run(decoder, edited, LOSSES in sites)
+    plain = decoder(micro, list(dict.fromkeys([*sites, *of_plain])))
     return plain, _rerun_of(decoder, micro, plain)
 
 
-def _sites_of_plain_run(decoder: PreNormDecoder, edited: Collection[Site]) -> list[Site]:
-    """All that branches need of the plain run, besides what is recorded of them."""
+def _sites_of_plain_run(decoder: PreNormDecoder, edited: Collection[Site], everywhere: bool) -> list[Site]:
+    """All that branches need of the plain run, besides what is recorded of them, at read positions or everywhere."""
     n_layers = decoder.weights.shape.n_layers
-    at = "all" if any(site.position == "all" for site in edited) else "read"
+    at = "all" if any(site.position == "all" for site in edited) or everywhere else "read"
     sites = [Site(name, i, position="all") for i in range(n_layers) for name in ("k", "v")]
     sites += [Site("resid_pre", i, position=at) for i in range(n_layers)]
     if any(site.name not in BEFORE_ATTENTION for site in edited):
-        sites += [Site("z", i, position=at) for i in range(n_layers - 1)] + [Site("z", n_layers - 1)]
+        last = Site("z", n_layers - 1, position="all" if everywhere else "read")
+        sites += [*(Site("z", i, position=at) for i in range(n_layers - 1)), last]
     return sites
 
 
@@ -81,7 +84,9 @@ def _most_tokens(decoder: PreNormDecoder) -> int:
 
 
 def _refuse_others(sites: Sequence[Site]) -> None:
-    """Refuse sites of which the plain run's activation would stand for the branch's."""
+    """Refuse sites of which the plain run's activation would stand for the branch's, and others beside losses."""
+    if LOSSES in sites and len(sites) > 1:
+        raise InputError(f"losses of branches are recorded by themselves, got {len(sites)} sites")
     of_layers = [site for site in sites if site.layer is not None]
     if others := [s for s in of_layers if s.name not in RECORDED or s.head is not None or s.position != "read"]:
         raise InputError(f"branches record {', '.join(RECORDED)} at read positions, all heads, got {others[0]}")
@@ -141,10 +146,12 @@ class _Wave:
         return CopiedKeys(self.branches, self.device, self.decoder.W_E.dtype)
 
     def run(self) -> Activations:
-        """The sites at the read position of each branch."""
+        """The sites at the read position of each branch; or its losses at all positions."""
         x = self.stream[:0]
         for i, layer in enumerate(self.decoder.layers):
             x = self._layer(i, layer, len(x))
+        if LOSSES in self.sites:
+            return {LOSSES: self._losses(x)}
         weights = self.decoder.weights
         scale = weights.final_norm.scale(x)
         for site in self.sites:
@@ -155,17 +162,21 @@ class _Wave:
         return self.found
 
     def _layer(self, i: int, layer: DecoderBlock, n_held: int) -> Float[Tensor, "held d_model"]:
-        """The stream behind a layer, at all tokens of all branches that are awake; of the last, where they are read."""
+        """The stream behind a layer, at all tokens of all branches that are awake; of the last, where they are read.
+
+        Of the last before losses: at all tokens of branches that were awake, and at the edited ones of the others.
+        """
         b, stream, last = self.branches, self.stream, i == len(self.decoder.layers) - 1
+        at_reads = last and LOSSES not in self.sites
         n_branches = b.awake(2 * i)
         n_tokens, n_woken = b.tokens_of(n_branches), b.tokens_of(b.awake(2 * i + 1))
         self._wake(i, n_held, n_tokens)
         x = stream[:n_tokens]
         self._put("resid_pre", i, x, n_tokens)
-        asked = b.read_tokens[:n_branches] if last else n_tokens
+        asked = b.read_tokens[:n_branches] if at_reads else n_tokens
         z = self._attention(i, layer, layer.ln1(x), n_branches, asked)
-        late = b.read_tokens[n_branches:] if last else self._late_tokens(i, n_tokens, n_woken)
-        if last:
+        late = b.read_tokens[n_branches:] if at_reads else self._late_tokens(i)
+        if at_reads:
             x = x.index_select(0, to_device(b.read_tokens[:n_branches], x.device))
         if len(late):
             x, z = (torch.cat([held, self._plain(n, i, late)]) for n, held in (("resid_pre", x), ("z", z)))
@@ -183,8 +194,22 @@ class _Wave:
         if end > first:
             self.stream[first:end] = self._plain("resid_pre", i, slice(first, end))
 
-    def _late_tokens(self, i: int, first: int, end: int) -> Int[Tensor, " token"]:
+    def _losses(self, x: Float[Tensor, "held d_model"]) -> Float[Tensor, "branch position"]:
+        """The losses of branches: the plain run's where no edit reaches, others from the final residual."""
+        b, micro, last = self.branches, self.micro, len(self.decoder.layers) - 1
+        held = torch.cat([torch.arange(b.tokens_of(b.awake(2 * last))), self._late_tokens(last)])
+        scored = torch.nonzero(b.positions[held] < micro.positions[b.prompts][b.branch_of[held]]).flatten()
+        branches, positions = b.branch_of[held[scored]], b.positions[held[scored]]
+        rows = micro.rows[b.prompts]
+        found = self.plain[LOSSES].index_select(0, to_device(rows, x.device))
+        residual = x.index_select(0, to_device(scored, x.device))
+        following = micro.tokens[rows[branches], positions + 1]
+        at = (to_device(branches, x.device), to_device(positions, x.device))
+        return found.index_put_(at, losses_of(self.decoder.weights, residual, following).to(found))
+
+    def _late_tokens(self, i: int) -> Int[Tensor, " token"]:
         """The tokens that are edited behind a layer's attention in branches which wake there, in order."""
+        first, end = (self.branches.tokens_of(self.branches.awake(stage)) for stage in (2 * i, 2 * i + 1))
         edited = [torch.empty(0, dtype=torch.long)]
         if end > first:
             edited += [t for (_, at), held in self.entries.items() if at == i for _, t in held]
@@ -229,7 +254,7 @@ class _Wave:
         self._put("resid_mid", i, x, held)
         if layer.W_in is None or layer.ln2 is None or layer.writes.W_out is None:
             return x
-        neurons = self.decoder.act(affine(layer.ln2(x), layer.W_in, layer.b_in))
+        neurons = layer.normed(self.decoder.act(affine(layer.ln2(x), layer.W_in, layer.b_in)))
         self._put("neurons", i, neurons, held)
         mlp_out = affine(neurons, layer.writes.W_out, layer.writes.b_out)
         self._put("mlp_out", i, mlp_out, held)

@@ -15,11 +15,12 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import embedding, scaled_dot_product_attention
 
+from maze_dla.engine.forward.losses import next_token_losses
 from maze_dla.engine.forward.prefixes import SharedPrefixes, Slots, shared_prefixes, slots_of
 from maze_dla.engine.forward.recorder import ActivationRecorder
 from maze_dla.engine.forward.workspace import Workspace
 from maze_dla.engine.model import BlockWeights, MicroBatch, ModelWeights, Norm
-from maze_dla.engine.sites import ADDED, FINAL_RESIDUAL, FINAL_SCALE, LOGITS, Activations, Site
+from maze_dla.engine.sites import ADDED, FINAL_RESIDUAL, FINAL_SCALE, LOGITS, LOSSES, Activations, Site
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,10 @@ class DecoderBlock:
     W_in: Float[Tensor, "d_model d_mlp"] | None
     b_in: Float[Tensor, " d_mlp"] | None
     writes: BlockWeights
+
+    def normed(self, mid: Float[Tensor, "token d_mlp"]) -> Float[Tensor, "token d_mlp"]:
+        """Neurons after the norm inside the MLP; themselves where there is none."""
+        return mid if self.writes.inner_norm is None else self.writes.inner_norm(mid)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -59,13 +64,15 @@ class PreNormDecoder:
         shape = self.weights.shape
         names = ("embed", "pos_embed", "resid_pre", "attn_out", *(("resid_mid", "mlp_out") if shape.d_mlp else ()))
         neurons: dict[str, tuple[int, ...]] = {"neurons": (shape.d_mlp,)} if shape.d_mlp else {}
+        if any(block.inner_norm is not None for block in self.weights.blocks):
+            neurons["mlp_mid"] = (shape.d_mlp or 0,)
         return {**dict.fromkeys(names, (shape.d_model,)), "z": (shape.n_heads, shape.d_head), **neurons}
 
     def has(self, site: Site) -> bool:
         """Whether the pass comes by an activation."""
         if site.name in ("q", "k", "v", "pattern"):
             return site.name == "pattern" or site.position == "all"
-        return site.name in self.shapes or site in (FINAL_RESIDUAL, FINAL_SCALE, LOGITS, ADDED)
+        return site.name in self.shapes or site in (FINAL_RESIDUAL, FINAL_SCALE, LOGITS, LOSSES, ADDED)
 
     def __call__(self, micro: MicroBatch, sites: Sequence[Site]) -> Activations:
         """Run the sequences once; the activations of the sites, at the read position of every prompt."""
@@ -82,6 +89,9 @@ class PreNormDecoder:
             z = self._attention_at_reads(i, layer, x, run)
             x = self._add_attention(i, layer, run.recorder.only_reads_from_here(x), z, run)
             x = self._add_mlp(i, layer, x, run)
+        if LOSSES in sites:
+            losses = next_token_losses(self.weights, run.prefixes.spread(x), micro.tokens)
+            run.recorder.record_as_it_is(LOSSES, losses)
         return self._read_out(run.recorder.only_reads_from_here(x), run.recorder)
 
     def _embedded(self, run: _Run) -> Float[Tensor, "token d_model"]:
@@ -172,9 +182,12 @@ class PreNormDecoder:
         """The residual stream once neurons, where there are any, have written; they are computed in `out`."""
         if layer.W_in is None or layer.ln2 is None or layer.writes.W_out is None:
             return x
-        neurons = self.act(affine(layer.ln2(x), layer.W_in, layer.b_in, out))
+        mid = self.act(affine(layer.ln2(x), layer.W_in, layer.b_in, out))
+        neurons = layer.normed(mid)
         mlp_out = affine(neurons, layer.writes.W_out, layer.writes.b_out)
         run.recorder.record(i, resid_mid=x, neurons=neurons, mlp_out=mlp_out)
+        if neurons is not mid:
+            run.recorder.record(i, mlp_mid=mid)
         return mlp_out.add_(x)
 
     def _queries(self, layer: DecoderBlock, normed: Float[Tensor, "n d_model"]) -> Float[Tensor, "n head d_head"]:

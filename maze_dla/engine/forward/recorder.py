@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from maze_dla.engine.forward.prefixes import SharedPrefixes
-from maze_dla.engine.sites import Activations, Site
+from maze_dla.engine.sites import LOSSES, Activations, Site
 from maze_dla.errors import ModelError
 
 Place = tuple[str, int | None]  # a site's name and layer
@@ -52,7 +52,8 @@ class ActivationRecorder:
     def needs_all_tokens(self, layer: int) -> bool:
         """Whether more of a layer is asked for than what enters its attention and what is at read positions."""
         entering = ("resid_pre", "q", "k", "v")
-        return any(place[1] == layer and place[0] not in entering for place in self._everywhere)
+        asked = [place for place in self._everywhere if place[1] == layer or place[0] == LOSSES.name]
+        return any(place[0] not in entering for place in asked)
 
     def record(self, layer: int | None, **values: Float[Tensor, "token _"]) -> None:
         """Copies of what the tokens have in a layer, where it is asked for."""

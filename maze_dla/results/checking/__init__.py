@@ -10,6 +10,7 @@ from maze_dla.results.checking.contrasts import check_contrast
 from maze_dla.results.checking.edited import check_circuit, check_steering
 from maze_dla.results.checking.effects import check_effects
 from maze_dla.results.checking.groups import check_groups, check_groups_of_stream
+from maze_dla.results.checking.outliers import check_outliers
 from maze_dla.results.checking.patching import check_patching
 from maze_dla.results.checking.shapes import check_shapes
 from maze_dla.results.checking.streams import check_streamed
@@ -20,6 +21,7 @@ from maze_dla.results.contrast import PARTS, ContrastResult
 from maze_dla.results.effects import EffectResult
 from maze_dla.results.groups import GroupedResult
 from maze_dla.results.lens import LensResult, TokenLensResult
+from maze_dla.results.outliers import MlpOutliersResult
 from maze_dla.results.patching import PatchResult
 from maze_dla.results.steering import SteerResult
 from maze_dla.results.streamed import StreamedResult
@@ -34,6 +36,7 @@ CHECKS: dict[type, Callable[[Any], None]] = {
     EffectResult: check_effects,
     CircuitResult: check_circuit,
     SteerResult: check_steering,
+    MlpOutliersResult: check_outliers,
 }
 
 
