@@ -24,7 +24,7 @@ from maze_dla.report.write import write_report
 from maze_dla.results.base import format_mean
 from tests.engine.small_models import make_batch, make_model, random_metric
 
-N = 40
+N = 24
 OF_PAIRS = ["patched_positions", "patched_kinds", "patched_heads", "patched_maze"]
 OF_EFFECTS = ["direct_and_total_heads", "direct_and_total_MLPs"]
 
@@ -45,6 +45,11 @@ def sections(bundled: Any, tmp_path_factory: pytest.TempPathFactory) -> list[Sec
     return causal_sections(*bundled, tmp_path_factory.mktemp("causal"))
 
 
+@pytest.fixture(scope="module")
+def stream(bundled: Any) -> dla.PatchResult:
+    return dla.patch(bundled[0], bundled[3])
+
+
 def test_the_sections_and_their_pictures(sections: list[Section]) -> None:
     assert [section.title for section in sections] == [PATCHING, EFFECTS, WRONG, CIRCUIT]
     assert [stems(section) for section in sections] == [OF_PAIRS, OF_EFFECTS, [], []]
@@ -54,9 +59,9 @@ def test_the_sections_and_their_pictures(sections: list[Section]) -> None:
     assert plt.get_fignums() == []
 
 
-def test_patching_says_what_patch_gives(bundled: Any, sections: list[Section]) -> None:
+def test_patching_says_what_patch_gives(bundled: Any, sections: list[Section], stream: dla.PatchResult) -> None:
     maze, _, _, pairs = bundled
-    stream, heads = dla.patch(maze, pairs), dla.patch(maze, pairs, site="z")
+    heads = dla.patch(maze, pairs, site="z")
     words, rows = sections[0].words, dict(sections[0].rows)
     n = pairs.info["left_out"]
     assert 0 < n == N - len(pairs)
@@ -110,8 +115,7 @@ def test_the_circuit_is_scored_on_the_other_mazes(bundled: Any, sections: list[S
     assert dict(unknown)["share on the other prompts"].startswith("unknown: ")
 
 
-def test_a_typical_pair_is_near_the_median(bundled: Any, sections: list[Section]) -> None:
-    stream = dla.patch(bundled[0], bundled[3])
+def test_a_typical_pair_is_near_the_median(sections: list[Section], stream: dla.PatchResult) -> None:
     apart = (stream.clean - stream.corrupted).tolist()
     number = int(sections[0].pictures[-1].caption.split()[1].rstrip(","))
     assert apart[number] == sorted(apart)[(len(apart) - 1) // 2]
@@ -119,7 +123,8 @@ def test_a_typical_pair_is_near_the_median(bundled: Any, sections: list[Section]
 
 def test_without_pairs_the_page_says_why(bundled: Any, tmp_path: Path) -> None:
     maze, batch, metric, _ = bundled
-    without = causal_sections(maze, batch, metric, NoPairs("its answer never changes."), tmp_path)
+    few, no_pairs = range(6), NoPairs("its answer never changes.")
+    without = causal_sections(maze, batch.select(few), metric.select(few), no_pairs, tmp_path)
     assert "no patching on this page, since that needs pairs of prompts: its answer never changes. " in without[0].words
     assert (without[0].pictures, without[0].rows) == ((), ())
     assert [stems(section) for section in without[1:]] == [OF_EFFECTS, [], []]
@@ -163,6 +168,8 @@ def test_pairs_of_texts(tmp_path: Path) -> None:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the pictures that every report has."""
+    monkeypatch.setattr(write, "draw_pictures", lambda *args: [])
     monkeypatch.setattr(write, "draw_close_up", lambda *args: [])
 
 

@@ -64,7 +64,7 @@ def full_size(tmp_path_factory: pytest.TempPathFactory, test_data: Path) -> Path
     return write_folder(model, tmp_path_factory.mktemp("full") / "gpt2-random", test_data / "gpt2-tokenizer")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def laid_out_in_cache() -> Callable[[Path, Path, str], None]:
     """Put a folder into a hub cache, as the hub's own client lays it out."""
 

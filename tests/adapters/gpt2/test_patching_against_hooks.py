@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,8 @@ class PlainPatching:
         hf = GPT2LMHeadModel.from_pretrained(folder, attn_implementation="eager")
         self.hf, self.pairs = hf.double().eval(), pairs
         self.n_heads, self.d_model = hf.config.n_head, hf.config.n_embd
+        self.corrupted = self.metric(pairs.corrupted.tokens)
+        self.seen, self.attentions = cache(self._seen), cache(self._attentions)
 
     @torch.no_grad()
     def metric(self, tokens: Tensor) -> Tensor:
@@ -62,28 +65,31 @@ class PlainPatching:
         }[site]
 
     @torch.no_grad()
-    def seen(self, site: str, layer: int, tokens: Tensor) -> Tensor:
+    def _attentions(self) -> Any:
+        return self.hf(self.pairs.clean.tokens, output_attentions=True).attentions
+
+    @torch.no_grad()
+    def _seen(self, site: str, layer: int, which: str) -> Tensor:
         kept: list[Tensor] = []
         module, before = self.place(site, layer)
         with hook(module, lambda x: kept.append(x.clone()) or x, before):
-            self.hf(tokens)
+            self.hf(getattr(self.pairs, which).tokens)
         return kept[0]
 
     def patched(self, site: str, layer: int, other: int) -> Tensor:
         """The metric with the clean activation at a position of the stream, or of a head at all positions."""
-        clean, corrupted = self.pairs.clean.tokens, self.pairs.corrupted.tokens
         width = self.d_model // self.n_heads
         if site == "pattern":  # what the head hands on: the clean pattern over the corrupted run's own values
-            pattern = self.hf(clean, output_attentions=True).attentions[layer][:, other].detach()
+            pattern = self.attentions()[layer][:, other]
             start = 2 * self.d_model + other * width
-            put = pattern @ self.seen("v", layer, corrupted)[..., start : start + width]
+            put = pattern @ self.seen("v", layer, "corrupted")[..., start : start + width]
             at = (..., slice(other * width, (other + 1) * width))
             site = "z"
         else:
             start = {"z": 0, "v": 2 * self.d_model}.get(site)
             columns = slice(None) if start is None else slice(start + other * width, start + (other + 1) * width)
             at = (slice(None), other, slice(None)) if start is None else (..., columns)
-            put = self.seen(site, layer, clean)[at]
+            put = self.seen(site, layer, "clean")[at]
 
         def change(x: Tensor) -> Tensor:
             x = x.clone()
@@ -92,7 +98,7 @@ class PlainPatching:
 
         module, before = self.place(site, layer)
         with hook(module, change, before):
-            return self.metric(corrupted)
+            return self.metric(self.pairs.corrupted.tokens)
 
 
 @pytest.fixture(scope="module", params=["small", pytest.param("full size", marks=pytest.mark.slow)])
@@ -108,7 +114,7 @@ def model(folder: Path) -> Any:
 @pytest.fixture(scope="module")
 def pairs(model: Any) -> Any:
     pairs = dla.ioi_pairs(model, change="names")
-    return pairs.select([0, 5]) if model.cfg.n_layers > 2 else pairs
+    return pairs.select([5]) if model.cfg.n_layers > 2 else pairs
 
 
 @pytest.fixture(scope="module")
@@ -117,10 +123,10 @@ def plain(folder: Path, pairs: Any) -> PlainPatching:
 
 
 def sample(shape: tuple[int, ...], site: str, first: int) -> list[tuple[int, int]]:
-    """Some sites: of the first and the last layer; positions from the first that differs, so that something changes."""
+    """Some sites: of the first and the last layer; the first position that differs, so that something changes."""
     layers, others = (0, shape[0] - 1), (0, shape[1] - 1)
     if site not in ("z", "v", "pattern"):
-        others = (first, first + 1, shape[1] - 1)
+        others = (first, shape[1] - 1)
     return [(layer, other) for layer in layers for other in others]
 
 
@@ -132,7 +138,7 @@ def test_a_map_is_that_of_one_hook_at_a_time(model: Any, pairs: Any, plain: Plai
     expected = torch.stack([plain.patched(site, *at) for at in found], 1)
     values = torch.stack([patched.values[:, layer, other] for layer, other in found], 1)
     torch.testing.assert_close(values.double(), expected, rtol=0, atol=ATOL)
-    assert float((expected - plain.metric(pairs.corrupted.tokens)[:, None]).abs().max()) > 10 * ATOL
+    assert float((expected - plain.corrupted[:, None]).abs().max()) > 10 * ATOL
 
 
 def test_the_runs_are_hugging_faces(model: Any, pairs: Any, plain: PlainPatching) -> None:

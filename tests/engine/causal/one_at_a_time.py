@@ -108,7 +108,7 @@ def prompt(batch: PromptBatch, i: int) -> Tensor:
 
 def read(model: Any, tokens: Tensor, coefficients: Tensor, puts: Sequence[Put] = ()) -> float:
     """The metric of one prompt."""
-    return float(run(model, tokens, puts)["logits", 0].double() @ coefficients.double())
+    return float(run(model, tokens, puts, names=())["logits", 0].double() @ coefficients.double())
 
 
 def writes(model: Any, vectors: Tensor, coefficients: Tensor) -> Tensor:
@@ -139,12 +139,12 @@ def unscaled(model: Any, found: Found, coefficients: Tensor) -> dict[str, Tensor
 
 
 def effects(
-    model: Any, tokens: Tensor, coefficients: Tensor, puts: Sequence[Put], part: tuple[str, Any]
+    model: Any, plain: Found, tokens: Tensor, coefficients: Tensor, puts: Sequence[Put], part: tuple[str, Any]
 ) -> dict[str, Tensor]:
     """Total and direct effect of puts at one part, ("heads", (layer, head)) or ("mlps" | "attention", layer), and what
-    the rest goes through.
+    the rest goes through; `plain` is the run of the tokens without puts.
     """  # fmt: skip
-    one, two = run(model, tokens), run(model, tokens, puts)
+    one, two = plain, run(model, tokens, puts, names=("z", "attn_out", "mlp_out"))
     u, v, s, t = (
         unscaled(model, one, coefficients),
         unscaled(model, two, coefficients),

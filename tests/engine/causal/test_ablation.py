@@ -87,7 +87,7 @@ def by_hooks(
         plain, donor = run(model, prompt(batch, i)), means.runs[int(donors[i])]
         for part in found.part_labels:
             puts = puts_of(i, batch, part, value, positions, plain, means, donor)
-            seen = effects(model, prompt(batch, i), coefficients[i], puts, place_of(part)[-1])
+            seen = effects(model, plain, prompt(batch, i), coefficients[i], puts, place_of(part)[-1])
             for name, numbers in seen.items():
                 rows[name].append(numbers)
     shape = (len(batch), *found.total.shape[1:])
@@ -229,7 +229,7 @@ def test_knocked_out_sources_are_those_of_hooks(
                 )
                 at = list(range(n)) if positions == "all" else [n - 1]
                 puts = pattern_puts(plain, layer, head, sources, value == "renormalize", at)
-                seen = effects(model, prompt(few, i), coefficients[i], puts, ("heads", (layer, head)))
+                seen = effects(model, plain, prompt(few, i), coefficients[i], puts, ("heads", (layer, head)))
                 for name, numbers in seen.items():
                     torch.testing.assert_close(getattr(found, name)[i, h, k], numbers, rtol=1e-9, atol=1e-9)
     assert_sums(found)
