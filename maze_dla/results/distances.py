@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -67,12 +66,15 @@ class DistanceResult(PromptResult):
     def shown_correlation(self, head: Head) -> str:
         """The mean correlation of a head with its interval, as "-0.31 [-0.40, -0.22]"."""
         i, found = self.index_of(head), self.correlation_summary()
-        one = Summary(*(getattr(found, n)[i] for n in ("mean", "standard_error", "low", "high")), found.n, 0)
-        return format_signed(one)
+        mean, low, high = (getattr(found, name)[i] for name in ("mean", "low", "high"))
+        return format_signed(Summary(mean, found.standard_error[i], low, high, found.n, found.n_clusters))
 
     @torch_defaults()
     def to_frame(self) -> pd.DataFrame:
-        """One row for each head: correlation, low and high (clustered 95%), and prompts, how many have a correlation."""
+        """One row for each head.
+
+        Columns: head, correlation, low and high (its clustered 95% interval), prompts, how many have a correlation.
+        """
         import pandas as pd
 
         found = self.correlation_summary()

@@ -13,6 +13,7 @@ from torch import Tensor
 from maze_dla.errors import InputError, check_whole
 from maze_dla.results.aligned import summary_by_column
 from maze_dla.results.base import PromptResult
+from maze_dla.results.held_out import ByBucket
 from maze_dla.results.parts import RankedHead
 from maze_dla.results.ranking import ranked, sums_of_buckets
 from maze_dla.results.statistics import Summary
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 ALIKE = 0.99  # of the pairs of both together, from where on a relation is the same in every maze
 ROUNDING = 1e-6  # of attention
 UNIFORM = "uniform attention"
+LARGE = 0.1  # of attention, which a reader would call looking there
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -112,16 +114,14 @@ class HeadScores(PromptResult):
     def top(self, relation: str, k: int = 5) -> list[RankedHead]:
         """The `k` heads whose attention to the keys of a relation is farthest above the baseline, the farthest first.
 
-        Each is measured on mazes that did not choose it, where there are at least 8 of them and every prompt has such
-        queries. `is_above` says which are above at all.
+        Each is measured on mazes that did not choose it, where there are at least 8 of them. `is_above` says which are
+        above at all.
 
         Raises:
             InputError: an unknown relation, or k that is no whole number or below 0.
         """
         r, k = self._number(relation), check_whole("k", k, 0)
-        here = self.above[:, r] + 1  # at least 0, so that the largest by size are the largest
-        known = not bool(here.isnan().any())
-        held = sums_of_buckets(here, self.buckets, int(self.clusters.max()) + 1) if known else None
+        held = self._by_bucket(self.above[:, r] + 1)  # at least 0, so that the largest by size are the largest
         moved = {name: getattr(self._above, name)[r] + 1 for name in ("mean", "low", "high")}
         score, baseline = self.summary().mean[r], self._over_prompts(self.baseline).mean[r]
         found = []
@@ -157,6 +157,11 @@ class HeadScores(PromptResult):
         table = table.assign(**{name: values.flatten().numpy() for name, values in numbers.items()})
         return table.assign(prompts=n_prompts[at[:, 0]].numpy())
 
+    def _by_bucket(self, values: Float[Tensor, "prompt layer head"]) -> ByBucket:
+        """The sums by bucket over the prompts of which the numbers are known."""
+        known = ~values.isnan().flatten(1).any(1)
+        return sums_of_buckets(values[known], self.buckets[known], len(self.clusters[known].unique()))
+
     def _number(self, relation: str) -> int:
         if not isinstance(relation, str) or relation not in self.relations:
             raise InputError(f"no relation {relation!r:.60}, there are {', '.join(self.relations)}")
@@ -177,12 +182,9 @@ class HeadScores(PromptResult):
     def _summary_rows(self) -> list[tuple[str, str]]:
         rows = super()._summary_rows()[:-1]
         rows.append(("queries", str(self.info.get("queries", "?"))))
-        above = self.is_above.flatten(1)
+        above, far = self.is_above.flatten(1), (self._above.mean >= LARGE).flatten(1)
         for r, relation in enumerate(self.relations):
-            n = int(above[r].sum())
-            if n == 0:
-                rows.append((relation, f"no head above {self.against[r]}"))
-                continue
-            best = "; ".join(map(repr, self.top(relation, 1)))
-            rows.append((relation, f"{n} of {above.shape[1]} heads above {self.against[r]}; first {best}"))
+            n, n_far = int(above[r].sum()), int((above & far)[r].sum())
+            words = f"{n_far} of {above.shape[1]} heads {LARGE} or more above {self.against[r]}, {n} at all"
+            rows.append((relation, "; ".join([words, *map(repr, self.top(relation, 1 if n else 0))])))
         return rows

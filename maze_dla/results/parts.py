@@ -72,9 +72,12 @@ class RankedHead(NamedTuple):
     chosen: float | None = None
 
     def __repr__(self) -> str:
-        """As "L2H1 0.83 of its attention, +0.610 [+0.553, +0.667] above another maze's keys (0.22)"."""
+        """As "L2H1 pays them 0.83 (another maze's keys: 0.22), +0.610 [+0.553, +0.667]".
+
+        It says where the interval includes zero, and where the difference is of the mazes that chose the head.
+        """
         above = shown_estimate("", self.above, self.low, self.high, self.chosen is None).strip()
-        return f"{self.name} {self.score:.2f} of its attention, {above} above {self.against} ({self.baseline:.2f})"
+        return f"{self.name} pays them {self.score:.2f} ({self.against}: {self.baseline:.2f}), {above}"
 
 
 Head = tuple[int, int] | RankedPart | RankedHead | str

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from maze_dla.adapters.mazes.lattice import ORIGIN_START, TARGET_START, cell_of
@@ -21,12 +21,15 @@ from maze_dla.results.distances import DistanceResult
 from maze_dla.results.torch_defaults import torch_defaults
 
 Query = Literal["read", "origin", "target"]
+Measure = Literal["maze", "lattice"]
 FEWEST = 3  # cells of a correlation
 PLACES = 6  # decimals of attention, beyond which it is rounding
 
 
 @torch_defaults()
-def attention_by_distance(result: AttentionResult, batch: MazePromptBatch, query: Query = "read") -> DistanceResult:
+def attention_by_distance(
+    result: AttentionResult, batch: MazePromptBatch, query: Query = "read", distance: Measure = "maze"
+) -> DistanceResult:
     """Attention against distance, as `MazeModel.attention_by_distance` gives it.
 
     Raises:
@@ -41,19 +44,21 @@ def attention_by_distance(result: AttentionResult, batch: MazePromptBatch, query
         )
     if query not in get_args(Query):
         raise InputError(f"query is one of {', '.join(map(repr, get_args(Query)))}, got {query!r:.60}")
-    rows = [_of_prompt(result, batch, i, query) for i in range(len(result))]
+    if distance not in get_args(Measure):
+        raise InputError(f"distance is 'maze' or 'lattice', got {distance!r:.60}")
+    rows = [_of_prompt(result, batch, i, query, distance) for i in range(len(result))]
     longest = max(len(by_distance) for _, by_distance in rows)
     attention = torch.full((len(rows), len(result.head_labels), longest), torch.nan, dtype=torch.float64)
     for i, (_, by_distance) in enumerate(rows):
         attention[i, :, : len(by_distance)] = by_distance.T
     own = {f.name: getattr(result, f.name) for f in fields(PromptResult)}
-    own["info"] = {**result.info, "query": query}
+    own["info"] = {**result.info, "query": query, "distance": distance}
     correlation = torch.stack([correlation for correlation, _ in rows])
     return DistanceResult(**own, correlation=correlation, attention=attention, head_labels=result.head_labels)
 
 
 def _of_prompt(
-    result: AttentionResult, batch: MazePromptBatch, prompt: int, query: Query
+    result: AttentionResult, batch: MazePromptBatch, prompt: int, query: Query, measure: Measure
 ) -> tuple[Float[Tensor, " head"], Float[Tensor, "distance head"]]:
     """The correlation of each head, and the mean attention at each distance, NaN where there is no cell."""
     tokens = batch.labels[prompt]
@@ -67,9 +72,13 @@ def _of_prompt(
             named[cell].append(i)
     steps = steps_from(start, batch.text(prompt).passages)
     reached = [cell for cell in named if cell in steps]
-    distance = torch.tensor([steps[cell] for cell in reached], dtype=torch.long)
+    on_lattice = [abs(cell[0] - start[0]) + abs(cell[1] - start[1]) for cell in reached]
+    in_maze = [steps[cell] for cell in reached]
+    distance = torch.tensor(in_maze if measure == "maze" else on_lattice, dtype=torch.long)
     row = result.patterns[prompt, :, position].double()
-    attention = torch.stack([row[:, named[cell]].mean(1) for cell in reached]) if reached else row.new_zeros(0, len(row))
+    attention = (
+        torch.stack([row[:, named[cell]].mean(1) for cell in reached]) if reached else row.new_zeros(0, len(row))
+    )
     at = [distance == d for d in range(int(distance.max()) + 1 if reached else 1)]
     by_distance = torch.stack([attention[here].mean(0) for here in at])  # NaN of none
     others = distance > 0
@@ -100,7 +109,7 @@ def steps_from(start: Cell, passages: frozenset[Passage]) -> dict[Cell, int]:
     return found
 
 
-def _rank_correlation(distance: Tensor, attention: Float[Tensor, "cell head"]) -> Float[Tensor, " head"]:
+def _rank_correlation(distance: Int[Tensor, " cell"], attention: Float[Tensor, "cell head"]) -> Float[Tensor, " head"]:
     """Spearman's correlation for each head; NaN with too few cells, or where all have the same."""
     from scipy.stats import rankdata
 

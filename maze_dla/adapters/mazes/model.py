@@ -15,7 +15,7 @@ import torch
 from maze_dla.adapters.mazes.checkpoint import MazeCheckpoint, read_checkpoint
 from maze_dla.adapters.mazes.counterfactuals import Change
 from maze_dla.adapters.mazes.datasets import MazeSupply, maze_supply
-from maze_dla.adapters.mazes.distances import Query, attention_by_distance
+from maze_dla.adapters.mazes.distances import Measure, Query, attention_by_distance
 from maze_dla.adapters.mazes.drawn import with_passage
 from maze_dla.adapters.mazes.pairs import build_pairs, find_task_of_pairs
 from maze_dla.adapters.mazes.prompts import MazePromptBatch, Padding
@@ -259,20 +259,23 @@ class MazeModel:
         return maze_relations(batch)
 
     def attention_by_distance(
-        self, result: AttentionResult, batch: MazePromptBatch, query: Query = "read"
+        self, result: AttentionResult, batch: MazePromptBatch, query: Query = "read", distance: Measure = "maze"
     ) -> DistanceResult:
-        """The attention that one query of each prompt pays to cells, by their distance in the maze from its cell.
+        """The attention that one query of each prompt pays to cells, by their distance from its cell.
+
+        Cells that are near in the maze are near on the lattice too: compare both distances.
 
         Args:
             result: of `attention`.
             batch: the prompts that it was made of.
             query: the token at the "read" position, the "origin" or the "target" in their own places.
+            distance: steps through the "maze", or rows and columns on the "lattice".
 
         Raises:
-            InputError: something else than these, or an unknown query.
+            InputError: something else than these, or an unknown query or distance.
             PromptError: a prompt whose query names no cell, as at the end of a path.
         """
-        return attention_by_distance(result, batch, query)
+        return attention_by_distance(result, batch, query, distance)
 
     @torch_defaults()
     def _batch(

@@ -14,6 +14,7 @@ from torch import Tensor
 from maze_dla.adapters.mazes.lattice import (
     ADJLIST_END,
     CONNECTOR,
+    EDGE,
     ORIGIN_START,
     PADDING,
     SEPARATOR,
@@ -24,7 +25,7 @@ from maze_dla.adapters.mazes.lattice import (
 from maze_dla.adapters.mazes.prompts import PARTS, MazePromptBatch
 from maze_dla.engine.attention.relations import Relation, Relations, Tokens
 from maze_dla.errors import check_kind
-from maze_dla.geometry import Cell
+from maze_dla.geometry import Cell, Passage
 from maze_dla.results.torch_defaults import torch_defaults
 
 NEVER = 1 << 30  # a position that no text has
@@ -45,8 +46,8 @@ def maze_relations(batch: MazePromptBatch) -> Relations:
 
 
 def _relation(of_text: Callable[[_Text], Mask]) -> Relation:
-    def relation(tokens: Tokens) -> Mask:
-        return of_text(_text(tokens))
+    def relation(tokens: Tokens) -> Tensor:
+        return torch.from_numpy(of_text(_text(tokens)))
 
     return relation
 
@@ -90,24 +91,40 @@ class _Text:
 @lru_cache(2)  # the relations of one text are asked for one after the other
 def _text(tokens: Tokens) -> _Text:
     cells = [cell_of(token) for token in tokens]
-    named = np.array([cell is not None for cell in cells])
-    places = np.array([cell or (0, 0) for cell in cells])
-    apart = np.abs(places[:, None] - places[None]).sum(-1)
-    apart[~(named[:, None] & named[None])] = -1
-    passages = passage_of_each(tokens)
-    known: dict[tuple[Cell, Cell], int] = {}
-    for i, passage in enumerate(passages):
-        if passage is not None and tokens[i] == CONNECTOR:
-            for ends in (passage, passage[::-1]):
-                known.setdefault(ends, i + 1)
-    pairs = [[known.get((a, b), NEVER) if a is not None and b is not None else NEVER for b in cells] for a in cells]
-    own_edge = {}
-    for edge in (CONNECTOR, SEPARATOR):
-        of_edge = [p if t == edge else None for p, t in zip(passages, tokens, strict=True)]
-        own_edge[edge] = np.array([[p is not None and cell in p for p in of_edge] for cell in cells])
+    numbers = {cell: i for i, cell in enumerate(dict.fromkeys(cells))}  # what is no cell has one too
+    number = np.array([numbers[cell] for cell in cells])
+    apart, known = _between_cells([*numbers], passage_of_each(tokens), tokens, numbers)
+    own_edge = {edge: _edges(tokens, passage_of_each(tokens), numbers, edge)[number] for edge in EDGE}
     slots = {token: tokens.index(token) + 1 if token in tokens else NEVER for token in (TARGET_START, ORIGIN_START)}
     end = tokens.index(ADJLIST_END) if ADJLIST_END in tokens else NEVER
-    return _Text(apart, np.array(pairs), own_edge, slots, end)
+    pairs = np.ix_(number, number)
+    return _Text(apart[pairs], known[pairs], own_edge, slots, end)
+
+
+def _between_cells(
+    cells: list[Cell | None], passages: list[Passage | None], tokens: Tokens, numbers: dict[Cell | None, int]
+) -> tuple[Int[np.ndarray, "cell cell"], Int[np.ndarray, "cell cell"]]:
+    """How far any two cells are apart, and from which position on the text says that they are connected."""
+    named, places = np.array([c is not None for c in cells]), np.array([c or (0, 0) for c in cells])
+    apart = np.abs(places[:, None] - places[None]).sum(-1)
+    apart[~(named[:, None] & named[None])] = -1
+    known = np.full_like(apart, NEVER)
+    for i, passage in enumerate(passages):
+        if passage is not None and tokens[i] == CONNECTOR:
+            a, b = numbers[passage[0]], numbers[passage[1]]
+            known[a, b] = known[b, a] = min(known[a, b], i + 1)
+    return apart, known
+
+
+def _edges(
+    tokens: Tokens, passages: list[Passage | None], numbers: dict[Cell | None, int], edge: str
+) -> Bool[np.ndarray, "cell key"]:
+    """Which of a kind of token belong to a passage of each cell."""
+    found = np.zeros((len(numbers), len(tokens)), dtype=bool)
+    for i, passage in enumerate(passages):
+        if passage is not None and tokens[i] == edge:
+            found[[numbers[passage[0]], numbers[passage[1]]], i] = True
+    return found
 
 
 def _first(text: _Text) -> Mask:

@@ -87,9 +87,7 @@ def places_of(heads: Any, n_layers: int, n_heads: int) -> list[tuple[int, int]]:
     return places
 
 
-def share_for_patterns(
-    model: ResidualModel, longest: int, n_layers: int, sequences_at_once: int | None
-) -> float:
+def share_for_patterns(model: ResidualModel, longest: int, n_layers: int, sequences_at_once: int | None) -> float:
     """The share of a plain run's tokens that a micro-batch may have, so that its patterns fit into memory."""
     n_bytes = max(model.weights.W_U.element_size(), 4)
     of_a_token = longest * model.weights.shape.n_heads * (n_layers + COPIES) * n_bytes

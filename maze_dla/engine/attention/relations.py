@@ -121,8 +121,9 @@ def _renumbered(pairs: Pairs, number: Int[Tensor, " relation"]) -> Pairs:
 def _pairs(tokens: Tokens, relations: Mapping[str, Relation]) -> Pairs:
     """The pairs of all relations of one sequence, each once."""
     held = [_of_relation(f"relation {name!r}", relation(tokens), len(tokens)) for name, relation in relations.items()]
-    numbered = [torch.cat([torch.full((len(p), 1), i), p], 1) for i, p in enumerate(held)]
-    return torch.unique(torch.cat(numbered), dim=0)
+    n = len(tokens)
+    codes = torch.cat([(i * n + p[:, 0]) * n + p[:, 1] for i, p in enumerate(held)]).unique()
+    return torch.stack([codes // n**2, codes // n % n, codes % n], 1)
 
 
 def _of_relation(what: str, given: Any, n: int) -> Int[Tensor, "pair 2"]:
@@ -157,9 +158,7 @@ def as_mask(pairs: Pairs, n_relations: int, n: int) -> Bool[Tensor, "relation qu
     return mask
 
 
-def laid_over(
-    pairs: Pairs, sections: Int[Tensor, " position"], own_sections: Int[Tensor, " own"]
-) -> Pairs:
+def laid_over(pairs: Pairs, sections: Int[Tensor, " position"], own_sections: Int[Tensor, " own"]) -> Pairs:
     """Another prompt's pairs at the positions of this one: place by place within each part of the text.
 
     Pairs at places that this prompt does not have are left out.
