@@ -46,7 +46,9 @@ def test_pyright_sees_arguments_and_results(tmp_path: Path) -> None:
         assert what in done.stdout, done.stdout
 
 
-@pytest.mark.parametrize("name", ["attribute", "contrast", "ioi_pairs", "logit_lens", "token_lens", "stream"])
+@pytest.mark.parametrize(
+    "name", ["attention", "attribute", "contrast", "head_scores", "ioi_pairs", "logit_lens", "token_lens", "stream"]
+)
 def test_signatures_are_written_out(name: str) -> None:
     """Every argument that there is stands in the signature and in the docstring."""
     function = getattr(dla, name)

@@ -73,7 +73,7 @@ class AttentionResult(PromptResult):
         return self.patterns[torch.arange(len(self)), :, last]
 
     @torch_defaults()
-    def to_frame(self, least: float = 0.0) -> pd.DataFrame:
+    def to_frame(self, least: float | int = 0.0) -> pd.DataFrame:
         """One row for each prompt, head, query and key up to the query. Of all that is long: choose, or give `least`.
 
         Columns: prompt, head, query, key (positions), query_token, key_token, attention.
@@ -105,7 +105,7 @@ class AttentionResult(PromptResult):
         return [*super()._summary_rows(), ("heads", named), ("patterns", patterns)]
 
 
-def size_in_words(n_bytes: float) -> str:
+def size_in_words(n_bytes: float | int) -> str:
     """A number of bytes as "1.2 GB"."""
     for unit in UNITS[:-1]:
         if n_bytes < 1000:

@@ -21,8 +21,8 @@ from maze_dla.results.buckets import N_BUCKETS, Clusters, error_by_bucket
 from maze_dla.results.circuits import CircuitResult
 from maze_dla.results.distances import DistanceResult
 from maze_dla.results.effects import EffectResult
-from maze_dla.results.head_scores import HeadScores
 from maze_dla.results.grouped_stream import Groups
+from maze_dla.results.head_scores import HeadScores
 from maze_dla.results.moments import BatchMoments
 from maze_dla.results.patching import PatchResult
 from maze_dla.results.shards import ShardWriter

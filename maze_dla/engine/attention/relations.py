@@ -113,7 +113,7 @@ class Relations:
         return f"Relations({', '.join(self.names)}; of {len(self.pairs)} sequences)"
 
 
-def _renumbered(pairs: Pairs, number: Int[Tensor, " relation"]) -> Pairs:
+def _renumbered(pairs: Pairs, number: Int[Tensor, " relation"]) -> Int[Tensor, "chosen 3"]:
     found = torch.cat([number[pairs[:, :1]], pairs[:, 1:]], 1)
     return found[found[:, 0] >= 0]
 
@@ -158,7 +158,9 @@ def as_mask(pairs: Pairs, n_relations: int, n: int) -> Bool[Tensor, "relation qu
     return mask
 
 
-def laid_over(pairs: Pairs, sections: Int[Tensor, " position"], own_sections: Int[Tensor, " own"]) -> Pairs:
+def laid_over(
+    pairs: Pairs, sections: Int[Tensor, " position"], own_sections: Int[Tensor, " own"]
+) -> Int[Tensor, "moved 3"]:
     """Another prompt's pairs at the positions of this one: place by place within each part of the text.
 
     Pairs at places that this prompt does not have are left out.
