@@ -171,6 +171,7 @@ def test_a_failed_run_leaves_the_report_as_it_was(
     monkeypatch.setattr(writing, "draw_close_up", lambda *args: [])
     monkeypatch.setattr(writing, "draw_close_up", lambda *args: [])
     monkeypatch.setattr(writing, "draw_close_up", lambda *args: [])
+    monkeypatch.setattr(writing, "draw_close_up", lambda *args: [])
     write_report(maze, other, correct_vs_other(other), folder / "beside")
     assert contents(folder / "beside")["result.zanj"] != before["result.zanj"]
 
@@ -192,6 +193,7 @@ def test_a_page_that_cannot_be_replaced(
     monkeypatch.setattr(writing, "draw_close_up", lambda *args: [])
     monkeypatch.setattr(writing, "draw_close_up", lambda *args: [])
     monkeypatch.setattr(writing, "draw_close_up", lambda *args: [])
+    monkeypatch.setattr(writing, "draw_close_up", lambda *args: [])
     with pytest.raises(MazeDlaError, match=r"report\.html"):
         write_report(maze, batch, correct_vs_other(batch), tmp_path)
 
@@ -204,6 +206,7 @@ def test_nothing_is_printed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(writing, "draw_pictures", lambda *args: [])
+    monkeypatch.setattr(writing, "draw_close_up", lambda *args: [])
     monkeypatch.setattr(writing, "draw_close_up", lambda *args: [])
     monkeypatch.setattr(writing, "draw_close_up", lambda *args: [])
     monkeypatch.setattr(writing, "draw_close_up", lambda *args: [])
