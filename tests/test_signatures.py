@@ -47,7 +47,20 @@ def test_pyright_sees_arguments_and_results(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["attribute", "contrast", "ioi_pairs", "logit_lens", "mlp_outliers", "token_lens", "stream"]
+    "name",
+    [
+        "activations",
+        "attention",
+        "attribute",
+        "contrast",
+        "head_scores",
+        "ioi_pairs",
+        "logit_lens",
+        "mlp_outliers",
+        "separability",
+        "stream",
+        "token_lens",
+    ],
 )
 def test_signatures_are_written_out(name: str) -> None:
     """Every argument that there is stands in the signature and in the docstring."""

@@ -130,6 +130,54 @@ def calls(folder: Path) -> dict[str, Callable[[Any], object]]:
         **dict(_along_paths()),
         **_of_metrics_and_prompts(),
         **_of_interventions(),
+        **_of_attention(),
+    }
+
+
+def _of_attention() -> dict[str, Callable[[Any], object]]:
+    relations, paid = maze.relations(batch), dla.attention(maze.model, batch)
+    scores, by_distance = dla.head_scores(maze.model, batch, relations), maze.attention_by_distance(paid, batch)
+    one = {"x": lambda tokens: [(1, 0)]}
+    return {
+        "attention model": lambda w: dla.attention(w, batch),
+        "attention batch": lambda w: dla.attention(maze.model, w),
+        "attention heads": lambda w: dla.attention(maze.model, batch, w),
+        "attention most_bytes": lambda w: dla.attention(maze.model, batch, most_bytes=w),
+        "attention select": lambda w: paid.select(w),
+        "attention of_head": lambda w: paid.of_head(w),
+        "attention to_frame": lambda w: paid.select([0]).to_frame(w),
+        "head_scores model": lambda w: dla.head_scores(w, batch, relations),
+        "head_scores batch": lambda w: dla.head_scores(maze.model, w, relations),
+        "head_scores relations": lambda w: dla.head_scores(maze.model, batch, w),
+        "head_scores queries": lambda w: dla.head_scores(maze.model, batch, relations, queries=w),
+        "head_scores random": lambda w: dla.head_scores(maze.model, batch, relations, random=w),
+        "head_scores seed": lambda w: dla.head_scores(maze.model, batch, relations, seed=w),
+        "head_scores top": lambda w: scores.top(w),
+        "head_scores top k": lambda w: scores.top("same cell", w),
+        "text_relations batch": lambda w: dla.text_relations(w),
+        "maze.relations batch": lambda w: maze.relations(w),
+        "Relations.of batch": lambda w: dla.Relations.of(w, one),
+        "Relations.of relations": lambda w: dla.Relations.of(batch, w),
+        "Relations.of returned": lambda w: dla.Relations.of(batch, {"x": lambda tokens: w}),
+        "Relations added": lambda w: relations + w,
+        "Relations only": lambda w: relations.only(w),
+        "attention_by_distance result": lambda w: maze.attention_by_distance(w, batch),
+        "attention_by_distance batch": lambda w: maze.attention_by_distance(paid, w),
+        "attention_by_distance query": lambda w: maze.attention_by_distance(paid, batch, w),
+        "attention_by_distance distance": lambda w: maze.attention_by_distance(paid, batch, "read", w),
+        "plots.attention_maze result": lambda w: plots.attention_maze(w, batch),
+        "plots.attention_maze maze": lambda w: plots.attention_maze(paid, w),
+        "plots.attention_maze prompt": lambda w: plots.attention_maze(paid, batch, w),
+        "plots.attention_maze head": lambda w: plots.attention_maze(paid, batch, 0, w),
+        "plots.attention_maze query": lambda w: plots.attention_maze(paid, batch, query=w),
+        "plots.attention_maze ax": lambda w: plots.attention_maze(paid, batch, ax=w),
+        "plots.attention_mazes mazes": lambda w: plots.attention_mazes(paid, w, [0]),
+        "plots.attention_mazes prompts": lambda w: plots.attention_mazes(paid, batch, w),
+        "plots.attention_by_distance result": plots.attention_by_distance,
+        "plots.attention_by_distance heads": lambda w: plots.attention_by_distance(by_distance, w),
+        "plots.attention_by_distance k": lambda w: plots.attention_by_distance(by_distance, k=w),
+        "plots.head_scores scores": plots.head_scores,
+        "plots.head_scores relations": lambda w: plots.head_scores(scores, w),
     }
 
 

@@ -3,6 +3,7 @@
 A model is run in eval mode, for one run at a time, and is left as it was found.
 """
 
+from maze_dla.analysis.attention import attention, head_scores
 from maze_dla.analysis.causal import (
     ablate,
     component_mean,
@@ -20,11 +21,13 @@ from maze_dla.analysis.running import as_residual_model
 __all__ = [
     "ablate",
     "as_residual_model",
+    "attention",
     "attribute",
     "component_mean",
     "contrast",
     "difference_of_means",
     "find_circuit",
+    "head_scores",
     "keep_only",
     "logit_lens",
     "mlp_outliers",

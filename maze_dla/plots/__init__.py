@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from maze_dla.plots.attention import attention_by_distance, attention_maze, attention_mazes
 from maze_dla.plots.bars import layers, neurons, source_kinds
 from maze_dla.plots.curves import lens
 from maze_dla.plots.groups import heads_along_path, heads_by
+from maze_dla.plots.head_scores import head_scores
 from maze_dla.plots.heat_map import heads, layers_along_path, lens_along_path, token_sources
 from maze_dla.plots.maze import maze_attention, maze_sources, maze_sources_and_attention
 from maze_dla.plots.outliers import mlp_outliers, mlp_outliers_after_norm
@@ -16,8 +18,12 @@ from maze_dla.plots.steered import steering
 from maze_dla.plots.tokens import token_lens
 
 __all__ = [
+    "attention_by_distance",
+    "attention_maze",
+    "attention_mazes",
     "comparison",
     "direct_and_total",
+    "head_scores",
     "heads",
     "heads_along_path",
     "heads_by",

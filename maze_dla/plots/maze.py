@@ -150,17 +150,17 @@ def _draw_sources(
     image = draw_maze(ax, maze, values, SIGNED, -1)
     who = "all heads" if head is None else f"head {Component('head', *head)}"
     half = f", {result.info['part']} part" if "part" in result.info else ""
-    title = f"What {who} moved from each cell{half}\n{_shares(values, signed)} logits"
-    return _finish(ax, image, title, f"{metric_name(result)} (logits)")
+    title = f"What {who} moved from each cell{half}\n{shares_in_words(values, signed)} logits"
+    return finish_maze(ax, image, title, f"{metric_name(result)} (logits)")
 
 
 def _draw_attention(ax: Axes, maze: MazeGeometry, values: CellValues, head: Place | None) -> Axes:
     image = draw_maze(ax, maze, values, ATTENTION, 0)
     who = "all heads, on average" if head is None else f"head {Component('head', *head)}"
-    return _finish(ax, image, f"Attention of {who}\n{_shares(values, '{:.0%}'.format)}", "attention")
+    return finish_maze(ax, image, f"Attention of {who}\n{shares_in_words(values, '{:.0%}'.format)}", "attention")
 
 
-def _shares(values: CellValues, written: Callable[[float], str]) -> str:
+def shares_in_words(values: CellValues, written: Callable[[float], str]) -> str:
     """The shares of cells, of passages where they are known, and of other tokens."""
     shares = {"cells": values.total, "passages": values.in_passages, "other tokens": values.other}
     if not values.passages:
@@ -168,7 +168,8 @@ def _shares(values: CellValues, written: Callable[[float], str]) -> str:
     return ", ".join(f"{name} {written(value)}" for name, value in shares.items())
 
 
-def _finish(ax: Axes, image: AxesImage, title: str, unit: str) -> Axes:
+def finish_maze(ax: Axes, image: AxesImage, title: str, unit: str) -> Axes:
+    """The axes with colour bar, legend and title."""
     width, height = size_in_points(ax)
     colour_bar(ax, image, unit, height=MAZE_SHARE * min(width, height))
     names = ax.get_legend_handles_labels()[1]
@@ -191,7 +192,7 @@ def _finish(ax: Axes, image: AxesImage, title: str, unit: str) -> Axes:
 
 def _cell_sources(result: ContributionResult, maze: MazeGeometry, prompt: int, head: Place | None) -> CellValues:
     """The contribution that a head, or all heads together, moved from each cell's tokens, in logits."""
-    return _by_cell(maze, _of_head(result.sources, "sources", prompt, head).sum(0))
+    return by_cell(maze, _of_head(result.sources, "sources", prompt, head).sum(0))
 
 
 def _cell_attention(result: ContributionResult, maze: MazeGeometry, prompt: int, head: Place | None) -> CellValues:
@@ -199,7 +200,7 @@ def _cell_attention(result: ContributionResult, maze: MazeGeometry, prompt: int,
     if "part" in result.info:
         raise InputError("half of a contrast has no attention of its own: draw that of contrast.clean or .corrupted")
     patterns = getattr(result, "patterns", None)
-    return _by_cell(maze, _of_head(patterns, "attention patterns", prompt, head).mean(0))
+    return by_cell(maze, _of_head(patterns, "attention patterns", prompt, head).mean(0))
 
 
 def _of_head(values: Tensor | None, what: str, prompt: int, head: Place | None) -> Float[Tensor, "head position"]:
@@ -209,7 +210,12 @@ def _of_head(values: Tensor | None, what: str, prompt: int, head: Place | None) 
     return every.flatten(0, 1) if head is None else every[head[0], head[1]][None]
 
 
-def _by_cell(maze: MazeGeometry, values: Float[Tensor, " position"]) -> CellValues:
+def by_cell(maze: MazeGeometry, values: Float[Tensor, " position"]) -> CellValues:
+    """The sum of what fell to the tokens of each cell, of each passage, and to all others.
+
+    Raises:
+        InputError: a token names a cell outside the maze.
+    """
     cells, other = np.zeros((maze.rows, maze.columns)), 0.0
     in_passages: dict[Passage, float] = {}
     passages = maze.token_passages or (None,) * len(maze.tokens)

@@ -12,12 +12,15 @@ import torch
 
 from maze_dla.errors import ResultFileError, check_path
 from maze_dla.files.zanj_file import read_container
+from maze_dla.results.attention import AttentionResult
 from maze_dla.results.attribution import AttributionResult, ContributionResult
 from maze_dla.results.checking import check_result
 from maze_dla.results.circuits import CircuitResult
 from maze_dla.results.contrast import ContrastResult
+from maze_dla.results.distances import DistanceResult
 from maze_dla.results.effects import EffectResult
 from maze_dla.results.groups import GroupedResult
+from maze_dla.results.head_scores import HeadScores
 from maze_dla.results.lens import LensResult, TokenLensResult
 from maze_dla.results.outliers import MlpOutliersResult
 from maze_dla.results.patching import PatchResult
@@ -39,6 +42,9 @@ Loaded = (
     | CircuitResult
     | SteerResult
     | MlpOutliersResult
+    | AttentionResult
+    | HeadScores
+    | DistanceResult
 )
 KINDS: dict[str, type[Loaded]] = {c.__name__: c for c in get_args(Loaded)}
 

@@ -9,10 +9,10 @@ import torch
 
 from maze_dla.errors import InputError, check_whole, whole_number
 from maze_dla.results.held_out import ByBucket, held_out
-from maze_dla.results.ranking import RankedPart, ranked
+from maze_dla.results.ranking import RankedHead, RankedPart, ranked
 from maze_dla.results.statistics import Summary, interval_of
 
-Head = tuple[int, int] | RankedPart | str
+Head = tuple[int, int] | RankedPart | RankedHead | str
 Neuron = tuple[int, int] | RankedPart | str
 
 
@@ -55,7 +55,7 @@ def place_of_neuron(neuron: object, n_layers: int, d_mlp: int) -> tuple[int, int
 
 def _place(part: object, letter: str) -> tuple[int, int] | None:
     """The two numbers of a part whose name has this letter, None where there are none."""
-    if isinstance(part, RankedPart):
+    if isinstance(part, RankedPart | RankedHead):
         part = part.name
     if isinstance(part, str):
         named = re.fullmatch(rf"L(\d+){letter}(\d+)", part, re.ASCII)

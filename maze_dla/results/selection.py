@@ -16,6 +16,7 @@ from maze_dla.results.columns import chosen_rows
 from maze_dla.results.moments import PromptMoments, neuron_fields
 
 AXES = re.compile(r"""\[Tensor, ['"] ?(prompt\b[^'"]*)['"]\]""")  # of fields with a row for each prompt
+POSITIONS = ("position", "*position", "query", "key")  # axes with an entry for each token of a prompt
 TEXTS = ("prompt_tokens", "targets", "predicted", "answers")
 CHOICE = "prompts are chosen by a list of their numbers or by a mask"
 
@@ -92,10 +93,11 @@ def selected(result: Any, prompts: Any) -> Any:
 def _rows(value: Tensor, axes: list[str], chosen: Int[Tensor, " chosen"], longest: int) -> Tensor:
     """The rows of some prompts; positions after the end of the longest are left out."""
     rows = value[chosen.to(value.device)]
-    axis = next((i for i, name in enumerate(axes) if name in ("position", "*position")), None)
-    if axis is None or rows.ndim < len(axes):  # "*position" stands for no axis or for one
+    if rows.ndim < len(axes):  # "*position" stands for no axis or for one
         return rows
-    return rows.narrow(axis, 0, min(longest, rows.shape[axis])).contiguous()
+    for axis in [i for i, name in enumerate(axes) if name in POSITIONS]:
+        rows = rows.narrow(axis, 0, min(longest, rows.shape[axis]))
+    return rows.contiguous()
 
 
 def _with_neurons(result: Any) -> Any:

@@ -14,12 +14,15 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from maze_dla.errors import InputError, check_path
+from maze_dla.results.attention import AttentionResult
 from maze_dla.results.attribution import ContributionResult
 from maze_dla.results.base import PromptResult
 from maze_dla.results.buckets import N_BUCKETS, Clusters, error_by_bucket
 from maze_dla.results.circuits import CircuitResult
+from maze_dla.results.distances import DistanceResult
 from maze_dla.results.effects import EffectResult
 from maze_dla.results.grouped_stream import Groups
+from maze_dla.results.head_scores import HeadScores
 from maze_dla.results.moments import BatchMoments
 from maze_dla.results.patching import PatchResult
 from maze_dla.results.shards import ShardWriter
@@ -29,6 +32,7 @@ from maze_dla.results.streamed import StreamedResult
 
 Batch = TypeVar("Batch")
 EDITED = (PatchResult, EffectResult, CircuitResult, SteerResult)  # more than means and variances say
+ATTENTION = (AttentionResult, HeadScores, DistanceResult)
 JUDGED = ("correct", "preferred")  # of which streams count prompts
 OF_EACH_BATCH = ("seed", "mazes", "prompts", "shift_invariant", "rounding")  # may differ between batches of one kind
 
@@ -110,6 +114,11 @@ def _check_streamed(result: object) -> None:
         raise InputError(
             f"streams are of attribute, logit_lens and token_lens, got {type(result).__name__}: give patch, ablate, "
             "keep_only, find_circuit and steer all prompts in one batch, which they run in pieces"
+        )
+    if isinstance(result, ATTENTION):
+        raise InputError(
+            f"streams are of attribute, logit_lens and token_lens, got {type(result).__name__}: give head_scores all "
+            "prompts in one batch, which it runs in pieces"
         )
 
 

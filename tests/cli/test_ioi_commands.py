@@ -27,6 +27,7 @@ def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writing, "draw_close_up", lambda *args: [])
     monkeypatch.setattr(writing, "draw_close_up", lambda *args: [])
     monkeypatch.setattr(writing, "draw_close_up", lambda *args: [])
+    monkeypatch.setattr(writing, "draw_close_up", lambda *args: [])
 
 
 @pytest.mark.usefixtures("no_real_weights")

@@ -55,6 +55,7 @@ def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writing, "draw_close_up", lambda *args: [])
     monkeypatch.setattr(writing, "draw_close_up", lambda *args: [])
     monkeypatch.setattr(writing, "draw_close_up", lambda *args: [])
+    monkeypatch.setattr(writing, "draw_close_up", lambda *args: [])
 
 
 def test_a_report_of_the_bundled_checkpoint(say, tmp_path: Path) -> None:

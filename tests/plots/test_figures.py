@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from maze_dla import plots
+from tests.results.attention_results import make_attention, make_distances
 from tests.results.causal_results import make_effects, make_patch, make_steered
 from tests.results.outlier_results import make_outliers
 
@@ -22,6 +23,11 @@ def with_kinds(result):
 
 def both_of_heads():
     return [make_patch(("layer", "head"), site=site) for site in ("v", "pattern")]
+
+
+def of_this(maze):
+    made = make_attention((len(maze.tokens),) * 2, n_heads=2)
+    return replace(made, prompt_tokens=(maze.tokens,) * 2)
 
 
 @pytest.fixture
@@ -49,11 +55,14 @@ def every(attribution, depths, tokens, maze):
         "steering": lambda ax: plots.steering(make_steered(), ax),
         "mlp_outliers": lambda ax: plots.mlp_outliers(make_outliers(), ax),
         "mlp_outliers_after_norm": lambda ax: plots.mlp_outliers_after_norm(make_outliers(), ax),
+        "attention_maze": lambda ax: plots.attention_maze(of_this(maze), maze, ax=ax),
+        "attention_by_distance": lambda ax: plots.attention_by_distance(make_distances(), ax=ax),
     }
 
 
 def test_all_are_tried(every):
     several = {"maze_sources_and_attention", "comparison", "patching_on_maze"}  # of axes, in a figure of their own
+    several |= {"attention_mazes", "head_scores"}
     assert {*every, *several} == set(plots.__all__)
 
 

@@ -68,7 +68,7 @@ class MazeText:
     @cached_property
     def passages(self) -> frozenset[Passage]:
         """The open passages of the adjacency list, each once, the smaller cell first."""
-        return frozenset(passage for passage in _passage_of_each(self.tokens) if passage is not None)
+        return frozenset(passage for passage in passage_of_each(self.tokens) if passage is not None)
 
     @property
     def path(self) -> tuple[Cell, ...]:
@@ -110,7 +110,7 @@ class MazeText:
         """
         prompt = self.tokens[: length - len(before)]
         cells = (*[None] * len(before), *(cell_of(t) for t in prompt))
-        passages = (*[None] * len(before), *_passage_of_each(prompt))
+        passages = (*[None] * len(before), *passage_of_each(prompt))
         size = max([grid_n, *(1 + max(c) for edge in self.passages for c in edge)])
         current = self.current_cell(len(prompt) - 1)
         tokens = (*before, *prompt)
@@ -129,7 +129,7 @@ def _listed(tokens: Sequence[str]) -> set[Passage] | None:
     return None if None in first or None in second else set(zip(first, second, strict=True))  # pyright: ignore
 
 
-def _passage_of_each(tokens: Sequence[str]) -> list[Passage | None]:
+def passage_of_each(tokens: Sequence[str]) -> list[Passage | None]:
     """For each `<-->` between two cells, and for the `;` after them, the passage that it belongs to."""
     found: list[Passage | None] = [None] * len(tokens)
     for i, token in enumerate(tokens[1:-1], start=1):

@@ -15,19 +15,24 @@ import torch
 from maze_dla.adapters.mazes.checkpoint import MazeCheckpoint, read_checkpoint
 from maze_dla.adapters.mazes.counterfactuals import Change
 from maze_dla.adapters.mazes.datasets import MazeSupply, maze_supply
+from maze_dla.adapters.mazes.distances import Measure, Query, attention_by_distance
 from maze_dla.adapters.mazes.drawn import with_passage
 from maze_dla.adapters.mazes.pairs import build_pairs, find_task_of_pairs
 from maze_dla.adapters.mazes.prompts import MazePromptBatch, Padding
+from maze_dla.adapters.mazes.relations import maze_relations
 from maze_dla.adapters.mazes.tasks import Task, Tasks, find_tasks
 from maze_dla.adapters.mazes.vocabulary import MazeVocabulary
 from maze_dla.adapters.transformer_lens.build import build_decoder
 from maze_dla.adapters.transformer_lens.exclusive import exclusive
 from maze_dla.adapters.transformer_lens.identity import identity, set_provenance
 from maze_dla.adapters.transformer_lens.view import view
+from maze_dla.engine.attention.relations import Relations
 from maze_dla.engine.direct.prediction import predict
 from maze_dla.engine.pairs import PromptPairs
 from maze_dla.engine.prompts import PromptBatch
 from maze_dla.errors import CheckpointError, InputError, check_kind, check_whole
+from maze_dla.results.attention import AttentionResult
+from maze_dla.results.distances import DistanceResult
 from maze_dla.results.predictions import prediction_table
 from maze_dla.results.torch_defaults import torch_defaults
 
@@ -231,6 +236,46 @@ class MazeModel:
         check_kind(batch, PromptBatch, "batch is a PromptBatch, such as that of maze.prompts()")
         with exclusive(self.model):
             return prediction_table(**predict(view(self.model), batch, k))
+
+    def relations(self, batch: MazePromptBatch) -> Relations:
+        """Which keys count for which queries of mazes, for `head_scores`.
+
+        A query is a token that names a cell where the keys hang on its cell; keys stand before it.
+
+        | relation | keys of a query |
+        | --- | --- |
+        | "first token", "previous token" | the first of all; the one before |
+        | "same cell" | tokens of the query's cell |
+        | "neighbour cells" | of the cells above, below, left and right of it on the lattice |
+        | "connected cells" | of those that a passage connects with it, once the text has named the passage (adjacency heads) |
+        | "neighbours behind walls" | of the other neighbours; queries after the adjacency list alone |
+        | "target", "origin" | the token in its own place, for all queries after it |
+        | "target's cell elsewhere", "origin's cell elsewhere" | all other tokens of that cell, for the same queries |
+        | "<--> of own passages", "; of own passages" | connectors and separators of passages of the query's cell |
+
+        Raises:
+            InputError: something else than prompts about mazes.
+        """  # noqa: E501
+        return maze_relations(batch)
+
+    def attention_by_distance(
+        self, result: AttentionResult, batch: MazePromptBatch, query: Query = "read", distance: Measure = "maze"
+    ) -> DistanceResult:
+        """The attention that one query of each prompt pays to cells, by their distance from its cell.
+
+        Cells that are near in the maze are near on the lattice too: compare both distances.
+
+        Args:
+            result: of `attention`.
+            batch: the prompts that it was made of.
+            query: the token at the "read" position, the "origin" or the "target" in their own places.
+            distance: steps through the "maze", or rows and columns on the "lattice".
+
+        Raises:
+            InputError: something else than these, or an unknown query or distance.
+            PromptError: a prompt whose query names no cell, as at the end of a path.
+        """
+        return attention_by_distance(result, batch, query, distance)
 
     @torch_defaults()
     def _batch(

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from maze_dla.results.attention import AttentionResult
 from maze_dla.results.attribution import AttributionResult, ContributionResult
+from maze_dla.results.checking.attention import check_attention, check_distances, check_head_scores
 from maze_dla.results.checking.contrasts import check_contrast
 from maze_dla.results.checking.edited import check_circuit, check_steering
 from maze_dla.results.checking.effects import check_effects
@@ -18,8 +20,10 @@ from maze_dla.results.checking.sums import check_attribution, check_lens
 from maze_dla.results.checking.tokens import check_token_lens
 from maze_dla.results.circuits import CircuitResult
 from maze_dla.results.contrast import PARTS, ContrastResult
+from maze_dla.results.distances import DistanceResult
 from maze_dla.results.effects import EffectResult
 from maze_dla.results.groups import GroupedResult
+from maze_dla.results.head_scores import HeadScores
 from maze_dla.results.lens import LensResult, TokenLensResult
 from maze_dla.results.outliers import MlpOutliersResult
 from maze_dla.results.patching import PatchResult
@@ -37,6 +41,9 @@ CHECKS: dict[type, Callable[[Any], None]] = {
     CircuitResult: check_circuit,
     SteerResult: check_steering,
     MlpOutliersResult: check_outliers,
+    AttentionResult: check_attention,
+    HeadScores: check_head_scores,
+    DistanceResult: check_distances,
 }
 
 
