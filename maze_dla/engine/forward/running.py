@@ -88,13 +88,15 @@ def run(
     what: str,
     sequences_at_once: int | None = None,
     in_pairs: bool = False,
+    share: float = 1.0,
 ) -> Parts:
     """The values of `measure` on the activations of every micro-batch, in the order of the batch, on the CPU.
 
     Half precision comes to `measure` as float32: what is computed from it then has no further rounding. A micro-batch
     has at most `sequences_at_once` sequences; None leaves that to the device. Where its memory is not enough, they are
     halved and run again. A bar appears on a terminal when it takes more than two seconds. `in_pairs` keeps sequence i
-    and sequence i + n/2 of n in one micro-batch.
+    and sequence i + n/2 of n in one micro-batch. With a `share` a micro-batch has that share of the tokens that it
+    would have.
 
     Raises:
         InputError: less than one sequence at once.
@@ -104,7 +106,8 @@ def run(
         found = model.forward(micro, sites)
         return micro.prompts, measure(micro, {site: at_least_single(x) for site, x in found.items()})
 
-    return in_micro_batches(model, batch, compute, what=what, sequences_at_once=sequences_at_once, in_pairs=in_pairs)
+    options = {"what": what, "sequences_at_once": sequences_at_once, "in_pairs": in_pairs, "share": share}
+    return in_micro_batches(model, batch, compute, **options)
 
 
 def in_micro_batches(
