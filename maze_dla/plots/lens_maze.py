@@ -16,10 +16,11 @@ from maze_dla.plots._colours import ATTENTION
 from maze_dla.plots._strip import finish_strip, strip_of_axes
 from maze_dla.plots._words import shown_token
 from maze_dla.plots.curves import SCALES
-from maze_dla.plots.maze import FAINTEST, CellValues, draw_maze
+from maze_dla.plots.maze import CellValues, draw_maze
 from maze_dla.results.lens import TokenLensResult
 from maze_dla.results.words import depth_name
 
+LEAST = 0.1  # the least probability at the dark end, so that hardly any gets no strong colour
 TAKES = "this picture takes a result of token_lens(..., tokens='cells')"
 
 
@@ -41,7 +42,7 @@ def lens_maze(
     """The maze once for each depth, each cell coloured by the probability that it is the next token.
 
     Above each maze stands the probability of all tokens that are no cell of this maze. All mazes have one scale, from
-    0 to the largest probability of a cell. The frame is around the cell at which it is read.
+    0 to the largest probability of a cell, at least 0.1. The frame is around the cell at which it is read.
 
     Args:
         result: of `token_lens(..., tokens="cells")`, with positions="all" where another position is wanted.
@@ -65,7 +66,7 @@ def lens_maze(
     limit = max(float(one.values.cells.max()) for one in shown)
     axes = strip_of_axes(len(shown))
     for ax, one in zip(axes, shown, strict=False):
-        draw_maze(ax, geometry, one.values, ATTENTION, 0, max(limit, FAINTEST))
+        draw_maze(ax, geometry, one.values, ATTENTION, 0, max(limit, LEAST))
         ax.set(xlabel="", ylabel="")
         ax.set_title(
             f"after {depth_name(result.labels, one.label)}\non no cell: {one.values.other:.0%}", fontsize=SMALL

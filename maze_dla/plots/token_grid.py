@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
-from matplotlib.colors import Normalize, PowerNorm, SymLogNorm
+from matplotlib.colors import Normalize, PowerNorm
 from matplotlib.image import AxesImage
 
 from maze_dla.errors import InputError, check_kind, check_whole
@@ -23,9 +23,9 @@ from maze_dla.results.words import depth_names
 
 MOST_POSITIONS = 16
 LEAST_DIVERGENCE = 0.01  # nats, below which all looks alike
-CHARACTER = 0.66  # about the width of a character, in font sizes
-SMALLEST, LARGEST, LINE = 4.8, 8.5, 1.3  # font sizes, and the height of a line in them
-COLUMN, WIDEST = 0.62, 11.5  # inches of a column, and of the figure
+CHARACTER, BOLD = 0.66, 1.14  # about the width of a character, in font sizes, and how much wider bold ones are
+SMALLEST, LARGEST, BESIDE, LINE = 4.8, 8.5, 6.5, 1.3  # font sizes, and the height of a line in them
+COLUMN, WIDEST, HIGHEST = 0.62, 11.5, 14.0  # inches of a column, and of the figure
 UNITS = {
     "kl": "KL(final || depth) (nats)",
     "entropy": "entropy (nats)",
@@ -80,7 +80,7 @@ def token_grid(
     places = checked_positions(result, prompt, positions, MOST_POSITIONS)
     shown = _shown(result, prompt, places, check_whole("k", k, 1, result.top_ids.shape[-1]), colour, token)
     depths, columns = shown.values.shape
-    size = (min(max(6.4, 2.2 + COLUMN * columns), WIDEST), max(4.2, 1.6 + (0.13 + 0.11 * (k + 1)) * depths))
+    size = (min(max(6.4, 2.2 + COLUMN * columns), WIDEST), min(max(4.2, 1.6 + (0.1 + 0.19 * k) * depths), HIGHEST))
     ax = axes_or_new(ax, size)
     image = heat_map(ax, shown.values, shown.unit, shown.norm, cmap=shown.cmap)
     name_rows(ax, depth_names(result.labels))
@@ -110,7 +110,7 @@ def _shown(
         "kl": PowerNorm(0.5, vmin=0, vmax=max(largest, LEAST_DIVERGENCE)),
         "entropy": Normalize(0, max(largest, LEAST_DIVERGENCE)),
         "target_prob": Normalize(0, 1),
-        "target_rank": SymLogNorm(1, vmin=0, vmax=max(largest, 1.0)),
+        "target_rank": PowerNorm(0.25, vmin=0, vmax=max(largest, 1.0)),
     }
     cmap = ATTENTION if colour == "target_prob" else DIVERGENCE
     return _Shown(values, UNITS[colour], norms[colour], cmap, k)
@@ -122,7 +122,7 @@ def _write(ax: Axes, image: AxesImage, result: TokenLensResult, prompt: int, pla
     width, height = cell_size(ax, depths, len(places))
     size = min(LARGEST, 0.92 * height / (LINE * 2 * k))
     beside = max(SMALLEST, size) * LINE * 2 * k > height  # no room for a second line below each token
-    size = max(SMALLEST, min(LARGEST, 0.92 * height / (LINE * k)) if beside else size)
+    size = max(SMALLEST, min(BESIDE, 0.92 * height / (LINE * k)) if beside else size)
     following = (*result.prompt_tokens[prompt][1:], result.targets[prompt])
     step = 1 / k
     for column, position in enumerate(places):
@@ -130,17 +130,18 @@ def _write(ax: Axes, image: AxesImage, result: TokenLensResult, prompt: int, pla
         probs = result.top_probs[prompt, position].tolist()
         for row in range(depths):
             for i in range(k):
-                words = _words(tokens[row][i], share(probs[row][i]), width, size, beside=beside)
+                words = _words(tokens[row][i], share(probs[row][i]), width, beside=beside)
                 bold = "bold" if tokens[row][i] == following[position] else "normal"
-                fit = min(size, 0.96 * width / (CHARACTER * max(map(len, words.split("\n")))))
+                wide = CHARACTER * (BOLD if bold == "bold" else 1) * max(map(len, words.split("\n")))
+                fit = min(size, 0.96 * width / wide)
                 at = row + (k - 1) * step / 2 - i * step
                 write_in_cell(image, row, column, words, fit, bold, at=at)
 
 
-def _words(token: str, prob: str, width: float, size: float, *, beside: bool) -> str:
+def _words(token: str, prob: str, width: float, *, beside: bool) -> str:
     """A token and its probability, below it or beside it; alone where the cell is too narrow for both."""
     room = int(0.96 * width / (CHARACTER * SMALLEST))
     if not beside:
         return f"{shown_token(token, max(room, 2))}\n{prob}"
     both = f"{shown_token(token)} {prob}"
-    return both if len(both) * CHARACTER * size <= 1.2 * width else shown_token(token, max(room, 2))
+    return both if len(both) <= room else shown_token(token, max(room, 2))
