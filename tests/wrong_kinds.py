@@ -30,7 +30,8 @@ metric = dla.logit(batch)
 result = dla.attribute(maze.model, batch, metric, neurons="mean", sources=True)
 pairs = maze.pairs(n_mazes=3)
 by_kind = dla.attribute(maze.model, batch, metric, sources="kinds")
-lens, tokens = result.lens(), dla.token_lens(maze.model, batch)
+lens, tokens = result.lens(), dla.token_lens(maze.model, batch, tokens="cells")
+grid = dla.token_lens(maze.model, batch, k=2, positions="all", tokens="cells")
 stream = dla.stream(lambda part: dla.attribute(maze.model, part, dla.logit(part)), [batch])
 lens_stream = dla.stream(lambda part: dla.logit_lens(maze.model, part, dla.logit(part)), [batch])
 ITS_OWN = {("stream ask", "metric")}  # a metric can be called, and what the call raises is its own
@@ -71,6 +72,7 @@ def calls(folder: Path) -> dict[str, Callable[[Any], object]]:
         "token_lens model": lambda w: dla.token_lens(w, batch),
         "token_lens batch": lambda w: dla.token_lens(maze.model, w),
         "token_lens k": lambda w: dla.token_lens(maze.model, batch, k=w),
+        "token_lens tokens": lambda w: dla.token_lens(maze.model, batch, tokens=w),
         "predict model": lambda w: dla.predict(w, batch),
         "predict batch": lambda w: dla.predict(maze.model, w),
         "predict k": lambda w: dla.predict(maze.model, batch, k=w),
@@ -113,6 +115,13 @@ def calls(folder: Path) -> dict[str, Callable[[Any], object]]:
         "plots.neurons k": lambda w: plots.neurons(result, k=w),
         "plots.token_lens prompt": lambda w: plots.token_lens(tokens, w),
         "plots.token_lens positions": lambda w: plots.token_lens(tokens, positions=w),
+        **{
+            f"plots.token_grid {name}": lambda w, name=name: plots.token_grid(grid, **{name: w})
+            for name in ("prompt", "positions", "k", "colour", "token")
+        },
+        "plots.tokens_over_depth number": lambda w: plots.tokens_over_depth(tokens, number=w),
+        "plots.tokens_over_depth more": lambda w: plots.tokens_over_depth(tokens, w),
+        "plots.tokens_over_depth labels": lambda w: plots.tokens_over_depth(tokens, labels=w),
         "plots.token_sources k": lambda w: plots.token_sources(result, k=w),
         "plots.lens labels": lambda w: plots.lens(result, labels=w),
         "plots.lens more": lambda w: plots.lens(result, w),
@@ -295,6 +304,8 @@ FITS = {
     "lens": lens,
     "source_kinds": by_kind,
     "token_lens": tokens,
+    "tokens_over_depth": tokens,
+    "token_grid": grid,
 }
 
 
@@ -309,6 +320,10 @@ def _of_mazes() -> Iterator[tuple[str, Callable[[Any], object]]]:
         yield f"plots.{name} maze", lambda w, draw=draw: draw(result, w)
         yield f"plots.{name} prompt", lambda w, draw=draw: draw(result, batch, w)
         yield f"plots.{name} head", lambda w, draw=draw: draw(result, batch, 0, w)
+    yield "plots.lens_maze result", lambda w: plots.lens_maze(w, batch)
+    yield "plots.lens_maze maze", lambda w: plots.lens_maze(tokens, w)
+    for name in ("prompt", "depths", "position"):
+        yield f"plots.lens_maze {name}", lambda w, name=name: plots.lens_maze(grid, batch, **{name: w})
 
 
 def _along_paths() -> Iterator[tuple[str, Callable[[Any], object]]]:

@@ -8,7 +8,7 @@ from maze_dla.adapters.transformer_lens.view import Forward
 from maze_dla.analysis.running import BATCH, METRIC, PAIRS, running
 from maze_dla.engine.direct import attribution, lens, prediction
 from maze_dla.engine.direct import contrast as contrasts
-from maze_dla.engine.direct import token_lens as tokens
+from maze_dla.engine.direct import token_lens as token_lenses
 from maze_dla.engine.metrics import LinearMetric
 from maze_dla.engine.pairs import PromptPairs
 from maze_dla.engine.prompts import PromptBatch
@@ -153,13 +153,18 @@ def token_lens(
     batch: PromptBatch,
     k: int = 5,
     scale: Scale = "own",
-    positions: tokens.Positions = "read",
+    positions: token_lenses.Positions = "read",
     *,
+    tokens: Any = None,
     sequences_at_once: int | None = None,
     forward: Forward = "auto",
     engine: Forward | None = None,
 ) -> TokenLensResult:
-    """The k most likely tokens at every depth, with rank of the target, entropy and divergence from the final one.
+    """The k most likely tokens at every depth, with entropy and divergence, and rank and probability of the target.
+
+    The divergence is KL(final || depth) in nats, as nostalgebraist's logit lens and the tuned lens have it: the sum
+    over tokens of p_final log(p_final / p_depth). With positions="all" it is the token grid, depth by position. Logits
+    are held for a few positions and one depth at a time, so that large vocabularies fill no memory.
 
     Args:
         model: as in `attribute`.
@@ -169,19 +174,23 @@ def token_lens(
         positions: "read" for the read position; "all" for every position of the prompt, the target then being the
             prompt's own next token. This adds a position axis in front of the depths, and needs a model that answers
             with the tokens that it reads.
+        tokens: more tokens whose probability and rank are kept at every depth: the name of one of the batch's token
+            sets ("cells", "neighbors"), a list of strings or ids, or one for each prompt (`batch.foils`, say).
         sequences_at_once: as in `attribute`.
         forward: as in `attribute`.
         engine: the earlier name of `forward`.
 
     Raises:
-        InputError: the batch does not fit the model, k outside 1..vocabulary, unknown scale or positions.
+        InputError: the batch does not fit the model, k outside 1..vocabulary, unknown scale, positions or token set.
+        PromptError: tokens that are not in the vocabulary, or one twice.
         ModelError: a model whose residual stream is not a plain sum.
         CompletenessError: the logits at the last depth are not the model's own.
     """
     check_kind(batch, PromptBatch, BATCH)
     check_whole("k", k, 1)
     with running(model, forward, engine) as residual:
-        return tokens.token_lens(residual, batch, k, scale, positions, sequences_at_once=sequences_at_once)
+        options = {"tokens": tokens, "sequences_at_once": sequences_at_once}
+        return token_lenses.token_lens(residual, batch, k, scale, positions, **options)
 
 
 def predict(

@@ -8,6 +8,7 @@ from maze_dla.plots.curves import lens
 from maze_dla.plots.groups import heads_along_path, heads_by
 from maze_dla.plots.head_scores import head_scores
 from maze_dla.plots.heat_map import heads, layers_along_path, lens_along_path, token_sources
+from maze_dla.plots.lens_maze import lens_maze
 from maze_dla.plots.maze import maze_attention, maze_sources, maze_sources_and_attention
 from maze_dla.plots.outliers import mlp_outliers, mlp_outliers_after_norm
 from maze_dla.plots.patched import patching
@@ -15,7 +16,9 @@ from maze_dla.plots.patched_maze import patching_on_maze
 from maze_dla.plots.scatter import direct_and_total, values_and_patterns
 from maze_dla.plots.side_by_side import comparison
 from maze_dla.plots.steered import steering
+from maze_dla.plots.token_grid import token_grid
 from maze_dla.plots.tokens import token_lens
+from maze_dla.plots.tokens_over_depth import tokens_over_depth
 
 __all__ = [
     "attention_by_distance",
@@ -31,6 +34,7 @@ __all__ = [
     "layers_along_path",
     "lens",
     "lens_along_path",
+    "lens_maze",
     "maze_attention",
     "maze_sources",
     "maze_sources_and_attention",
@@ -41,7 +45,9 @@ __all__ = [
     "patching_on_maze",
     "source_kinds",
     "steering",
+    "token_grid",
     "token_lens",
     "token_sources",
+    "tokens_over_depth",
     "values_and_patterns",
 ]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterable, Sequence
 from itertools import zip_longest
 from typing import Protocol, TypeVar, runtime_checkable
 
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from maze_dla.errors import InputError, check_kind, check_whole
 from maze_dla.geometry import MazeGeometry, Mazes
+from maze_dla.plots._words import counted, one_line
 from maze_dla.results.arrays import as_array
 from maze_dla.results.attribution import ContributionResult
 from maze_dla.results.base import PromptResult
@@ -65,6 +67,37 @@ def check_prompt(result: PromptResult, prompt: int) -> int:
         return check_whole("prompt", prompt, 0, n - 1)
     except InputError:
         raise InputError(f"prompt is an index from 0 to {n - 1}, got {prompt!r:.80}") from None
+
+
+def checked_positions(result: PromptResult, prompt: int, positions: Sequence[int] | None, most: int) -> list[int]:
+    """Positions of a prompt, by default the last of them, at most so many.
+
+    Raises:
+        InputError: no list of whole numbers, none, or one outside the prompt.
+    """
+    n = len(result.prompt_tokens[prompt])
+    if positions is None:
+        return list(range(n))[-most:]
+    if isinstance(positions, str) or not isinstance(positions, Iterable):
+        raise InputError(f"positions is a list of whole numbers, got {positions!r:.80}")
+    chosen = [check_whole("each of positions", p, -sys.maxsize) for p in positions]
+    outside = [p for p in chosen if not 0 <= p < n]
+    if outside or not chosen:
+        raise InputError(f"positions of prompt {prompt} are from 0 to {n - 1}, got {outside or 'none'}")
+    return chosen
+
+
+def given_names(labels: Sequence[str], n: int) -> list[str]:
+    """Names that a caller gives to some results, each on one line.
+
+    Raises:
+        InputError: no list of texts, or another number of them than of results.
+    """
+    if isinstance(labels, str) or not isinstance(labels, Sequence) or not all(isinstance(name, str) for name in labels):
+        raise InputError(f"labels is a list of names, one for each result, got {labels!r:.80}")
+    if len(labels) != n:
+        raise InputError(f"labels has {len(labels)} names, expected one for each of {counted(n, 'result')}")
+    return [one_line(name) for name in labels]
 
 
 def check_head(result: ContributionResult, head: Head | None) -> tuple[int, int] | None:

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 
 from maze_dla.errors import InputError, check_kind
 from maze_dla.plots._axes import axes_or_new, name_columns, quiet_frame, titled_with_legend
+from maze_dla.plots._checks import given_names
 from maze_dla.plots._colours import INK, LINES
 from maze_dla.plots._words import counted, in_lines, metric_name, one_line
 from maze_dla.results.attribution import ContributionResult
@@ -51,7 +52,7 @@ def lens(result: Drawn, *more: Drawn, ax: Axes | None = None, labels: Sequence[s
     """
     curves = [curve for one in (result, *more) for curve in _curves_of(one)]
     _check_same_depths(curves)
-    names = _names(curves) if labels is None else _given(labels, len(curves))
+    names = _names(curves) if labels is None else given_names(labels, len(curves))
     ax = axes_or_new(ax)
     depths = depth_names(curves[0].lens.labels)
     ax.axhline(0, color=INK, linewidth=0.8, zorder=1)
@@ -76,14 +77,6 @@ def _curve_of(result: Read) -> _Curve:
     takes = "this picture takes results of logit_lens or attribute, halves of a contrast, or streams or groups of them"
     check_kind(result, Read, takes)
     return _Curve(result, result.lens_summary())
-
-
-def _given(labels: Sequence[str], n: int) -> list[str]:
-    if isinstance(labels, str) or not isinstance(labels, Sequence) or not all(isinstance(name, str) for name in labels):
-        raise InputError(f"labels is a list of names, one for each result, got {labels!r:.80}")
-    if len(labels) != n:
-        raise InputError(f"labels has {len(labels)} names, expected one for each of {counted(n, 'result')}")
-    return [one_line(name) for name in labels]
 
 
 def _draw(ax: Axes, lens: LensSummary, name: str, depths: list[str], number: int, *, alone: bool) -> None:

@@ -54,10 +54,13 @@ def heat_map(
     return image
 
 
-def write_in_cell(image: AxesImage, row: int, column: int, words: str, size: float, weight: str = "normal") -> None:
-    """Words in the middle of a cell, dark on light and light on dark."""
+def write_in_cell(
+    image: AxesImage, row: int, column: int, words: str, size: float, weight: str = "normal", *, at: float | None = None
+) -> None:
+    """Words in the middle of a cell, or `at` another height in it, dark on light and light on dark."""
+    y = row if at is None else at
     colour = text_colour(image.to_rgba(np.asarray(image.get_array())[row, [column]])[0])
-    image.axes.text(column, row, words, ha="center", va="center", fontsize=size, fontweight=weight, color=colour)
+    image.axes.text(column, y, words, ha="center", va="center", fontsize=size, fontweight=weight, color=colour)
 
 
 def heads(result: ContributionResult | StreamedResult, ax: Axes | None = None, label: int = 5) -> Axes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,17 +10,16 @@ from matplotlib.axes import Axes
 
 from maze_dla.errors import InputError, check_kind, check_whole
 from maze_dla.geometry import MazeGeometry, Mazes, Passage
-from maze_dla.plots._axes import SMALL, TITLE, new_grid
+from maze_dla.plots._axes import SMALL
 from maze_dla.plots._checks import check_prompt, maze_of
 from maze_dla.plots._colours import SIGNED
+from maze_dla.plots._strip import finish_strip, strip_of_axes
 from maze_dla.plots._words import shown_token, signed
 from maze_dla.plots.maze import FAINTEST, CellValues, draw_maze
 from maze_dla.plots.patched import CHANGE, TAKES, title_of
 from maze_dla.results.patching import PatchResult
 
-MOST_COLUMNS = 4
 ABOVE = "(above each maze: the largest change by a token of no cell or passage)"
-WIDTH, HEIGHT, LEGEND = 2.5, 2.75, 1.4  # inches of a maze, and of the title and legend
 
 
 @dataclass(frozen=True)
@@ -61,16 +59,11 @@ def patching_on_maze(
     prompt, geometry = check_prompt(result, prompt), maze_of(result, maze, prompt)
     shown = [_of_layer(result, geometry, prompt, layer) for layer in _chosen(layers, result.values.shape[1])]
     limit = max(one.values.limit(FAINTEST) for one in shown)
-    columns = min(MOST_COLUMNS, len(shown))
-    rows = math.ceil(len(shown) / columns)
-    grid = new_grid(rows, columns, (max(WIDTH * columns + 1.2, 6.4), HEIGHT * rows + LEGEND))
-    axes = [ax for row in grid for ax in row]
+    axes = strip_of_axes(len(shown))
     for ax, one in zip(axes, shown, strict=False):
         _draw(ax, geometry, one, result.prompt_tokens[prompt], limit)
-    for empty in axes[len(shown) :]:
-        empty.set_axis_off()
-    _finish(axes[: len(shown)], axes, title_of(result, prompt))
-    return tuple(axes[: len(shown)])
+    title = f"{title_of(result, prompt)}\n{ABOVE}"
+    return finish_strip(axes, len(shown), title, f"{CHANGE} by a cell's token")
 
 
 def _chosen(layers: Sequence[int] | None, n_layers: int) -> list[int]:
@@ -108,12 +101,3 @@ def _draw(ax: Axes, maze: MazeGeometry, one: _Layer, tokens: tuple[str, ...], li
     if one.elsewhere is not None:
         words += f"\n{signed(one.values.other)} at {shown_token(tokens[one.elsewhere], 16)}"
     ax.set_title(words, fontsize=SMALL)
-
-
-def _finish(axes: Sequence[Axes], every: Sequence[Axes], title: str) -> None:
-    """One title, one colour bar and one legend for all."""
-    figure = axes[0].figure
-    figure.suptitle(f"{title}\n{ABOVE}", fontsize=TITLE)
-    figure.colorbar(axes[0].images[0], ax=list(every), label=f"{CHANGE} by a cell's token", shrink=0.8, aspect=30)
-    handles, names = axes[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=len(names), fontsize=SMALL, frameon=False)

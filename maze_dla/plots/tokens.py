@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,9 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from matplotlib.image import AxesImage
 
-from maze_dla.errors import InputError, check_kind, check_whole
+from maze_dla.errors import InputError, check_kind
 from maze_dla.plots._axes import axes_or_new, cell_size, name_columns, name_rows, titled
-from maze_dla.plots._checks import check_prompt
+from maze_dla.plots._checks import check_prompt, checked_positions
 from maze_dla.plots._colours import DIVERGENCE
 from maze_dla.plots._words import share, shown_token
 from maze_dla.plots.heat_map import heat_map, write_in_cell
@@ -53,7 +52,7 @@ def token_lens(
     check_kind(result, TokenLensResult, "this picture takes a result of token_lens, which holds every prompt")
     prompt = check_prompt(result, prompt)
     if result.all_positions:
-        grid = _over_positions(result, prompt, _checked(result, prompt, positions))
+        grid = _over_positions(result, prompt, checked_positions(result, prompt, positions, LAST_POSITIONS))
     elif positions is not None:
         raise InputError("this result holds the read position alone: ask with token_lens(..., positions='all')")
     else:
@@ -63,25 +62,12 @@ def token_lens(
     ax = axes_or_new(ax, (min(max(6.4, 2 + wide * columns), 11.5), max(4.2, 1.2 + high * depths)))
     # square roots, so that one far-away depth does not make all others look alike
     norm = PowerNorm(0.5, vmin=0, vmax=max(float(grid.divergence.max()), LEAST_DIVERGENCE))
-    image = heat_map(ax, grid.divergence, "KL divergence from the final distribution (nats)", norm, cmap=DIVERGENCE)
+    image = heat_map(ax, grid.divergence, "KL(final || depth) (nats)", norm, cmap=DIVERGENCE)
     name_rows(ax, depth_names(result.labels))
     ax.set_ylabel("residual stream read after")
     _describe_columns(ax, result, prompt, grid)
     _write(ax, image, grid)
     return ax
-
-
-def _checked(result: TokenLensResult, prompt: int, positions: Sequence[int] | None) -> list[int]:
-    n = len(result.prompt_tokens[prompt])
-    if positions is None:
-        return list(range(n))[-LAST_POSITIONS:]
-    if isinstance(positions, str) or not isinstance(positions, Iterable):
-        raise InputError(f"positions is a list of whole numbers, got {positions!r:.80}")
-    chosen = [check_whole("each of positions", p, -sys.maxsize) for p in positions]
-    outside = [p for p in chosen if not 0 <= p < n]
-    if outside or not chosen:
-        raise InputError(f"positions of prompt {prompt} are from 0 to {n - 1}, got {outside or 'none'}")
-    return chosen
 
 
 def _at_read_position(result: TokenLensResult, prompt: int) -> _Grid:

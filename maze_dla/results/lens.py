@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from maze_dla.errors import InputError
+from maze_dla.errors import InputError, check_whole
 from maze_dla.results.base import PromptResult
 from maze_dla.results.statistics import Summary
 from maze_dla.results.torch_defaults import torch_defaults
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Scale = Literal["final", "own"]
+POSITION = {
+    True: "this token lens holds all positions: name one",
+    False: "this token lens holds the read position alone",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,8 +102,13 @@ class TokenLensResult(PromptResult):
     Arrays are [prompt, depth] at the read position, or [prompt, position, depth] where all positions were asked for
     (padded with -1 and NaN after a prompt's end); `top_ids` and `top_probs` have a last axis of k. `target_rank`
     counts the tokens that are more likely than the target, or than the best of several right ones (0: it is on top),
-    `entropy` is in nats, `kl` is the divergence KL(final || depth) in nats. `token_names` maps the ids that occur to
-    strings.
+    `target_prob` is the probability of the target, of several right ones their sum; at positions before the read
+    position the target is the prompt's own next token. `entropy` is in nats, `kl` is the divergence KL(final || depth)
+    = sum over tokens of p_final log(p_final / p_depth) in nats, 0 at the last depth. `token_names` maps the ids that
+    occur to strings.
+
+    Where tokens were chosen, `chosen_ids` are theirs, [prompt, chosen], filled up with -1 where prompts have fewer, and
+    `chosen_probs` and `chosen_ranks` their probabilities and ranks (NaN and -1 for what fills up).
     """
 
     top_ids: Int[Tensor, "prompt *position depth k"]
@@ -110,6 +119,10 @@ class TokenLensResult(PromptResult):
     labels: tuple[str, ...]
     scale: Scale
     token_names: Mapping[int, str]
+    target_prob: Float[Tensor, "prompt *position depth"] | None = field(default=None, kw_only=True)
+    chosen_ids: Int[Tensor, "prompt chosen"] | None = field(default=None, kw_only=True)
+    chosen_probs: Float[Tensor, "prompt *position depth chosen"] | None = field(default=None, kw_only=True)
+    chosen_ranks: Int[Tensor, "prompt *position depth chosen"] | None = field(default=None, kw_only=True)
 
     @property
     def all_positions(self) -> bool:
@@ -120,11 +133,16 @@ class TokenLensResult(PromptResult):
         """The numbers of each prompt whose shape does not depend on how long prompts are."""
         if self.all_positions:
             return super().per_prompt()
-        rank = self.target_rank.double()
-        return {**super().per_prompt(), "target_rank": rank, "entropy": self.entropy, "kl": self.kl}
+        numbers = {name: getattr(self, name) for name in self._numbers()}
+        return {**super().per_prompt(), **numbers, "target_rank": self.target_rank.double()}
+
+    def _numbers(self) -> tuple[str, ...]:
+        """The fields with one number at each depth; results of version 0.1 have no probability of the target."""
+        always = ("target_rank", "entropy", "kl")
+        return always if self.target_prob is None else (*always, "target_prob")
 
     def summary(self, name: str) -> Summary:
-        """Mean, standard error and 95% interval over prompts of "target_rank", "entropy", "kl" or "metric".
+        """Mean and 95% interval over prompts of "kl", "entropy", "target_rank", "target_prob" or "metric".
 
         Raises:
             InputError: no such number, or a token lens of all positions, of which prompts have different numbers.
@@ -137,7 +155,34 @@ class TokenLensResult(PromptResult):
     @property
     def axis_labels(self) -> dict[str, tuple[str, ...]]:
         """Names for the last axis of some of them."""
-        return dict.fromkeys(() if self.all_positions else ("target_rank", "entropy", "kl"), self.labels)
+        return dict.fromkeys(() if self.all_positions else self._numbers(), self.labels)
+
+    def probability_of(self, token: str | int, prompt: int, position: int | None = None) -> Float[Tensor, " depth"]:
+        """The probability of a chosen token at every depth, at one position where all were asked for.
+
+        Raises:
+            InputError: no such prompt or position, or a token that was not chosen for this prompt.
+        """
+        prompt = check_whole("prompt", prompt, 0, len(self) - 1)
+        if self.all_positions != (position is not None):
+            raise InputError(f"{POSITION[self.all_positions]}, got position {position!r:.60}")
+        column = self._column_of(token, prompt)
+        if position is None:
+            return self.chosen_probs[prompt, :, column]  # pyright: ignore[reportOptionalSubscript]
+        position = check_whole("position", position, 0, len(self.prompt_tokens[prompt]) - 1)
+        return self.chosen_probs[prompt, position, :, column]  # pyright: ignore[reportOptionalSubscript]
+
+    def _column_of(self, token: str | int, prompt: int) -> int:
+        """Which of a prompt's chosen tokens has this name or id."""
+        if self.chosen_ids is None:
+            raise InputError("no tokens were chosen: ask with token_lens(..., tokens=[...])")
+        ids = self.chosen_ids[prompt].tolist()
+        named = [token, *(i for i, name in self.token_names.items() if isinstance(token, str) and name == token)]
+        places = [i for i, one in enumerate(ids) if one >= 0 and one in named]
+        if not places:
+            chosen = ", ".join(repr(self.token_names[i]) for i in ids if i >= 0)
+            raise InputError(f"{token!r:.60} is not among the chosen tokens of prompt {prompt}: {chosen:.300}")
+        return places[0]
 
     def top_tokens(self, prompt: int, position: int | None = None) -> list[list[str]]:
         """The k most likely tokens at every depth as strings, at one position where all were asked for."""
@@ -147,17 +192,41 @@ class TokenLensResult(PromptResult):
         return [[self.token_names[t] for t in row] for row in ids.tolist()]
 
     def to_frame(self) -> pd.DataFrame:
-        """Columns prompt, (position,) depth, top_token, top_prob, target_rank, entropy, kl."""
-        ids, probs = self.top_ids[..., 0], self.top_probs[..., 0]
-        table = _long(
-            self.labels, top_token=ids, top_prob=probs, target_rank=self.target_rank, entropy=self.entropy, kl=self.kl
-        )
+        """Columns prompt, (position,) depth, top_token, top_prob, target_rank, entropy, kl, target_prob."""
+        numbers = {name: getattr(self, name) for name in self._numbers()}
+        table = _long(self.labels, top_token=self.top_ids[..., 0], top_prob=self.top_probs[..., 0], **numbers)
         table = table.loc[table["top_token"] >= 0].reset_index(drop=True)
         table["top_token"] = [self.token_names[int(t)] for t in table["top_token"]]
         return table
 
+    def chosen_frame(self) -> pd.DataFrame:
+        """The chosen tokens as a table: columns prompt, (position,) depth, token, prob, rank.
+
+        Raises:
+            InputError: no tokens were chosen.
+        """
+        if self.chosen_ids is None or self.chosen_probs is None or self.chosen_ranks is None:
+            raise InputError("no tokens were chosen: ask with token_lens(..., tokens=[...])")
+        shape = self.chosen_probs.shape
+        ids = self.chosen_ids.reshape(len(self), *[1] * (len(shape) - 2), shape[-1]).expand(shape)
+        tables = [
+            _long(self.labels, token=ids[..., i], prob=self.chosen_probs[..., i], rank=self.chosen_ranks[..., i])
+            for i in range(shape[-1])
+        ]
+        table = _one_below_the_other(tables)
+        table["token"] = [self.token_names[int(t)] for t in table["token"]]
+        return table
+
     def _summary_rows(self) -> list[tuple[str, str]]:
         return [*super()._summary_rows(), ("scale", self.scale), ("depths", str(len(self.labels)))]
+
+
+def _one_below_the_other(tables: list[pd.DataFrame]) -> pd.DataFrame:
+    """The rows of some tables in the order of their index, without those of padding."""
+    import pandas as pd
+
+    table = pd.concat(tables).sort_index(kind="stable")
+    return table.loc[table["rank"] >= 0].reset_index(drop=True)
 
 
 @torch_defaults()

@@ -177,7 +177,9 @@ def make_token_lens(n_layers: int = 6, k: int = 5, *, all_positions: bool = Fals
     kl = (probs[..., -1:, :] * (probs[..., -1:, :] / probs).log()).sum(-1).clamp_min(0)
     ids, tops = top.indices.clone(), top.values.clone()
     if all_positions:
-        ids[1, lengths[1] :], tops[1, lengths[1] :], kl[1, lengths[1] :] = -1, torch.nan, torch.nan
+        ids[1, lengths[1] :] = -1
+        for values in (tops, kl, probs):
+            values[1, lengths[1] :] = torch.nan
     described = _described(2, {"metric": "logit"}) | {"prompt_tokens": (words, words[: lengths[1]])}
     return TokenLensResult(
         **described,
@@ -189,4 +191,8 @@ def make_token_lens(n_layers: int = 6, k: int = 5, *, all_positions: bool = Fals
         labels=labels,
         scale="own",
         token_names=names,
+        target_prob=probs[..., 0].clone(),
+        chosen_ids=torch.arange(len(names)).repeat(2, 1),
+        chosen_probs=probs,
+        chosen_ranks=torch.zeros(probs.shape, dtype=torch.long),
     )

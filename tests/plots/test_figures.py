@@ -45,6 +45,8 @@ def every(attribution, depths, tokens, maze):
         "heads_along_path": lambda ax: plots.heads_along_path(walked, ax=ax),
         "neurons": lambda ax: plots.neurons(result, ax=ax),
         "token_lens": lambda ax: plots.token_lens(tokens(), ax=ax),
+        "token_grid": lambda ax: plots.token_grid(tokens(all_positions=True), ax=ax),
+        "tokens_over_depth": lambda ax: plots.tokens_over_depth(tokens(), ax=ax),
         "maze_sources": lambda ax: plots.maze_sources(result, maze, ax=ax),
         "maze_attention": lambda ax: plots.maze_attention(result, maze, ax=ax),
         "token_sources": lambda ax: plots.token_sources(result, ax=ax),
@@ -62,7 +64,7 @@ def every(attribution, depths, tokens, maze):
 
 def test_all_are_tried(every):
     several = {"maze_sources_and_attention", "comparison", "patching_on_maze"}  # of axes, in a figure of their own
-    several |= {"attention_mazes", "head_scores"}
+    several |= {"attention_mazes", "head_scores", "lens_maze"}
     assert {*every, *several} == set(plots.__all__)
 
 

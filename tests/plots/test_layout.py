@@ -39,6 +39,8 @@ def draw(attribution, depths, tokens, maze):
             "source_kinds": lambda ax: plots.source_kinds(with_kinds(result), ax=ax),
             "lens_along_path": lambda ax: plots.lens_along_path(depths(n_layers=n_layers), steps, ax=ax),
             "token_lens": lambda ax: plots.token_lens(tokens(n_layers=n_layers), ax=ax),
+            "token_grid": lambda ax: plots.token_grid(tokens(n_layers=n_layers, all_positions=True), ax=ax, k=2),
+            "tokens_over_depth": lambda ax: plots.tokens_over_depth(tokens(n_layers=n_layers), ax=ax),
             "patching": lambda ax: plots.patching(make_patch(), ax),
             "direct_and_total": lambda ax: plots.direct_and_total(make_effects(), ax),
         }
@@ -59,7 +61,7 @@ def drawn(figure):
 
 
 NAMES = ("maze_sources", "maze_attention", "lens", "lenses", "layers", "heads", "neurons", "source_kinds")
-NAMES = (*NAMES, "lens_along_path", "token_lens", "patching", "direct_and_total")
+NAMES = (*NAMES, "lens_along_path", "token_lens", "token_grid", "tokens_over_depth", "patching", "direct_and_total")
 
 
 @pytest.mark.parametrize("layout", [None, "constrained", "tight"])

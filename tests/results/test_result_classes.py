@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 from typing import Any
 
 import numpy as np
@@ -141,6 +141,8 @@ def test_tables_of_the_token_lens() -> None:
         assert row.entropy == float(result.entropy[row.prompt, depth])
     table = everywhere.to_frame()
     assert len(table) == N * 3 * 2
+    probs = random(N, 2, seed=7).abs()
+    assert replace(result, target_prob=probs).to_frame()["target_prob"].tolist() == probs.flatten().tolist()
     for row in table.itertuples():
         assert row.kl == float(everywhere.kl[row.prompt, row.position, everywhere.labels.index(row.depth)])
 

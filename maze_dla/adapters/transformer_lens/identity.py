@@ -72,6 +72,18 @@ class Words(Sequence[str]):
     def __getitem__(self, token: Any) -> Any:
         return self._tokenizer.decode([token])
 
+    def index(self, value: str, start: int = 0, stop: int | None = None) -> int:
+        """The id of the one token that a string is, without a look at all others.
+
+        Raises:
+            ValueError: it is none, or several.
+        """
+        ids = list(self._tokenizer(value, add_special_tokens=False)["input_ids"]) if isinstance(value, str) else []
+        stop = self._d_vocab if stop is None else stop
+        if len(ids) != 1 or not start <= ids[0] < stop or self[ids[0]] != value:
+            raise ValueError(f"{value!r:.60} is not one token")
+        return ids[0]
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Words) and other._tokenizer is self._tokenizer
 

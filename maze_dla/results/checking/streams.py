@@ -21,13 +21,14 @@ from maze_dla.results.tolerances import tolerance_of
 CONTRIBUTIONS = {c.__name__: c for c in (AttributionResult, ContributionResult)}
 OF_A_LAYER = ("layers", "heads", "attn_bias", "mlp_bias", "constant", "final_scale")
 TOKENS = ("target_rank", "entropy", "kl")
+TARGET = "target_prob"  # streams of version 0.1 have none
 NUMBERS: dict[str, tuple[set[str], set[str]]] = {  # that are always there, and that may be
     "AttributionResult": ({"metric", "lens", *OF_A_LAYER}, {"neurons", "sources_by_kind", "moved_by_kind"}),
     "ContributionResult": ({"metric", "lens", *OF_A_LAYER[:-1]}, {"neurons", "sources_by_kind", "moved_by_kind"}),
     "LensResult": ({"metric", "values"}, set()),
-    "TokenLensResult": ({"metric"}, set(TOKENS)),
+    "TokenLensResult": ({"metric"}, {*TOKENS, TARGET}),
 }
-NAMED = ("layers", "lens", "values", "sources_by_kind", "moved_by_kind", *TOKENS, *OF_BASELINES)
+NAMED = ("layers", "lens", "values", "sources_by_kind", "moved_by_kind", *TOKENS, TARGET, *OF_BASELINES)
 JUDGED = ("correct", "preferred")
 SUMMED = 1e-9  # of sums in double precision
 BATCHES = 10  # times the rounding of the first batch, which is what a stream keeps, may be that of another one
@@ -131,7 +132,7 @@ def _check_axis(result: StreamedResult, name: str) -> None:
         raise ValueError(
             f"axis_labels: {len(labels)} of {name} for shape {None if mean is None else tuple(mean.shape)}"
         )
-    if name in ("lens", "values", *TOKENS):
+    if name in ("lens", "values", *TOKENS, TARGET):
         check_depths(f"axis_labels of {name}", labels)
 
 
@@ -215,7 +216,14 @@ def _check_tokens(result: StreamedResult) -> None:
     if rank.ndim != 1 or len({result.axis_labels[name] for name in TOKENS}) > 1:
         raise ValueError(f"means: target_rank of shape {tuple(rank.shape)}, or other depths of entropy or kl")
     off = float(rounding_of_log_probs(slack))
-    wrong = {"target_rank: negative": rank < 0, **distributions(entropy, kl, off)}
+    prob = result.means.get(TARGET, torch.zeros(()))
+    if prob.ndim > 1 or result.axis_labels.get(TARGET, result.axis_labels["kl"]) != result.axis_labels["kl"]:
+        raise ValueError(f"means: {TARGET} of shape {tuple(prob.shape)}, or of other depths than kl")
+    wrong = {
+        "target_rank: negative": rank < 0,
+        f"{TARGET}: no probability": (prob < 0) | (prob > 1 + off),
+        **distributions(entropy, kl, off),
+    }
     for what, found in wrong.items():
         if found.any():
             raise ValueError(f"means of {what}")
