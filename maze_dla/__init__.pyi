@@ -43,6 +43,7 @@ from .results.lens import LensResult as LensResult
 from .results.lens import TokenLensResult as TokenLensResult
 from .results.loading import load_result as load_result
 from .results.patching import PatchResult as PatchResult
+from .results.rollout import RolloutResult as RolloutResult
 from .results.steering import SteerResult as SteerResult
 from .results.streamed import StreamedResult as StreamedResult
 from .results.streaming import stream as stream

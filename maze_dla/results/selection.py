@@ -16,7 +16,7 @@ from maze_dla.results.columns import chosen_rows
 from maze_dla.results.moments import PromptMoments, neuron_fields
 
 AXES = re.compile(r"""\[Tensor, ['"] ?(prompt\b[^'"]*)['"]\]""")  # of fields with a row for each prompt
-TEXTS = ("prompt_tokens", "targets", "predicted", "answers")
+TEXTS = ("prompt_tokens", "targets", "predicted", "answers", "faults")
 CHOICE = "prompts are chosen by a list of their numbers or by a mask"
 
 

@@ -11,6 +11,7 @@ from maze_dla.results.checking.edited import check_circuit, check_steering
 from maze_dla.results.checking.effects import check_effects
 from maze_dla.results.checking.groups import check_groups, check_groups_of_stream
 from maze_dla.results.checking.patching import check_patching
+from maze_dla.results.checking.rollout import check_rollout
 from maze_dla.results.checking.shapes import check_shapes
 from maze_dla.results.checking.streams import check_streamed
 from maze_dla.results.checking.sums import check_attribution, check_lens
@@ -21,6 +22,7 @@ from maze_dla.results.effects import EffectResult
 from maze_dla.results.groups import GroupedResult
 from maze_dla.results.lens import LensResult, TokenLensResult
 from maze_dla.results.patching import PatchResult
+from maze_dla.results.rollout import RolloutResult
 from maze_dla.results.steering import SteerResult
 from maze_dla.results.streamed import StreamedResult
 
@@ -34,6 +36,7 @@ CHECKS: dict[type, Callable[[Any], None]] = {
     EffectResult: check_effects,
     CircuitResult: check_circuit,
     SteerResult: check_steering,
+    RolloutResult: check_rollout,
 }
 
 
