@@ -13,6 +13,7 @@ from maze_dla.plots.scatter import direct_and_total, values_and_patterns
 from maze_dla.plots.side_by_side import comparison
 from maze_dla.plots.steered import steering
 from maze_dla.plots.tokens import token_lens
+from maze_dla.plots.walk import rollout
 
 __all__ = [
     "comparison",
@@ -30,6 +31,7 @@ __all__ = [
     "neurons",
     "patching",
     "patching_on_maze",
+    "rollout",
     "source_kinds",
     "steering",
     "token_lens",

@@ -313,7 +313,7 @@ class RolloutResult(PromptResult):
         wrong = steps[steps != NEVER].double()
         counted = ", ".join(f"{n} {fault}" for fault, n in faults.most_common()) or "none"
         median = f"; median step {float(wrong.median()):.0f}" if len(wrong) else ""
-        unfinished = Counter(text for text in self.columns.get("stopped", ()) if text != "path end")
+        unfinished = Counter(str(text) for text in self.columns.get("stopped", ()) if text != "path end")
         rows = [("first wrong steps", counted + median)]
         if unfinished:
             rows.append(

@@ -104,6 +104,7 @@ def roll_out(model: ResidualModel, batch: MazePromptBatch, how: How) -> RolloutR
         **model.info,
         **{"task": "rollout", "metric": "log-likelihood of the walk (nats)", "unit": batch.unit, "seed": how.seed},
         **{"walk": how.words, "max_steps": how.max_steps, "temperature": how.temperature},
+        "grid_n": batch.grid_n,
         "precision": str(model.weights.precision).removeprefix("torch."),
     }
     return _result(starts, found, limits.tolist(), how.seed, info)

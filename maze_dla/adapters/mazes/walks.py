@@ -8,7 +8,7 @@ from functools import cached_property
 from itertools import pairwise
 
 from maze_dla.adapters.mazes.graph import MazeGraph
-from maze_dla.adapters.mazes.lattice import PATH_END, MazeText, cell_of, cell_token, walk_fault
+from maze_dla.adapters.mazes.lattice import PATH_END, TARGET_START, MazeText, cell_of, cell_token, walk_fault
 from maze_dla.errors import PromptError
 from maze_dla.geometry import Cell, Passage
 from maze_dla.results.rollout import Score
@@ -25,17 +25,20 @@ class WalkedMaze:
 
     @classmethod
     def of(cls, text: MazeText, solution: tuple[Cell, ...], what: str) -> WalkedMaze:
-        """The maze of a text, whose passages are those in front of its path.
+        """The maze of a text; a solution that does not come to the target of the text goes on by a shortest path.
 
         Raises:
             PromptError: a text from which no maze with a solution can be read, with `what` it belongs to.
         """
-        if not solution or not text.passages or walk_fault(solution, text.passages) is not None:
+        passages = text.passages
+        if solution and (target := text.cell_after(TARGET_START)) not in (None, solution[-1]):
+            solution = solution[:-1] + _shortest(MazeGraph(passages), solution[-1], target)
+        if not solution or not passages or walk_fault(solution, passages) is not None:
             raise PromptError(
                 f"{what}: no solution that leads through the passages of its adjacency list, so that no walk can be "
                 "judged; expected a text with one token for each cell"
             )
-        return cls(text.passages, solution)
+        return cls(passages, solution)
 
     @property
     def origin(self) -> Cell:
@@ -127,6 +130,16 @@ class WalkedMaze:
             "n_steps": len(steps),
             "other_tokens": n_other,
         }
+
+
+def _shortest(graph: MazeGraph, start: Cell, target: Cell | None) -> tuple[Cell, ...]:
+    """The first of the shortest paths between two cells, both in it; nothing where none leads there."""
+    if target is None or start not in (left := graph.steps_from(target)):
+        return ()
+    path = [start]
+    while path[-1] != target:
+        path.append(min(graph.next_cells(path[-1], left)))
+    return tuple(path)
 
 
 def adjacent(a: Cell, b: Cell) -> bool:
