@@ -32,7 +32,8 @@ class WalkedMaze:
         """
         passages = text.passages
         if solution and (target := text.cell_after(TARGET_START)) not in (None, solution[-1]):
-            solution = solution[:-1] + _shortest(MazeGraph(passages), solution[-1], target)
+            rest = _shortest(MazeGraph(passages), solution[-1], target)
+            solution = solution[:-1] + rest if rest else ()
         if not solution or not passages or walk_fault(solution, passages) is not None:
             raise PromptError(
                 f"{what}: no solution that leads through the passages of its adjacency list, so that no walk can be "
