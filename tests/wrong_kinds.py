@@ -106,6 +106,7 @@ def calls(folder: Path) -> dict[str, Callable[[Any], object]]:
             for name in ("mazes", "task", "change", "n_mazes", "seed", "matched", "padding")
         },
         "select pairs": lambda w: pairs.select(w),
+        **_of_rollouts(),
         "geometry prompt": lambda w: batch.geometry(w),
         "plots.comparison compared": plots.comparison,
         "plots.heads label": lambda w: plots.heads(result, label=w),
@@ -129,6 +130,30 @@ def calls(folder: Path) -> dict[str, Callable[[Any], object]]:
         **dict(_along_paths()),
         **_of_metrics_and_prompts(),
         **_of_interventions(),
+    }
+
+
+def _of_rollouts() -> dict[str, Callable[[Any], object]]:
+    walks = maze.rollout(batch, max_steps=2)
+    names = ("n_samples", "temperature", "max_steps", "seed", "sequences_at_once")
+    few = {"temperature": 1.0, "max_steps": 2}
+    return {
+        "rollout mazes": lambda w: maze.rollout(w, n_mazes=None if w is None else 2, max_steps=1),
+        **{f"rollout {name}": lambda w, name=name: maze.rollout(batch, **{**few, name: w}) for name in names},
+        **{
+            f"rollout {name}": lambda w, name=name: maze.rollout(**{"n_mazes": 2, "max_steps": 1, name: w})
+            for name in ("n_mazes", "padding")
+        },
+        "prompts of a rollout, task": lambda w: maze.prompts(walks, task=w),
+        "prompts of a rollout, step": lambda w: maze.prompts(walks, step=w),
+        "prompts step": lambda w: maze.prompts(batch, step=w),
+        "score name": lambda w: walks.score(w),
+        "share name": lambda w: walks.share(w),
+        "rollout summary name": lambda w: walks.summary(w),
+        "beside_walkers name": lambda w: walks.beside_walkers(w),
+        "plots.rollout rollout": plots.rollout,
+        "plots.rollout walk": lambda w: plots.rollout(walks, w),
+        "plots.rollout ax": lambda w: plots.rollout(walks, ax=w),
     }
 
 

@@ -240,7 +240,7 @@ def test_groups_selections_and_files(rollout: RolloutResult, sampled: RolloutRes
 
 DAMAGED: dict[str, tuple[Callable[[RolloutResult], dict[str, Any]], str]] = {
     "half solved": (lambda r: {"scores": r.scores * 0.5}, "scores: solved, exact"),
-    "too few scores": (lambda r: {"scores": r.scores[:, :3]}, "scores"),
+    "too few scores": (lambda r: {"scores": r.scores[:, :3]}, "(scores|walkers): shape"),
     "other answers": (lambda r: {"correct": ~r.holds("solved")}, "correct: not the walks that are solved"),
     "walkers beyond all": (lambda r: {"walkers": r.walkers + 1}, "walkers: shares outside"),
     "another likelihood": (lambda r: {"metric": r.metric - 1}, "metric: not the sum of log_probs"),
