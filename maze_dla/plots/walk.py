@@ -74,7 +74,7 @@ def _draw_walk(ax: Axes, maze: MazeGeometry, tokens: tuple[str, ...]) -> None:
         rows, columns = zip(*piece, strict=True)  # pyright: ignore[reportArgumentType]
         x, y = np.array(columns) + ASIDE, np.array(rows) + ASIDE
         label = "_nolegend_" if i else "the model's walk"
-        ax.plot(x, y, color=BLUE, linewidth=2.2, path_effects=outlined, zorder=6, label=label)
+        ax.plot(x, y, color=BLUE, linewidth=2.2, path_effects=outlined, zorder=4.5, label=label)
     if pieces:
         row, column = pieces[-1][-1]  # pyright: ignore[reportGeneralTypeIssues]
         size = min(7.0, 0.2 * min(cell_size(ax, maze.rows, maze.columns)))
