@@ -17,6 +17,7 @@ from maze_dla.adapters.mazes.walkers import WALKERS
 from maze_dla.analysis import attribute, predict
 from maze_dla.engine.metrics import correct_vs_other, logit_diff
 from maze_dla.errors import InputError, PromptError, ResultFileError
+from maze_dla.results.checking import check_result
 from maze_dla.results.loading import load_result
 from maze_dla.results.rollout import SCORES, YES_OR_NO, RolloutResult
 from maze_dla.results.skill import BASELINES
@@ -240,7 +241,6 @@ def test_groups_selections_and_files(rollout: RolloutResult, sampled: RolloutRes
 
 DAMAGED: dict[str, tuple[Callable[[RolloutResult], dict[str, Any]], str]] = {
     "half solved": (lambda r: {"scores": r.scores * 0.5}, "scores: solved, exact"),
-    "too few scores": (lambda r: {"scores": r.scores[:, :3]}, "(scores|walkers): shape"),
     "other answers": (lambda r: {"correct": ~r.holds("solved")}, "correct: not the walks that are solved"),
     "walkers beyond all": (lambda r: {"walkers": r.walkers + 1}, "walkers: shares outside"),
     "another likelihood": (lambda r: {"metric": r.metric - 1}, "metric: not the sum of log_probs"),
@@ -259,6 +259,14 @@ def test_rollouts_that_no_model_made_are_refused(kind: str, sampled: RolloutResu
         object.__setattr__(spoiled, name, value)
     with pytest.raises(ResultFileError, match=message):
         load_result(spoiled.save(tmp_path / "d.zanj"))
+
+
+def test_scores_of_another_number_are_refused(sampled: RolloutResult) -> None:
+    """Straight to the checks, since with types checked at run time no such result is made."""
+    spoiled = replace(sampled)
+    object.__setattr__(spoiled, "scores", sampled.scores[:, :3])
+    with pytest.raises(ValueError, match=r"(scores|walkers): shape"):
+        check_result(spoiled)
 
 
 def test_questions_that_a_rollout_has_no_answer_to(hallway: MazeModel, rollout: RolloutResult) -> None:
