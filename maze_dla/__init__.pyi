@@ -52,6 +52,7 @@ from .results.lens import TokenLensResult as TokenLensResult
 from .results.loading import load_result as load_result
 from .results.outliers import MlpOutliersResult as MlpOutliersResult
 from .results.patching import PatchResult as PatchResult
+from .results.rollout import RolloutResult as RolloutResult
 from .results.steering import SteerResult as SteerResult
 from .results.streamed import StreamedResult as StreamedResult
 from .results.streaming import stream as stream

@@ -2,13 +2,41 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol, runtime_checkable
 
 from maze_dla.errors import InputError
 
 Cell = tuple[int, int]
 Passage = tuple[Cell, Cell]
+CONNECTOR, SEPARATOR = "<-->", ";"
+
+_CELL = re.compile(r"\((\d+),(\d+)\)")
+_REMEMBERED = 2**14  # tokens, more than any vocabulary has
+
+
+@lru_cache(_REMEMBERED)
+def cell_of(token: str) -> Cell | None:
+    """The cell that a token like `(3,4)` names, (row, column); None for any other token."""
+    found = _CELL.fullmatch(token)
+    return (int(found[1]), int(found[2])) if found else None
+
+
+def passage_of_each(tokens: Sequence[str]) -> list[Passage | None]:
+    """For each `<-->` between two cells, and for the `;` after them, the passage that it belongs to."""
+    found: list[Passage | None] = [None] * len(tokens)
+    for i, token in enumerate(tokens[1:-1], start=1):
+        if token != CONNECTOR:
+            continue
+        a, b = cell_of(tokens[i - 1]), cell_of(tokens[i + 1])
+        if a is not None and b is not None:
+            found[i] = (min(a, b), max(a, b))
+            if tokens[i + 2 : i + 3] == (SEPARATOR,):
+                found[i + 2] = found[i]
+    return found
 
 
 @dataclass(frozen=True)

@@ -109,6 +109,7 @@ def calls(folder: Path) -> dict[str, Callable[[Any], object]]:
             for name in ("mazes", "task", "change", "n_mazes", "seed", "matched", "padding")
         },
         "select pairs": lambda w: pairs.select(w),
+        **_of_rollouts(),
         "geometry prompt": lambda w: batch.geometry(w),
         "plots.comparison compared": plots.comparison,
         "plots.heads label": lambda w: plots.heads(result, label=w),
@@ -187,6 +188,30 @@ def _of_attention() -> dict[str, Callable[[Any], object]]:
         "plots.attention_by_distance k": lambda w: plots.attention_by_distance(by_distance, k=w),
         "plots.head_scores scores": plots.head_scores,
         "plots.head_scores relations": lambda w: plots.head_scores(scores, w),
+    }
+
+
+def _of_rollouts() -> dict[str, Callable[[Any], object]]:
+    walks = maze.rollout(batch, max_steps=2)
+    names = ("n_samples", "temperature", "max_steps", "seed", "sequences_at_once")
+    few = {"temperature": 1.0, "max_steps": 2}
+    return {
+        "rollout mazes": lambda w: maze.rollout(w, n_mazes=None if w is None else 2, max_steps=1),
+        **{f"rollout {name}": lambda w, name=name: maze.rollout(batch, **{**few, name: w}) for name in names},
+        **{
+            f"rollout {name}": lambda w, name=name: maze.rollout(**{"n_mazes": 2, "max_steps": 1, name: w})
+            for name in ("n_mazes", "padding")
+        },
+        "prompts of a rollout, task": lambda w: maze.prompts(walks, task=w),
+        "prompts of a rollout, step": lambda w: maze.prompts(walks, step=w),
+        "prompts step": lambda w: maze.prompts(batch, step=w),
+        "score name": lambda w: walks.score(w),
+        "share name": lambda w: walks.share(w),
+        "rollout summary name": lambda w: walks.summary(w),
+        "beside_walkers name": lambda w: walks.beside_walkers(w),
+        "plots.rollout rollout": plots.rollout,
+        "plots.rollout walk": lambda w: plots.rollout(walks, w),
+        "plots.rollout ax": lambda w: plots.rollout(walks, ax=w),
     }
 
 

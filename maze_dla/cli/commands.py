@@ -10,6 +10,7 @@ from maze_dla.cli.ioi import add_ioi
 from maze_dla.cli.parser import BAD_INPUT, DONE, INTERRUPTED, OneLineParser
 from maze_dla.cli.printing import complain, print_no_more, visible_warnings
 from maze_dla.cli.report import add_report
+from maze_dla.cli.rollout import add_rollout
 from maze_dla.cli.stopping import Stopped, files_at, signals_as_errors
 from maze_dla.cli.train import add_train
 from maze_dla.errors import MazeDlaError
@@ -44,6 +45,6 @@ def _parser() -> OneLineParser:
         prog="maze-dla", description="Which layers, heads, neurons and cells write the next step of a path?"
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=OneLineParser)
-    for add in (add_report, add_ioi, add_compare, add_train, add_bench):
+    for add in (add_report, add_rollout, add_ioi, add_compare, add_train, add_bench):
         add(commands)
     return parser

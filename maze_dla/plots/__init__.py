@@ -19,6 +19,7 @@ from maze_dla.plots.steered import steering
 from maze_dla.plots.token_grid import token_grid
 from maze_dla.plots.tokens import token_lens
 from maze_dla.plots.tokens_over_depth import tokens_over_depth
+from maze_dla.plots.walk import rollout
 
 __all__ = [
     "attention_by_distance",
@@ -43,6 +44,7 @@ __all__ = [
     "neurons",
     "patching",
     "patching_on_maze",
+    "rollout",
     "source_kinds",
     "steering",
     "token_grid",

@@ -170,8 +170,13 @@ def shares_in_words(values: CellValues, written: Callable[[float], str]) -> str:
 
 def finish_maze(ax: Axes, image: AxesImage, title: str, unit: str) -> Axes:
     """The axes with colour bar, legend and title."""
-    width, height = size_in_points(ax)
-    colour_bar(ax, image, unit, height=MAZE_SHARE * min(width, height))
+    colour_bar(ax, image, unit, height=MAZE_SHARE * min(size_in_points(ax)))
+    legend_below(ax)
+    return titled(ax, title)
+
+
+def legend_below(ax: Axes) -> None:
+    """The legend of a maze, below the numbers of its columns."""
     names = ax.get_legend_handles_labels()[1]
     below = ScaledTranslation(0, -BELOW / POINTS_PER_INCH, ax.figure.dpi_scale_trans)
     ax.legend(
@@ -179,7 +184,7 @@ def finish_maze(ax: Axes, image: AxesImage, title: str, unit: str) -> Axes:
         bbox_to_anchor=(0.5, 0.0),
         bbox_transform=ax.transAxes + below,
         borderaxespad=0,
-        ncols=legend_columns(names, width, LEGEND_SIDES),
+        ncols=legend_columns(names, size_in_points(ax)[0], LEGEND_SIDES),
         fontsize=SMALL,
         frameon=False,
         columnspacing=1.0,
@@ -187,7 +192,6 @@ def finish_maze(ax: Axes, image: AxesImage, title: str, unit: str) -> Axes:
         handletextpad=0.5,
         markerscale=0.7,
     )
-    return titled(ax, title)
 
 
 def _cell_sources(result: ContributionResult, maze: MazeGeometry, prompt: int, head: Place | None) -> CellValues:
@@ -295,8 +299,8 @@ def _draw_path(ax: Axes, maze: MazeGeometry) -> None:
         rows, columns = zip(*maze.path, strict=True)
         outlined = [withStroke(linewidth=3.6, foreground="white"), Normal()]
         ax.plot(columns, rows, color=INK, linewidth=1.6, path_effects=outlined, zorder=4, label="solution path")
-        _mark(ax, maze.origin, "origin", marker="o", color="white", size=min(9.0, 0.3 * size))
-        _mark(ax, maze.target, "target", marker="*", color=GOLD, size=min(15.0, 0.5 * size))
+        mark_cell(ax, maze.origin, "origin", marker="o", color="white", size=min(9.0, 0.3 * size))
+        mark_cell(ax, maze.target, "target", marker="*", color=GOLD, size=min(15.0, 0.5 * size))
     if maze.current is not None:
         row, column = maze.current
         frame = Rectangle((column - 0.36, row - 0.36), 0.72, 0.72, fill=False, zorder=5, label="current cell")
@@ -304,7 +308,8 @@ def _draw_path(ax: Axes, maze: MazeGeometry) -> None:
         ax.add_patch(frame)
 
 
-def _mark(ax: Axes, cell: Cell, label: str, *, marker: str, color: str, size: float) -> None:
+def mark_cell(ax: Axes, cell: tuple[float, float], label: str, *, marker: str, color: str, size: float) -> None:
+    """A marker at a row and column, with an entry in the legend."""
     ax.plot(
         [cell[1]],
         [cell[0]],

@@ -24,6 +24,7 @@ from maze_dla.results.head_scores import HeadScores
 from maze_dla.results.lens import LensResult, TokenLensResult
 from maze_dla.results.outliers import MlpOutliersResult
 from maze_dla.results.patching import PatchResult
+from maze_dla.results.rollout import RolloutResult
 from maze_dla.results.steering import SteerResult
 from maze_dla.results.storage import FORMAT_VERSION
 from maze_dla.results.streamed import StreamedResult
@@ -45,6 +46,7 @@ Loaded = (
     | AttentionResult
     | HeadScores
     | DistanceResult
+    | RolloutResult
 )
 KINDS: dict[str, type[Loaded]] = {c.__name__: c for c in get_args(Loaded)}
 

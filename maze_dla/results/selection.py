@@ -17,7 +17,7 @@ from maze_dla.results.moments import PromptMoments, neuron_fields
 
 AXES = re.compile(r"""\[Tensor, ['"] ?(prompt\b[^'"]*)['"]\]""")  # of fields with a row for each prompt
 POSITIONS = ("position", "*position", "query", "key")  # axes with an entry for each token of a prompt
-TEXTS = ("prompt_tokens", "targets", "predicted", "answers")
+TEXTS = ("prompt_tokens", "targets", "predicted", "answers", "faults")
 CHOICE = "prompts are chosen by a list of their numbers or by a mask"
 
 

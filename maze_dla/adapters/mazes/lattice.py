@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import pairwise
 
 from maze_dla.errors import PromptError
-from maze_dla.geometry import Cell, MazeGeometry, Passage
+from maze_dla.geometry import CONNECTOR, SEPARATOR, Cell, MazeGeometry, Passage, cell_of, passage_of_each
 
 ADJLIST_START, ADJLIST_END = "<ADJLIST_START>", "<ADJLIST_END>"
 ORIGIN_START, ORIGIN_END = "<ORIGIN_START>", "<ORIGIN_END>"
 TARGET_START, TARGET_END = "<TARGET_START>", "<TARGET_END>"
 PATH_START, PATH_END = "<PATH_START>", "<PATH_END>"
-CONNECTOR, SEPARATOR, PADDING = "<-->", ";", "<PADDING>"
+PADDING = "<PADDING>"
 EDGE = (CONNECTOR, SEPARATOR)
 
-_CELL = re.compile(r"\((\d+),(\d+)\)")
-_REMEMBERED = 2**14  # tokens and cells, more than any vocabulary has
-
-
-@lru_cache(_REMEMBERED)
-def cell_of(token: str) -> Cell | None:
-    """The cell that a token like `(3,4)` names, (row, column); None for any other token."""
-    found = _CELL.fullmatch(token)
-    return (int(found[1]), int(found[2])) if found else None
+_REMEMBERED = 2**14  # cells, more than any vocabulary has
 
 
 @lru_cache(_REMEMBERED)
@@ -76,6 +67,11 @@ class MazeText:
         start = self.position(PATH_START) + 1
         end = self.tokens.index(PATH_END) if PATH_END in self.tokens else len(self.tokens)
         return tuple(c for t in self.tokens[start:end] if (c := cell_of(t)) is not None)
+
+    def cell_after(self, special: str) -> Cell | None:
+        """The cell after the first of a special token; None where there is none."""
+        found = self.tokens.index(special) + 1 if special in self.tokens else len(self.tokens)
+        return cell_of(self.tokens[found]) if found < len(self.tokens) else None
 
     def fault(self) -> str | None:
         """The first thing in which the path contradicts the maze's text, with its step; None where all agrees.
@@ -127,20 +123,6 @@ def _listed(tokens: Sequence[str]) -> set[Passage] | None:
     if len(tokens) % 4 or set(zip(tokens[1::4], tokens[3::4], strict=True)) - {EDGE}:
         return None
     return None if None in first or None in second else set(zip(first, second, strict=True))  # pyright: ignore
-
-
-def passage_of_each(tokens: Sequence[str]) -> list[Passage | None]:
-    """For each `<-->` between two cells, and for the `;` after them, the passage that it belongs to."""
-    found: list[Passage | None] = [None] * len(tokens)
-    for i, token in enumerate(tokens[1:-1], start=1):
-        if token != CONNECTOR:
-            continue
-        a, b = cell_of(tokens[i - 1]), cell_of(tokens[i + 1])
-        if a is not None and b is not None:
-            found[i] = (min(a, b), max(a, b))
-            if tokens[i + 2 : i + 3] == (SEPARATOR,):
-                found[i + 2] = found[i]
-    return found
 
 
 def _shown(tokens: Sequence[str]) -> str:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
 from maze_dla.adapters.mazes.checkpoint import MazeCheckpoint, read_checkpoint
@@ -18,10 +16,13 @@ from maze_dla.adapters.mazes.datasets import MazeSupply, maze_supply
 from maze_dla.adapters.mazes.distances import Measure, Query, attention_by_distance
 from maze_dla.adapters.mazes.drawn import with_passage
 from maze_dla.adapters.mazes.pairs import build_pairs, find_task_of_pairs
+from maze_dla.adapters.mazes.prompt_batches import PromptBatches
 from maze_dla.adapters.mazes.prompts import MazePromptBatch, Padding
 from maze_dla.adapters.mazes.relations import maze_relations
+from maze_dla.adapters.mazes.rollouts import How, roll_out
 from maze_dla.adapters.mazes.tasks import Task, Tasks, find_tasks
 from maze_dla.adapters.mazes.vocabulary import MazeVocabulary
+from maze_dla.adapters.mazes.walk_prompts import refuse_beside_rollout, walk_prompts
 from maze_dla.adapters.transformer_lens.build import build_decoder
 from maze_dla.adapters.transformer_lens.exclusive import exclusive
 from maze_dla.adapters.transformer_lens.identity import identity, set_provenance
@@ -34,12 +35,14 @@ from maze_dla.errors import CheckpointError, InputError, check_kind, check_whole
 from maze_dla.results.attention import AttentionResult
 from maze_dla.results.distances import DistanceResult
 from maze_dla.results.predictions import prediction_table
+from maze_dla.results.rollout import RolloutResult
 from maze_dla.results.torch_defaults import torch_defaults
 
 if TYPE_CHECKING:
     import pandas as pd
 
 LARGEST_SEED = 2**32 - 1
+DEFAULT_TASK = "first_path_choice"
 BUNDLED = Path(__file__).parent / "bundled" / "hallway-5x5.zanj"
 
 
@@ -71,19 +74,22 @@ class MazeModel:
         self,
         mazes: Any = None,
         *,
-        task: Tasks = "first_path_choice",
+        task: Tasks = DEFAULT_TASK,
         n_mazes: int | None = None,
         seed: int = 0,
         prepend_bos: bool | None = None,
         padding: Padding = None,
+        step: int | None = None,
     ) -> MazePromptBatch:
-        """Prompts of a task, or of several on the same mazes.
+        """Prompts of a task, or of several on the same mazes; or about steps of the walks of a rollout.
 
         Args:
             mazes: None generates them from the checkpoint's own config, the same for a seed in any process and
                 thread; else a `MazeDataset`, the path of a saved one, a `SolvedMaze` or a list of them, mazes drawn as
                 text (as maze-dataset's `as_ascii` draws them, with S for the origin and E for the target; their
-                shortest paths are found), or mazes with their paths as token lists (or strings with spaces).
+                shortest paths are found), or mazes with their paths as token lists (or strings with spaces). Or a
+                `RolloutResult`: then the prompts are its walks as the model took them, and `task` or `step` says which
+                of their steps, each with the right answers of the maze where the walk stands (`WalkPromptBatch`).
             task: one of `maze_dla.TASKS`, or a function of a maze's tokens and a numpy generator that returns the
                 position of the token to predict, or a list of positions. A list of tasks asks each of them of every
                 maze: prompts of one maze stand together, in the order of the tasks, and share its sequence, which
@@ -96,12 +102,19 @@ class MazeModel:
                 trained its models on batches of prompts of different lengths in 2023 (and some later: padding that
                 was neither masked nor left out of the positions). Use it to see such a model as its training did;
                 None, the default, runs each prompt by itself.
+            step: of a rollout, the step of each walk that has it; 1 is the first move. Or task="first_wrong_step", of
+                each walk that has one, or "every_step". Nothing else goes with a rollout.
 
         Raises:
             InputError: an unknown task or none, two of one name, no mazes asked for, a negative seed.
             DatasetError: a file that is no data set of mazes, or mazes that contradict themselves.
             PromptError: naming the prompt, and the token or the step of the path that is at fault.
         """
+        if isinstance(mazes, RolloutResult):
+            refuse_beside_rollout(n_mazes=n_mazes, seed=seed or None, prepend_bos=prepend_bos, padding=padding)
+            return walk_prompts(mazes, self.vocabulary, None if task == DEFAULT_TASK else task, step, self.grid_n)
+        if step is not None:
+            raise InputError(f"step is of the walks of a rollout, got step={step!r:.60} without one")
         tasks = find_tasks(task)
         seed = check_whole("seed", seed, 0, LARGEST_SEED)
         n_mazes = None if n_mazes is None else check_whole("n_mazes", n_mazes, 1)
@@ -278,6 +291,56 @@ class MazeModel:
         return attention_by_distance(result, batch, query, distance)
 
     @torch_defaults()
+    def rollout(
+        self,
+        mazes: Any = None,
+        *,
+        n_mazes: int | None = None,
+        seed: int = 0,
+        n_samples: int = 1,
+        temperature: float | None = None,
+        max_steps: int | None = None,
+        prepend_bos: bool | None = None,
+        padding: Padding = None,
+        sequences_at_once: int | None = None,
+    ) -> RolloutResult:
+        """Walks of the model by itself: does it solve mazes, and where does it first go wrong?
+
+        The model reads the maze and the origin, and says one token after the other: the likeliest, or one that is
+        drawn. A walk ends with `<PATH_END>`; it stays unfinished at the end of the model's context, or after
+        `max_steps`. A prompt's walks are the same alone and in any batch, up to the rounding of logits.
+
+        Args:
+            mazes: as in `prompts`; or a batch of prompts about mazes, each of which is gone on from where it ends, at
+                `<PATH_START>` or after it.
+            n_mazes: as in `prompts`.
+            seed: as in `prompts`, and of all that is drawn.
+            n_samples: walks for each maze; more than one with a temperature alone.
+            temperature: None takes the likeliest token each time; else tokens are drawn from
+                softmax(logits / temperature), so that 1 is the model's own distribution.
+            max_steps: the most tokens that a walk adds; None: up to the end of the context.
+            prepend_bos, padding: as in `prompts`.
+            sequences_at_once: how many mazes are walked together; changes speed, not numbers.
+
+        Returns:
+            A `RolloutResult`: `table` with one row a walk, `means` with intervals, and random walkers in the same
+            mazes. `maze.prompts(rollout, task="first_wrong_step")` asks about its steps.
+
+        Raises:
+            InputError: as `prompts`, and numbers out of range; arguments of generated mazes beside a batch.
+            DatasetError, PromptError: as `prompts`, and a maze whose text leaves no walk to be judged.
+            ModelError: logits that are no numbers.
+        """
+        how = How(n_samples, temperature, max_steps, check_whole("seed", seed, 0, LARGEST_SEED), sequences_at_once)
+        if isinstance(mazes, PromptBatch):
+            refuse_beside_rollout("a batch", n_mazes=n_mazes, prepend_bos=prepend_bos, padding=padding)
+            batch: Any = mazes
+        else:
+            batch = self.prompts(mazes, n_mazes=n_mazes, seed=seed, prepend_bos=prepend_bos, padding=padding)
+        with exclusive(self.model):
+            return roll_out(view(self.model), batch, how)
+
+    @torch_defaults()
     def _batch(
         self,
         supply: MazeSupply,
@@ -306,30 +369,6 @@ class MazeModel:
             f"MazeModel({self.info.get('model')!r}: {cfg.n_layers} layers, {cfg.n_heads} heads, d_model {cfg.d_model}, "
             f"{len(self.vocabulary.tokens)} tokens, {self.grid_n}x{self.grid_n} mazes)"
         )
-
-
-@dataclass(frozen=True)
-class PromptBatches:
-    """Batches of prompts, each made when it is due and anew each time; their number is known before."""
-
-    make: Callable[[int, int], MazePromptBatch]
-    n_mazes: int
-    batch_size: int
-    seed: int
-
-    def __len__(self) -> int:
-        return -(-self.n_mazes // self.batch_size)
-
-    def __iter__(self) -> Iterator[MazePromptBatch]:
-        for first, batch_seed in zip(range(0, self.n_mazes, self.batch_size), _seeds(self.seed), strict=False):
-            yield self.make(first, batch_seed)
-
-
-def _seeds(seed: int) -> Iterator[int]:
-    """The seed itself, and then one for each further batch."""
-    yield seed
-    for number in itertools.count(1):
-        yield int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
 
 
 @torch_defaults()

@@ -30,7 +30,7 @@ from maze_dla.adapters.mazes.vocabulary import MazeVocabulary
 from maze_dla.engine.ids import NONE
 from maze_dla.engine.prompts import PromptBatch, chosen_prompts
 from maze_dla.errors import InputError, check_whole, whole_number
-from maze_dla.geometry import MazeGeometry
+from maze_dla.geometry import Cell, MazeGeometry
 from maze_dla.results.skill import BASELINES
 from maze_dla.results.torch_defaults import torch_defaults
 
@@ -73,6 +73,14 @@ class MazePromptBatch(PromptBatch):
     def text(self, prompt: int) -> MazeText:
         """The whole text of a prompt's maze, its path included."""
         return MazeText(self.sequence_labels[int(self.sequence_of[prompt])][self.n_extra(prompt) :])
+
+    def maze_text(self, prompt: int) -> MazeText:
+        """The text from which a prompt's passages are read."""
+        return self.text(prompt)
+
+    def solution(self, prompt: int) -> tuple[Cell, ...]:
+        """The cells of the solution of a prompt's maze."""
+        return self.text(prompt).path
 
     def geometry(self, prompt: int) -> MazeGeometry:
         """A prompt's maze as a picture needs it.
@@ -144,7 +152,7 @@ class MazePromptBatch(PromptBatch):
         if not found.positions:
             raise InputError(f"{', '.join(tasks)} asks for no token in any of the {len(mazes)} mazes")
         rows, sequence_of, in_front = _layout(found, padding, vocabulary)
-        sequences, lengths = _padded([found.ids[row] for row in rows], in_front, vocabulary)
+        sequences, lengths = padded_sequences([found.ids[row] for row in rows], in_front, vocabulary)
         reads = torch.tensor(found.positions) - 1 + torch.tensor(in_front)[sequence_of]
         steps = torch.tensor(found.steps)
         n = len(vocabulary.tokens)
@@ -187,7 +195,7 @@ class MazePromptBatch(PromptBatch):
                 **majority_column(answers, task_of, maze_names),
             },
             kinds=tuple(PARTS),
-            sequence_kinds=_kinds(sequences, vocabulary),
+            sequence_kinds=kinds_of_tokens(sequences, vocabulary),
         )
 
 
@@ -219,7 +227,7 @@ def _padding_in_front(lengths: list[int], padding: int | str, vocabulary: MazeVo
     return [width - n for n in lengths]
 
 
-def _padded(
+def padded_sequences(
     sequences: list[list[int]], in_front: list[int], vocabulary: MazeVocabulary
 ) -> tuple[Int[Tensor, "sequence position"], Int[Tensor, " sequence"]]:
     """Token ids as an array, with what stands in front of each and filled up after it, and the lengths."""
@@ -231,7 +239,9 @@ def _padded(
     return padded, lengths
 
 
-def _kinds(sequences: Int[Tensor, "sequence position"], vocabulary: MazeVocabulary) -> Int[Tensor, "sequence position"]:
+def kinds_of_tokens(
+    sequences: Int[Tensor, "sequence position"], vocabulary: MazeVocabulary
+) -> Int[Tensor, "sequence position"]:
     """The part of the text that each token stands in: that of the last start token in front of it."""
     started = torch.full_like(sequences, -1)
     for number, token in enumerate(PARTS.values()):

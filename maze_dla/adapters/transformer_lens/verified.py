@@ -13,8 +13,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from maze_dla.adapters.transformer_lens.hooked import HookedModel
+from maze_dla.adapters.transformer_lens.verified_walks import VerifiedWalks
 from maze_dla.engine.causal.wavefront import editable
 from maze_dla.engine.edits import EDITABLE, OF_HEADS, Rerun
+from maze_dla.engine.forward.cached import CachedDecoding
+from maze_dla.engine.forward.continuing import Continuation, WholePasses
 from maze_dla.engine.forward.decoder import PreNormDecoder
 from maze_dla.engine.model import MicroBatch
 from maze_dla.engine.sites import LOGITS, Activations, Site
@@ -34,6 +37,7 @@ class VerifiedModel:
     decoder: PreNormDecoder
     hooked: HookedModel
     agrees: list[bool] = field(default_factory=list)  # empty until they have been compared
+    goes_on_alike: list[bool] = field(default_factory=list)  # the same of walks, token by token
 
     def __call__(self, micro: MicroBatch, sites: Sequence[Site]) -> Activations:
         """Run the sequences once; the activations of the sites, at the read position of every prompt."""
@@ -57,6 +61,19 @@ class VerifiedModel:
             return self.hooked.editable(micro, sites, edited)
         return {site: found[site] for site in sites if site in found}, rerun
 
+    def continued(self, micro: MicroBatch, n_tokens: int) -> Continuation:
+        """One walk for each prompt, token by token: by the own pass with keys and values kept, once it has been
+        compared with the model after the prompts and again after their first new tokens; else by the model itself.
+        """  # fmt: skip
+        if [False] in (self.agrees, self.goes_on_alike):
+            return WholePasses(self.hooked, micro, n_tokens)
+        own = CachedDecoding(self.decoder, micro, n_tokens)
+        if not self._compare({LOGITS: own.logits}, micro):
+            return WholePasses(self.hooked, micro, n_tokens)
+        if self.goes_on_alike:
+            return own
+        return VerifiedWalks(own, WholePasses(self.hooked, micro, n_tokens, ready=True), self._goes_on_alike)
+
     def gradients(
         self, micro: MicroBatch, sites: Sequence[Site], direction: Float[Tensor, "prompt d_model"]
     ) -> tuple[Activations, Activations]:
@@ -69,12 +86,19 @@ class VerifiedModel:
 
     def _compare(self, found: Activations, micro: MicroBatch) -> bool:
         """Whether the own pass gives the model's logits, compared once; a warning where it does not."""
-        if not self.agrees:
-            gap = self._gap(found[LOGITS], micro)
-            self.agrees.append(gap <= self._tolerance)
-            if self.agrees == [False]:
+        return self.agrees == [True] if self.agrees else self._alike(self.agrees, found[LOGITS], micro)
+
+    def _goes_on_alike(self, logits: Tensor, micro: MicroBatch) -> bool:
+        """The same for walks that went on with keys and values that were kept."""
+        return self._alike(self.goes_on_alike, logits, micro)
+
+    def _alike(self, agrees: list[bool], logits: Tensor, micro: MicroBatch) -> bool:
+        if not agrees:
+            gap = self._gap(logits, micro)
+            agrees.append(gap <= self._tolerance)
+            if agrees == [False]:
                 self._warn(gap)
-        return self.agrees == [True]
+        return agrees == [True]
 
     def _warn(self, gap: float) -> None:
         warnings.warn(

@@ -14,6 +14,7 @@ from maze_dla.results.checking.effects import check_effects
 from maze_dla.results.checking.groups import check_groups, check_groups_of_stream
 from maze_dla.results.checking.outliers import check_outliers
 from maze_dla.results.checking.patching import check_patching
+from maze_dla.results.checking.rollout import check_rollout
 from maze_dla.results.checking.shapes import check_shapes
 from maze_dla.results.checking.streams import check_streamed
 from maze_dla.results.checking.sums import check_attribution, check_lens
@@ -27,6 +28,7 @@ from maze_dla.results.head_scores import HeadScores
 from maze_dla.results.lens import LensResult, TokenLensResult
 from maze_dla.results.outliers import MlpOutliersResult
 from maze_dla.results.patching import PatchResult
+from maze_dla.results.rollout import RolloutResult
 from maze_dla.results.steering import SteerResult
 from maze_dla.results.streamed import StreamedResult
 
@@ -44,6 +46,7 @@ CHECKS: dict[type, Callable[[Any], None]] = {
     AttentionResult: check_attention,
     HeadScores: check_head_scores,
     DistanceResult: check_distances,
+    RolloutResult: check_rollout,
 }
 
 
