@@ -12,6 +12,7 @@ import torch
 
 from maze_dla.errors import ResultFileError, check_path
 from maze_dla.files.zanj_file import read_container
+from maze_dla.results.activations import ActivationResult
 from maze_dla.results.attribution import AttributionResult, ContributionResult
 from maze_dla.results.checking import check_result
 from maze_dla.results.circuits import CircuitResult
@@ -37,6 +38,7 @@ Loaded = (
     | EffectResult
     | CircuitResult
     | SteerResult
+    | ActivationResult
 )
 KINDS: dict[str, type[Loaded]] = {c.__name__: c for c in get_args(Loaded)}
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from maze_dla.results.activations import ActivationResult
 from maze_dla.results.attribution import AttributionResult, ContributionResult
+from maze_dla.results.checking.activations import check_activations
 from maze_dla.results.checking.contrasts import check_contrast
 from maze_dla.results.checking.edited import check_circuit, check_steering
 from maze_dla.results.checking.effects import check_effects
@@ -34,6 +36,7 @@ CHECKS: dict[type, Callable[[Any], None]] = {
     EffectResult: check_effects,
     CircuitResult: check_circuit,
     SteerResult: check_steering,
+    ActivationResult: check_activations,
 }
 
 
