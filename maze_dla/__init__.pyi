@@ -5,11 +5,13 @@ from .adapters.gpt2.load import load_gpt2 as load_gpt2
 from .adapters.mazes.model import MazeModel as MazeModel
 from .adapters.mazes.model import load_maze_model as load_maze_model
 from .adapters.mazes.tasks import TASKS as TASKS
+from .adapters.text.classes import text_classes as text_classes
 from .adapters.text.ioi import IOIPromptBatch as IOIPromptBatch
 from .adapters.text.ioi import ioi_prompts as ioi_prompts
 from .adapters.text.ioi_pairs import ioi_pairs as ioi_pairs
 from .adapters.text.texts import text_prompts as text_prompts
 from .analysis import ablate as ablate
+from .analysis import activations as activations
 from .analysis import attribute as attribute
 from .analysis import component_mean as component_mean
 from .analysis import contrast as contrast
@@ -19,9 +21,12 @@ from .analysis import keep_only as keep_only
 from .analysis import logit_lens as logit_lens
 from .analysis import patch as patch
 from .analysis import predict as predict
+from .analysis import separability as separability
 from .analysis import steer as steer
 from .analysis import token_lens as token_lens
 from .analysis import unembedding_direction as unembedding_direction
+from .analysis import write_activations as write_activations
+from .engine.classes import PromptClasses as PromptClasses
 from .engine.metrics import LinearMetric as LinearMetric
 from .engine.metrics import correct_vs_other as correct_vs_other
 from .engine.metrics import linear_metric as linear_metric
@@ -32,6 +37,7 @@ from .engine.prompts import PromptBatch as PromptBatch
 from .errors import CompletenessError as CompletenessError
 from .errors import MazeDlaError as MazeDlaError
 from .report.write import write_report as write_report
+from .results.activations import ActivationResult as ActivationResult
 from .results.attribution import AttributionResult as AttributionResult
 from .results.circuits import CircuitResult as CircuitResult
 from .results.comparison import Comparison as Comparison
@@ -43,6 +49,7 @@ from .results.lens import LensResult as LensResult
 from .results.lens import TokenLensResult as TokenLensResult
 from .results.loading import load_result as load_result
 from .results.patching import PatchResult as PatchResult
+from .results.separability import SeparabilityResult as SeparabilityResult
 from .results.steering import SteerResult as SteerResult
 from .results.streamed import StreamedResult as StreamedResult
 from .results.streaming import stream as stream

@@ -48,6 +48,11 @@ class ActivationResult(PromptResult):
     """The position of each entry of the position axis in each prompt, the only one where there is no such axis."""
 
     @property
+    def warning(self) -> str | None:
+        """None: activations are recorded, whatever the model is good at."""
+        return None
+
+    @property
     def has_positions(self) -> bool:
         """Whether `values` has a position axis."""
         return "position" in self.axes

@@ -21,6 +21,7 @@ from maze_dla.results.effects import EffectResult
 from maze_dla.results.groups import GroupedResult
 from maze_dla.results.lens import LensResult, TokenLensResult
 from maze_dla.results.patching import PatchResult
+from maze_dla.results.separability import SeparabilityResult
 from maze_dla.results.steering import SteerResult
 from maze_dla.results.storage import FORMAT_VERSION
 from maze_dla.results.streamed import StreamedResult
@@ -39,6 +40,7 @@ Loaded = (
     | CircuitResult
     | SteerResult
     | ActivationResult
+    | SeparabilityResult
 )
 KINDS: dict[str, type[Loaded]] = {c.__name__: c for c in get_args(Loaded)}
 

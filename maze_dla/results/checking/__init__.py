@@ -13,6 +13,7 @@ from maze_dla.results.checking.edited import check_circuit, check_steering
 from maze_dla.results.checking.effects import check_effects
 from maze_dla.results.checking.groups import check_groups, check_groups_of_stream
 from maze_dla.results.checking.patching import check_patching
+from maze_dla.results.checking.separability import check_separability
 from maze_dla.results.checking.shapes import check_shapes
 from maze_dla.results.checking.streams import check_streamed
 from maze_dla.results.checking.sums import check_attribution, check_lens
@@ -23,6 +24,7 @@ from maze_dla.results.effects import EffectResult
 from maze_dla.results.groups import GroupedResult
 from maze_dla.results.lens import LensResult, TokenLensResult
 from maze_dla.results.patching import PatchResult
+from maze_dla.results.separability import SeparabilityResult
 from maze_dla.results.steering import SteerResult
 from maze_dla.results.streamed import StreamedResult
 
@@ -37,6 +39,7 @@ CHECKS: dict[type, Callable[[Any], None]] = {
     CircuitResult: check_circuit,
     SteerResult: check_steering,
     ActivationResult: check_activations,
+    SeparabilityResult: check_separability,
 }
 
 
