@@ -33,7 +33,7 @@ def activations(
 
     | site | what is there | layers |
     | --- | --- | --- |
-    | "resid" | the residual stream at every depth: 0_pre, 0_mid, 1_pre, ..., final_post | pre and mid of each, the end |
+    | "resid" | the residual stream at every depth: 0_pre, 0_mid, 1_pre, ... | two each, and final_post |
     | "resid_pre", "resid_mid", "resid_post" | the stream before attention, before the MLP, after the layer | one each |
     | "attn_out", "mlp_out" | what attention and MLP write, biases included | one each |
     | "z" | what each head brings, before W_O, [head, d_head] | one each |

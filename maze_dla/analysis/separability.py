@@ -129,9 +129,9 @@ def resolved(model: Any, classes: Any) -> PromptClasses:
     """
     if isinstance(classes, PromptClasses):
         return classes
-    if isinstance(classes, tuple) and len(classes) == 2 and isinstance(classes[0], PromptBatch):
-        if not isinstance(classes[1], PromptBatch):
-            return PromptClasses.of(*classes)
+    kinds = [isinstance(one, PromptBatch) for one in classes] if isinstance(classes, tuple) else []
+    if kinds == [True, False]:
+        return PromptClasses.of(*classes)
     if isinstance(classes, Sequence) and not isinstance(classes, str):
         classes = {str(i): one for i, one in enumerate(classes)}
     if not isinstance(classes, Mapping) or not classes:

@@ -47,9 +47,9 @@ class PromptClasses:
         if len(self.class_of) != len(self.batch):
             raise InputError(f"{len(self.class_of)} labels for {len(self.batch)} prompts, expected one for each")
         if not 2 <= len(self.names) <= MOST_CLASSES:
-            shown = ", ".join(self.names[:4])
+            shown = ", ".join(self.names[:4]) + ", ..." * (len(self.names) > 4)
             raise InputError(
-                f"there are 2 to {MOST_CLASSES} classes, got {len(self.names)} ({shown}{', ...' * (len(self.names) > 4)}); "
+                f"there are 2 to {MOST_CLASSES} classes, got {len(self.names)} ({shown}); "
                 "numbers with many values are split in two, as maze.classes(batch, 'distance') does"
             )
 
@@ -74,7 +74,7 @@ class PromptClasses:
     def _of_values(cls, batch: PromptBatch, values: Column, question: str) -> Self:
         listed = values.tolist() if isinstance(values, Tensor) else list(values)
         if missing := [x for x in listed if x != x]:
-            raise InputError(f"labels are known for every prompt, got {len(missing)} missing ones: select others before")
+            raise InputError(f"labels are known for every prompt, got {len(missing)} missing ones")
         ordered = sorted(set(listed), key=lambda x: (isinstance(x, str), x))
         number = {value: i for i, value in enumerate(ordered)}
         return cls(batch, torch.tensor([number[x] for x in listed]), tuple(map(str, ordered)), question)

@@ -10,6 +10,7 @@ from maze_dla.plots.maze import maze_attention, maze_sources, maze_sources_and_a
 from maze_dla.plots.patched import patching
 from maze_dla.plots.patched_maze import patching_on_maze
 from maze_dla.plots.scatter import direct_and_total, values_and_patterns
+from maze_dla.plots.separability import principal_components, probe_accuracy
 from maze_dla.plots.side_by_side import comparison
 from maze_dla.plots.steered import steering
 from maze_dla.plots.tokens import token_lens
@@ -30,6 +31,8 @@ __all__ = [
     "neurons",
     "patching",
     "patching_on_maze",
+    "principal_components",
+    "probe_accuracy",
     "source_kinds",
     "steering",
     "token_lens",

@@ -36,7 +36,7 @@ class ActivationResult(PromptResult):
     position of each prompt was asked for. After a prompt's end values are NaN and `positions` are -1.
     """
 
-    values: Float[Tensor, "prompt *site"]
+    values: Float[Tensor, " prompt *site"]
     """The activations, as the model has them (half precision in float32)."""
     site: str
     """Which activations: "resid", "resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out", "z" or "neurons"."""

@@ -118,9 +118,7 @@ def balanced_accuracy(
     return Summary(plain.mean, error, low.clamp(0, 1), high.clamp(0, 1), plain.n, plain.n_clusters)
 
 
-def majority(
-    values: Column, class_of: Int[Tensor, " prompt"], folds: Int[Tensor, " prompt"]
-) -> Int[Tensor, " prompt"]:
+def majority(values: Column, class_of: Int[Tensor, " prompt"], folds: Int[Tensor, " prompt"]) -> Int[Tensor, " prompt"]:
     """For each prompt the class that is commonest, within its class's share, among other folds' prompts of its value.
 
     Numbers with more than 10 values are put into 10 bins. A value that no other fold has gets the commonest class.

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 EMBEDDINGS, LENGTH, RANDOM = "embeddings", "length", "random weights"
 BASELINES = (EMBEDDINGS, LENGTH)
 LEVEL = 0.05
+LEAST_SHUFFLES = 19  # of which all are worse: p is 1 / 20
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -253,7 +254,7 @@ class SeparabilityResult(Shown):
             ("chance", f"{self.chance:.3f} (balanced accuracy)"),
         ]
         best = int(self.accuracy.mean.argmax())
-        for i, what in dict([(best, "highest"), (len(self.depths) - 1, "last depth")]).items():
+        for i, what in {best: "highest", len(self.depths) - 1: "last depth"}.items():
             rows.append((f"{what}, {written_after(self.depths[i])}", shown_at(self.accuracy, i)))
         rows += [(f"from the {name}", shown_at(self.baseline(name), ...)) for name in BASELINES]
         if len(self.shuffled):
@@ -276,6 +277,9 @@ def shown_at(summary: Summary, i: Any) -> str:
 def _finding(result: SeparabilityResult) -> str:
     """The sentence: which controls are passed where, and which is as good where none is."""
     seen, passed = result.above_chance, result.above_controls
+    n = len(result.shuffled)
+    if 0 < n < LEAST_SHUFFLES:
+        return f"none: {n} permutations of the labels are too few for a p-value of {LEVEL}, {LEAST_SHUFFLES} are enough"
     if not seen:
         return "at no depth do the probes tell the classes better than chance and shuffled labels"
     at_depths = f"at {len(seen)} of {len(result.depths)} depths"

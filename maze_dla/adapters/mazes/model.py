@@ -224,9 +224,7 @@ class MazeModel:
         return with_passage(maze, passage, is_open=is_open, grid_n=self.grid_n)
 
     @torch_defaults()
-    def classes(
-        self, batch: MazePromptBatch, by: str, *, passage: Any = None, balance: bool = True
-    ) -> PromptClasses:
+    def classes(self, batch: MazePromptBatch, by: str, *, passage: Any = None, balance: bool = True) -> PromptClasses:
         """The prompts of a batch in classes, for `maze_dla.separability`.
 
         | by | classes |
