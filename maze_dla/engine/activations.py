@@ -36,7 +36,7 @@ def activations(
     site: str = "resid_pre",
     positions: Any = "read",
     layers: Any = None,
-    limit_gib: float = 2.0,
+    limit_gib: Any = 2.0,
     sequences_at_once: int | None = None,
 ) -> ActivationResult:
     """The activations of a site, as `maze_dla.activations` returns them.

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from jaxtyping import Int
 from torch import Tensor
-from typing_extensions import Self
 
 from maze_dla.engine.prompts import PromptBatch
 from maze_dla.errors import InputError, check_kind, check_list
@@ -55,7 +54,7 @@ class PromptClasses:
 
     @classmethod
     @torch_defaults()
-    def of(cls, batch: PromptBatch, labels: Any, question: str | None = None) -> Self:
+    def of(cls, batch: PromptBatch, labels: Any, question: str | None = None) -> PromptClasses:
         """Prompts of one batch by labels: the name of one of its columns, or a text or number for each prompt.
 
         Raises:
@@ -71,7 +70,7 @@ class PromptClasses:
         return cls._of_values(batch, given, question or "class")
 
     @classmethod
-    def _of_values(cls, batch: PromptBatch, values: Column, question: str) -> Self:
+    def _of_values(cls, batch: PromptBatch, values: Column, question: str) -> PromptClasses:
         listed = values.tolist() if isinstance(values, Tensor) else list(values)
         if missing := [x for x in listed if x != x]:
             raise InputError(f"labels are known for every prompt, got {len(missing)} missing ones")
@@ -81,7 +80,7 @@ class PromptClasses:
 
     @classmethod
     @torch_defaults()
-    def of_batches(cls, batches: Mapping[str, PromptBatch], question: str = "class") -> Self:
+    def of_batches(cls, batches: Mapping[str, PromptBatch], question: str = "class") -> PromptClasses:
         """Batches that are a class each, by their names.
 
         Raises:
@@ -114,13 +113,13 @@ class PromptClasses:
         return dict(zip(self.names, self.class_of.bincount(minlength=len(self.names)).tolist(), strict=True))
 
     @torch_defaults()
-    def select(self, prompts: Any) -> Self:
+    def select(self, prompts: Any) -> PromptClasses:
         """The classes of just these prompts, as `batch.select`."""
         chosen = chosen_prompts(prompts, len(self))
         return replace(self, batch=self.batch.select(chosen), class_of=self.class_of[chosen])
 
     @torch_defaults()
-    def balanced(self) -> Self:
+    def balanced(self) -> PromptClasses:
         """As many prompts of each class as the rarest one has, in the order of the batch.
 
         Which are left out is decided by a hash of what they are about.

@@ -30,6 +30,7 @@ BASELINE_COLOURS = {"embeddings": GREEN, "length": PURPLE}
 MARKS = ("o", "s", "^", "D", "v", "P", "X", "*")
 PANEL = (2.5, 2.4)  # inches of one depth
 MOST_COLUMNS = 4
+SIZE = (6.4, 4.6)  # inches
 
 
 def probe_accuracy(result: SeparabilityResult, ax: Axes | None = None) -> Axes:
@@ -42,18 +43,18 @@ def probe_accuracy(result: SeparabilityResult, ax: Axes | None = None) -> Axes:
         InputError: something else than a result of `separability`.
     """
     check_kind(result, SeparabilityResult, TAKES)
-    ax = axes_or_new(ax)
+    ax = axes_or_new(ax, SIZE)
     x, summary = np.arange(len(result.depths)), result.accuracy
     ax.axhline(result.chance, color=INK, linewidth=1, linestyle=(0, (4, 3)), zorder=1, label="chance")
     if n := len(result.shuffled):
         ends = result.shuffled.amin(0).numpy(), result.shuffled.amax(0).numpy()
-        label = f"shuffled labels, lowest to highest of {n}"
+        label = f"shuffled labels (range of {n})"
         ax.fill_between(x, *ends, color=GREY, alpha=0.3, linewidth=0, zorder=1, label=label)
     for name, colour in BASELINE_COLOURS.items():
         mean = float(result.baseline(name).mean)
-        ax.axhline(mean, color=colour, linewidth=1.2, linestyle=(0, (1, 1.5)), zorder=2, label=f"from the {name} alone")
+        ax.axhline(mean, color=colour, linewidth=1.2, linestyle=(0, (1, 1.5)), zorder=2, label=f"{name} alone")
     if RANDOM in result.controls:
-        label = f"random weights, mean of {counted(len(result.random), 'model')}"
+        label = f"random weights (mean of {len(result.random)})"
         ax.plot(x, result.random.mean(0).numpy(), color=VERMILION, marker="s", markersize=3.5, zorder=3, label=label)
     ax.plot(x, summary.mean.numpy(), color=BLUE, marker="o", markersize=3.5, linewidth=1.8, zorder=4, label="probe")
     low, high = summary.low.numpy(), summary.high.numpy()

@@ -70,12 +70,15 @@ def permuted_classes(
 
 
 def balanced(
-    values: Float[Tensor, "prompt ..."], class_of: Int[Tensor, " prompt"], clusters: Int[Tensor, " prompt"]
+    values: Float[Tensor, "prompt ..."],
+    class_of: Int[Tensor, " prompt"],
+    clusters: Int[Tensor, " prompt"],
+    inflation: float = 1.0,
 ) -> Summary:
     """The mean over classes of each class's mean, with its clustered 95% interval.
 
     Linearised: a prompt i of class k counts psi_i = (y_i - mean_k) / (K n_k), and the variance is G / (G - 1) times the
-    sum over clusters of (sum of psi)^2; t with G - 1 degrees of freedom.
+    sum over clusters of (sum of psi)^2, times `inflation`; t with G - 1 degrees of freedom.
     """
     values = values.double()
     present = class_of.unique()
@@ -89,11 +92,14 @@ def balanced(
     n_clusters = int(clusters.max()) + 1
     sums = values.new_zeros(n_clusters, *mean.shape).index_add_(0, clusters, psi)
     error = (sums.square().sum(0) * (n_clusters / max(n_clusters - 1, 1))).sqrt()
-    return interval_of(mean, error, len(values), n_clusters)
+    return interval_of(mean, error * inflation**0.5, len(values), n_clusters)
 
 
 def balanced_accuracy(
-    right: Float[Tensor, "prompt ..."], class_of: Int[Tensor, " prompt"], clusters: Int[Tensor, " prompt"]
+    right: Float[Tensor, "prompt ..."],
+    class_of: Int[Tensor, " prompt"],
+    clusters: Int[Tensor, " prompt"],
+    inflation: float = 1.0,
 ) -> Summary:
     """The same of shares, with Wilson's interval at the number of independent prompts that the error implies.
 
@@ -102,13 +108,13 @@ def balanced_accuracy(
     """
     from scipy.stats import t as student_t
 
-    plain = balanced(right, class_of, clusters)
+    plain = balanced(right, class_of, clusters, inflation)
     if plain.n_clusters < 2:
         return plain
     present = class_of.unique().tolist()
     shares = [1 / int((class_of == k).sum()) for k in present]
-    certain = len(present) ** 2 / sum(1 / len(clusters[class_of == k].unique()) for k in present)
-    most = len(present) ** 2 / sum(shares) / LEAST_DESIGN_EFFECT
+    certain = len(present) ** 2 / inflation / sum(1 / len(clusters[class_of == k].unique()) for k in present)
+    most = len(present) ** 2 / inflation / sum(shares) / LEAST_DESIGN_EFFECT
     p, error = plain.mean.clamp(0, 1), plain.standard_error
     known = (error > 0) & (p > 0) & (p < 1)
     n = torch.where(known, (p * (1 - p) / error.square()).clamp(max=most), certain)

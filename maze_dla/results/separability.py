@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from typing_extensions import Self
 
 from maze_dla.errors import InputError
 from maze_dla.results.base import Shown
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
 EMBEDDINGS, LENGTH, RANDOM = "embeddings", "length", "random weights"
 BASELINES = (EMBEDDINGS, LENGTH)
 LEVEL = 0.05
+LEAST_FOR_INFLATION = 10
 LEAST_SHUFFLES = 19  # of which all are worse: p is 1 / 20
 
 
@@ -37,8 +37,10 @@ class SeparabilityResult(Shown):
 
     Accuracies are balanced: the mean over classes of the share of its prompts that are told rightly, so that `chance`
     is 1 over the number of classes. Their intervals are clustered by what prompts are about, over the held-out
-    predictions of all folds: they cover the mean accuracy on new mazes of the probes as trained here, not the spread
-    over other sets of mazes to train on, whose size folds share.
+    predictions of all folds, and are for the mean accuracy on new mazes of probes that are trained on so many mazes.
+    Probes of different folds share most of the mazes that they are trained on, so that their errors are not
+    independent: where nothing can be told the accuracy varies more from one set of mazes to the next than independent
+    predictions would. By how much the permuted labels show, and `inflation` widens all intervals by it.
     """
 
     class_of: Int[Tensor, " prompt"]
@@ -92,16 +94,31 @@ class SeparabilityResult(Shown):
     def accuracy(self) -> Summary:
         """Balanced accuracy of the probe at each depth with its 95% interval, [depth]."""
         right = self.probe_classes == self.class_of[:, None]
-        return balanced_accuracy(right.double(), self.class_of, self.clusters)
+        return balanced_accuracy(right.double(), self.class_of, self.clusters, self.inflation)
+
+    @cached_property
+    @torch_defaults()
+    def inflation(self) -> float:
+        """Variance of the accuracy over permuted labels, over that of independent predictions, all depths together.
+
+        At least 1, and 1 where there are too few permutations (fewer than 10) to tell.
+        """
+        if len(self.shuffled) < LEAST_FOR_INFLATION:
+            return 1.0
+        nominal = [balanced(*self._shuffled_right(i)).standard_error.square() for i in range(len(self.shuffled))]
+        expected = float(torch.stack(nominal).mean(0).sum())
+        return max(1.0, float(self.shuffled.var(0).sum()) / expected) if expected > 0 else 1.0
+
+    def _shuffled_right(self, i: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Whether the probe on a permutation is right by it, the permuted classes, and the clusters."""
+        own = self.shuffled_class_of[:, i]
+        return (self.shuffled_classes[:, i] == own[:, None]).double(), own, self.clusters
 
     @cached_property
     @torch_defaults()
     def shuffled(self) -> Float[Tensor, "shuffle depth"]:
         """Balanced accuracy of probes on permuted classes, of each permutation."""
-        rows = [
-            balanced((self.shuffled_classes[:, i] == own[:, None]).double(), own, self.clusters).mean
-            for i, own in enumerate(self.shuffled_class_of.unbind(1))
-        ]
+        rows = [balanced(*self._shuffled_right(i)).mean for i in range(self.shuffled_class_of.shape[1])]
         return torch.stack(rows) if rows else torch.zeros(0, len(self.depths), dtype=torch.double)
 
     @cached_property
@@ -121,7 +138,7 @@ class SeparabilityResult(Shown):
         if name not in BASELINES:
             raise InputError(f"baselines are {', '.join(BASELINES)}, got {name!r:.60}")
         right = self.baseline_classes[:, BASELINES.index(name)] == self.class_of
-        return balanced_accuracy(right.double(), self.class_of, self.clusters)
+        return balanced_accuracy(right.double(), self.class_of, self.clusters, self.inflation)
 
     @torch_defaults()
     def beyond(self, name: str) -> Summary:
@@ -140,7 +157,7 @@ class SeparabilityResult(Shown):
             control = (self.baseline_classes[:, BASELINES.index(name)] == self.class_of).double()[:, None]
         else:
             raise InputError(f"controls are {', '.join(self.controls)}, got {name!r:.60}")
-        return balanced(right - control, self.class_of, self.clusters)
+        return balanced(right - control, self.class_of, self.clusters, self.inflation)
 
     @property
     def controls(self) -> tuple[str, ...]:
@@ -226,7 +243,7 @@ class SeparabilityResult(Shown):
         )
 
     @torch_defaults()
-    def select(self, prompts: Any) -> Self:
+    def select(self, prompts: Any) -> SeparabilityResult:
         """The result of just these prompts: what probes that were trained on all of them predict there.
 
         Raises:

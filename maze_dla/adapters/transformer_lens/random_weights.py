@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
-from maze_dla.adapters.transformer_lens.exclusive import exclusive
+from maze_dla.adapters.transformer_lens.exclusive import exclusive, parts_of
 from maze_dla.errors import InputError, ModelError, check_kind, check_whole
 
 RandomWeights = Literal["permuted", "normal"]
@@ -31,13 +32,30 @@ def with_random_weights(model: Any, seed: int = 0, how: RandomWeights = "permute
     seed = check_whole("seed", seed, 0)
     check_kind(model, nn.Module, "a model of TransformerLens")
     with exclusive(model), torch.no_grad():
-        copy = deepcopy(model)
+        left_over = {id(value): value.detach() for value in _left_over(model)}
+        copy = deepcopy(model, left_over)  # which deepcopy refuses where they have a gradient
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for weight in _parameters(copy):
             weight.copy_(_drawn(weight, how, generator).to(weight))
     _check_other(model, copy)
     return copy
+
+
+def _left_over(model: nn.Module) -> Iterator[Tensor]:
+    """What earlier runs with gradients left in the parts of a model: a bridge keeps some activations."""
+    for part in parts_of(model):
+        known = ("_parameters", "_buffers", "_modules")
+        yield from (t for t in _tensors([v for name, v in vars(part).items() if name not in known]) if not t.is_leaf)
+
+
+def _tensors(held: Any) -> Iterator[Tensor]:
+    """The tensors in a value, also inside lists and mappings."""
+    if isinstance(held, Tensor):
+        yield held
+    elif isinstance(held, Mapping | list | tuple):
+        for value in held.values() if isinstance(held, Mapping) else held:
+            yield from _tensors(value)
 
 
 def _parameters(model: nn.Module) -> list[nn.Parameter]:
