@@ -6,6 +6,7 @@ import warnings
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -57,10 +58,12 @@ class LinearProbe:
 
     def _fitted(self, features: Any, classes: Any) -> Any:
         _, linear, _, exceptions = self.modules
-        probe = linear.LogisticRegression(C=self.strength, class_weight="balanced", max_iter=MOST_STEPS)
+        _, place, counts = np.unique(classes, return_inverse=True, return_counts=True)
+        weights = len(classes) / (len(counts) * counts[place])  # as class_weight="balanced", in less time
+        probe = linear.LogisticRegression(C=self.strength, max_iter=MOST_STEPS)
         with warnings.catch_warnings():  # what has not converged is counted
             warnings.simplefilter("ignore", exceptions.ConvergenceWarning)
-            probe.fit(features, classes)
+            probe.fit(features, classes, sample_weight=weights)
         self.not_converged += int(max(probe.n_iter_) >= MOST_STEPS)
         return probe
 

@@ -211,3 +211,22 @@ def test_principal_components_are_those_of_the_covariance() -> None:
     torch.testing.assert_close(explained[0], variances[:2] / variances.sum())
     torch.testing.assert_close(coordinates[:, 0].var(0), variances[:2])
     assert torch.equal(principal_components(x)[0], coordinates)
+
+
+def test_the_probe_is_scikit_learns() -> None:
+    """Standardised in the fold, classes balanced: as its own pipeline does it, at each depth."""
+    pytest.importorskip("sklearn")
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    x = torch.cat([random_features(4, 90), 3 * random_features(5, 90)], 1)
+    y = (x[:, 0, 0] + x[:, 1, 0] > 1).long()
+    folds, whole = torch.arange(90) % 3, x.double().numpy()
+    found = LinearProbe(0.1).held_out(x, y, folds)
+    for depth in range(2):
+        for k in range(3):
+            train, held = (folds != k).numpy(), (folds == k).numpy()
+            own = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, class_weight="balanced", max_iter=2000))
+            own.fit(whole[train, depth], y.numpy()[train])
+            assert found[folds == k, depth].tolist() == own.predict(whole[held, depth]).tolist()
