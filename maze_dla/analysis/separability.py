@@ -94,29 +94,28 @@ def separability(
     """
     asked = resolved(model, classes)
     _check_one_position(positions)
-    options: dict[str, Any] = {"site": site, "positions": positions, "limit_gib": limit_gib, "forward": forward}
+    options: dict[str, Any] = {"positions": positions, "limit_gib": limit_gib, "forward": forward}
     work = _Probing.of(asked, groups, check_whole("folds", folds, 2), strength, check_whole("seed", seed, 0))
     n_shuffles, n_random = check_whole("shuffles", shuffles, 0), check_whole("random_models", random_models, 0)
-    read = _Reader(asked.batch, {**options, "sequences_at_once": sequences_at_once})
+    read = _Reader(asked.batch, site, {**options, "sequences_at_once": sequences_at_once})
     own = read.of(model)
+    x = own.features
     random = (with_random_weights(_itself(model), seed + i, random_weights) for i in range(n_random))
-    parts: dict[str, Any] = {"random_classes": work.on_models([read.features(read.of(copy)) for copy in random])}
-    x = read.features(own)
-    parts["random_classes"] = parts["random_classes"].view(len(x), n_random, x.shape[1])
-    parts |= work.on_labels(x, n_shuffles)
+    parts: dict[str, Any] = work.on_labels(x, n_shuffles)
+    parts["random_classes"] = work.on_models(x, [read.of(copy).features for copy in random])
     parts["probe_classes"] = work.probe.held_out(x, asked.class_of, work.folds)
-    parts["baseline_classes"] = work.baselines(own[0].values, asked.batch.lengths)
+    parts["baseline_classes"] = work.baselines(own.embeddings, asked.batch.lengths)
     parts["coordinates"], parts["explained"] = principal_components(x)
-    info = {"question": asked.question, "site": site, "positions": own[1].info["positions"], "folds": work.n_folds}
+    info = {"question": asked.question, "site": site, "positions": own.result.info["positions"], "folds": work.n_folds}
     info |= {"strength": work.probe.strength, "probe_seed": seed, "not_converged": work.probe.not_converged}
     info |= {"random_weights": random_weights}
     return SeparabilityResult(
         class_of=asked.class_of,
         classes=asked.names,
-        depths=read.labels(own),
+        depths=own.labels,
         folds=work.folds,
-        prompt_tokens=own[1].prompt_tokens,
-        **work.described(own[1], info),
+        prompt_tokens=own.result.prompt_tokens,
+        **work.described(own.result, info),
         **parts,
     )
 
@@ -157,25 +156,33 @@ def _check_one_position(positions: Any) -> None:
 
 
 @dataclass(frozen=True)
+class _Read:
+    """What probes read of one model: features at each depth, heads side by side, and the embeddings."""
+
+    features: Float[Tensor, "prompt depth feature"]
+    labels: tuple[str, ...]
+    embeddings: Float[Tensor, "prompt 1 feature"]
+    result: ActivationResult
+
+
+@dataclass(frozen=True)
 class _Reader:
-    """Activations of one batch, of any model: the embeddings, and a site at all layers."""
+    """Activations of one batch, of any model, at all layers of a site."""
 
     batch: PromptBatch
+    site: str
     options: dict[str, Any]
 
-    def of(self, model: Any) -> tuple[ActivationResult, ActivationResult]:
-        embeddings = activations(model, self.batch, **{**self.options, "site": "resid_pre", "layers": 0})
-        return embeddings, activations(model, self.batch, **self.options)
-
-    def features(self, read: tuple[ActivationResult, ActivationResult]) -> Float[Tensor, "prompt depth feature"]:
-        """The features at each depth, heads side by side."""
-        values = read[1].values.flatten(2)
-        return torch.cat([read[0].values, values], 1) if read[1].site == "resid_post" else values
-
-    def labels(self, read: tuple[ActivationResult, ActivationResult]) -> tuple[str, ...]:
-        """The names of the depths."""
-        first = read[0].layer_labels if read[1].site == "resid_post" else ()
-        return (*first, *read[1].layer_labels)
+    def of(self, model: Any) -> _Read:
+        """One pass where the site is the stream, which begins with the embeddings; else two."""
+        if self.site != "resid_post":
+            found = activations(model, self.batch, site=self.site, **self.options)
+            embeddings = activations(model, self.batch, site="resid_pre", layers=0, **self.options)
+            return _Read(found.values.flatten(2), found.layer_labels, embeddings.values, found)
+        found = activations(model, self.batch, site="resid", **self.options)
+        at = [i for i, label in enumerate(found.layer_labels) if not label.endswith("_mid")]
+        labels = ("0_pre", *(f"{layer}_post" for layer in range(len(at) - 1)))
+        return _Read(found.values[:, at], labels, found.values[:, :1], found)
 
 
 @dataclass(frozen=True)
@@ -208,10 +215,10 @@ class _Probing:
         folds = folds_of(asked.class_of, group_of, names, n_folds, seed)
         return cls(asked, LinearProbe(float(strength)), group_of, names, folds, n_folds, seed, groups is not None)
 
-    def on_models(self, features: list[Float[Tensor, "prompt depth feature"]]) -> Int[Tensor, " n"]:
-        """What probes on the activations of other models predict, flattened from [prompt, model, depth]."""
-        found = [self.probe.held_out(x, self.asked.class_of, self.folds) for x in features]
-        return torch.stack(found, 1).flatten() if found else torch.zeros(0, dtype=torch.int16)
+    def on_models(self, own: Tensor, others: list[Tensor]) -> Int[Tensor, "prompt model depth"]:
+        """What probes on the activations of other models predict, [prompt, depth, feature] each."""
+        found = [self.probe.held_out(x, self.asked.class_of, self.folds) for x in others]
+        return torch.stack(found, 1) if found else torch.zeros(len(own), 0, own.shape[1], dtype=torch.int16)
 
     def on_labels(self, x: Float[Tensor, "prompt depth feature"], n: int) -> dict[str, Tensor]:
         """Permuted labels, and what probes on them predict, on folds that are made for them."""

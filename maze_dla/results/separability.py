@@ -302,8 +302,8 @@ def _finding(result: SeparabilityResult) -> str:
     at_depths = f"at {len(seen)} of {len(result.depths)} depths"
     if not passed:
         as_good = [name for name in result.controls if not bool((result.beyond(name).low > 0).any())]
-        named = " and ".join(as_good) or "one or another control at every depth"
-        return f"{at_depths} better than chance, but {named} cannot be told from the probe: no sign of anything learnt"
+        named = " and ".join(as_good) or "one or another at every depth"
+        return f"{at_depths} better than chance, but at none beyond every control (not beyond: {named})"
     first = passed[0]
     more = f" and {len(passed) - 1} later ones" if len(passed) > 1 else ""
     i = result.depths.index(first)

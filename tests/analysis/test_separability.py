@@ -127,7 +127,7 @@ def test_a_control_that_is_as_good_is_named() -> None:
     assert result.accuracy.mean.tolist() == [1.0] * 5
     assert len(result.above_chance) == 5
     assert result.above_controls == ()
-    assert "embeddings cannot be told from the probe: no sign of anything learnt" in result.finding
+    assert "at 5 of 5 depths better than chance, but at none beyond every control (not beyond: emb" in result.finding
     assert "separable" not in repr(result)
 
 
