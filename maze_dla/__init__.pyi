@@ -5,6 +5,7 @@ from .adapters.gpt2.load import load_gpt2 as load_gpt2
 from .adapters.mazes.model import MazeModel as MazeModel
 from .adapters.mazes.model import load_maze_model as load_maze_model
 from .adapters.mazes.tasks import TASKS as TASKS
+from .adapters.text.classes import text_classes as text_classes
 from .adapters.text.ioi import IOIPromptBatch as IOIPromptBatch
 from .adapters.text.ioi import ioi_prompts as ioi_prompts
 from .adapters.text.ioi_pairs import ioi_pairs as ioi_pairs
@@ -12,6 +13,7 @@ from .adapters.text.relations import text_relations as text_relations
 from .adapters.text.texts import text_prompts as text_prompts
 from .analysis import ablate as ablate
 from .analysis import attention as attention
+from .analysis import activations as activations
 from .analysis import attribute as attribute
 from .analysis import component_mean as component_mean
 from .analysis import contrast as contrast
@@ -23,10 +25,13 @@ from .analysis import logit_lens as logit_lens
 from .analysis import mlp_outliers as mlp_outliers
 from .analysis import patch as patch
 from .analysis import predict as predict
+from .analysis import separability as separability
 from .analysis import steer as steer
 from .analysis import token_lens as token_lens
 from .analysis import unembedding_direction as unembedding_direction
 from .engine.attention.relations import Relations as Relations
+from .analysis import write_activations as write_activations
+from .engine.classes import PromptClasses as PromptClasses
 from .engine.metrics import LinearMetric as LinearMetric
 from .engine.metrics import correct_vs_other as correct_vs_other
 from .engine.metrics import linear_metric as linear_metric
@@ -38,6 +43,7 @@ from .errors import CompletenessError as CompletenessError
 from .errors import MazeDlaError as MazeDlaError
 from .report.write import write_report as write_report
 from .results.attention import AttentionResult as AttentionResult
+from .results.activations import ActivationResult as ActivationResult
 from .results.attribution import AttributionResult as AttributionResult
 from .results.circuits import CircuitResult as CircuitResult
 from .results.comparison import Comparison as Comparison
@@ -53,6 +59,7 @@ from .results.loading import load_result as load_result
 from .results.outliers import MlpOutliersResult as MlpOutliersResult
 from .results.patching import PatchResult as PatchResult
 from .results.rollout import RolloutResult as RolloutResult
+from .results.separability import SeparabilityResult as SeparabilityResult
 from .results.steering import SteerResult as SteerResult
 from .results.streamed import StreamedResult as StreamedResult
 from .results.streaming import stream as stream

@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 import os
 from collections.abc import Mapping
+from importlib import import_module
 from typing import Any, SupportsIndex, cast
 
 
@@ -49,6 +50,22 @@ class ResultFileError(MazeDlaError, ValueError):
 
 class CompletenessError(MazeDlaError, ArithmeticError):
     """Contributions that do not add up to what they are parts of; the message names the prompt and the gap."""
+
+
+class MissingPackageError(MazeDlaError, ImportError):
+    """A package that this needs and that is not installed; the message says how to install it."""
+
+
+def optional_module(name: str, what: str, install: str) -> Any:
+    """A module of a package that not everybody has.
+
+    Raises:
+        MissingPackageError: as "probes need scikit-learn, which is not installed: pip install 'maze_dla[probes]'".
+    """
+    try:
+        return import_module(name)
+    except ImportError as problem:
+        raise MissingPackageError(f"{what}, which cannot be imported ({problem}): pip install {install}") from problem
 
 
 def check_kind(value: object, kinds: Any, takes: str) -> None:

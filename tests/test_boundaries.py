@@ -41,7 +41,17 @@ MAY_IMPORT: dict[str, set[str]] = {
     "": EVERYTHING,  # maze_dla/__init__.pyi, the public names
     "__main__": {"cli"},
 }
-FOREIGN = {"maze_dataset", "zanj", "muutils", "transformer_lens", "transformers", "matplotlib", "pandas", "scipy"}
+FOREIGN = {
+    "maze_dataset",
+    "zanj",
+    "muutils",
+    "transformer_lens",
+    "transformers",
+    "matplotlib",
+    "pandas",
+    "scipy",
+    "sklearn",
+}
 
 
 def part_of(module: str) -> str:

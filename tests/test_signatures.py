@@ -46,22 +46,22 @@ def test_pyright_sees_arguments_and_results(tmp_path: Path) -> None:
         assert what in done.stdout, done.stdout
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "activations",
-        "attention",
-        "attribute",
-        "contrast",
-        "head_scores",
-        "ioi_pairs",
-        "logit_lens",
-        "mlp_outliers",
-        "separability",
-        "stream",
-        "token_lens",
-    ],
+WRITTEN_OUT = (
+    "activations",
+    "attention",
+    "attribute",
+    "contrast",
+    "head_scores",
+    "ioi_pairs",
+    "logit_lens",
+    "mlp_outliers",
+    "separability",
+    "stream",
+    "token_lens",
 )
+
+
+@pytest.mark.parametrize("name", [*WRITTEN_OUT, "write_activations"])
 def test_signatures_are_written_out(name: str) -> None:
     """Every argument that there is stands in the signature and in the docstring."""
     function = getattr(dla, name)

@@ -141,6 +141,7 @@ def calls(folder: Path) -> dict[str, Callable[[Any], object]]:
         **_of_metrics_and_prompts(),
         **_of_interventions(),
         **_of_attention(),
+        **_of_activations(folder),
     }
 
 
@@ -212,6 +213,37 @@ def _of_rollouts() -> dict[str, Callable[[Any], object]]:
         "plots.rollout rollout": plots.rollout,
         "plots.rollout walk": lambda w: plots.rollout(walks, w),
         "plots.rollout ax": lambda w: plots.rollout(walks, ax=w),
+    }
+
+
+def _of_activations(folder: Path) -> dict[str, Callable[[Any], object]]:
+    asked = maze.classes(maze.prompts(n_mazes=20), "legal_moves")
+    given = {"model": maze.model, "classes": asked, "folds": 2, "shuffles": 1, "random_models": 1}
+    named = ("model", "classes", "site", "positions", "groups", "folds", "strength", "random_weights", "seed")
+    probed = {f"separability {n}": lambda w, n=n: dla.separability(**{**given, n: w}) for n in named}
+    options: dict[str, Any] = {"model": maze.model, "batch": batch}
+    read = ("model", "batch", "site", "positions", "layers", "limit_gib")
+    recorded = {f"activations {n}": lambda w, n=n: dla.activations(**{**options, n: w}) for n in read}
+    found = dla.activations(maze.model, batch)
+    return {
+        **probed,
+        **recorded,
+        "write_activations model": lambda w: dla.write_activations(w, batch, folder / "m"),
+        "write_activations batches": lambda w: dla.write_activations(maze.model, w, folder / "b"),
+        "write_activations folder": lambda w: dla.write_activations(maze.model, batch, str(folder) if w == "x" else w),
+        "to_parquet folder": lambda w: found.to_parquet(str(folder) if w == "x" else w),
+        "to_parquet rows_per_shard": lambda w: found.to_parquet(folder / "r", w),
+        "layer label": lambda w: found.layer(w),
+        "maze.classes batch": lambda w: maze.classes(w, "distance"),
+        "maze.classes by": lambda w: maze.classes(batch, w),
+        "maze.classes passage": lambda w: maze.classes(batch, "passage", passage=w),
+        "PromptClasses.of batch": lambda w: dla.PromptClasses.of(w, "distance"),
+        "PromptClasses.of labels": lambda w: dla.PromptClasses.of(batch, w),
+        "PromptClasses.of_batches": lambda w: dla.PromptClasses.of_batches(w),
+        "text_classes model": lambda w: dla.text_classes(w, {"a": ["x"], "b": ["y"]}),
+        "text_classes texts": lambda w: dla.text_classes(gpt2, w),
+        "plots.probe_accuracy result": plots.probe_accuracy,
+        "plots.principal_components result": plots.principal_components,
     }
 
 

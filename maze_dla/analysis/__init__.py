@@ -4,6 +4,7 @@ A model is run in eval mode, for one run at a time, and is left as it was found.
 """
 
 from maze_dla.analysis.attention import attention, head_scores
+from maze_dla.analysis.activations import activations, write_activations
 from maze_dla.analysis.causal import (
     ablate,
     component_mean,
@@ -17,9 +18,11 @@ from maze_dla.analysis.causal import (
 from maze_dla.analysis.direct import attribute, contrast, logit_lens, predict, token_lens
 from maze_dla.analysis.outliers import mlp_outliers
 from maze_dla.analysis.running import as_residual_model
+from maze_dla.analysis.separability import separability
 
 __all__ = [
     "ablate",
+    "activations",
     "as_residual_model",
     "attention",
     "attribute",
@@ -33,7 +36,9 @@ __all__ = [
     "mlp_outliers",
     "patch",
     "predict",
+    "separability",
     "steer",
     "token_lens",
     "unembedding_direction",
+    "write_activations",
 ]

@@ -14,6 +14,7 @@ from maze_dla.plots.outliers import mlp_outliers, mlp_outliers_after_norm
 from maze_dla.plots.patched import patching
 from maze_dla.plots.patched_maze import patching_on_maze
 from maze_dla.plots.scatter import direct_and_total, values_and_patterns
+from maze_dla.plots.separability import principal_components, probe_accuracy
 from maze_dla.plots.side_by_side import comparison
 from maze_dla.plots.steered import steering
 from maze_dla.plots.token_grid import token_grid
@@ -45,6 +46,8 @@ __all__ = [
     "patching",
     "patching_on_maze",
     "rollout",
+    "principal_components",
+    "probe_accuracy",
     "source_kinds",
     "steering",
     "token_grid",

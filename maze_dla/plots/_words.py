@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import math
 import textwrap
+from collections.abc import Mapping
 from functools import cache
+from typing import Any
+
+from jaxtyping import Int
+from torch import Tensor
 
 from maze_dla.results.base import PromptResult
 from maze_dla.results.components import Component
 from maze_dla.results.streamed import StreamedResult
+from maze_dla.results.words import about
 
 EMBEDDINGS = {"embed": "token embedding", "pos_embed": "position embedding"}
 NORM = {"norm": "final norm"}
@@ -42,6 +48,11 @@ def of_prompts(result: PromptResult | StreamedResult) -> str:
 def counted_about(result: PromptResult | StreamedResult, noun: str) -> str:
     """How many prompts or pairs, and about how many things: "100 prompts about 50 mazes"."""
     return f"{counted(len(result), noun)} {one_line(result.about)}".rstrip()
+
+
+def counted_things(n: int, clusters: Int[Tensor, " prompt"], info: Mapping[str, Any]) -> str:
+    """How many prompts, and about how many things, of a result that is about no metric."""
+    return f"{counted(n, 'prompt')} {one_line(about(n, int(clusters.max()) + 1, info.get('unit')))}".rstrip()
 
 
 def one_line(text: str) -> str:

@@ -29,8 +29,37 @@ if TYPE_CHECKING:
 Result = TypeVar("Result", bound="PromptResult")
 
 
-class Reported:
+class Shown:
     """How results say what they are: a few lines, or in a notebook a table."""
+
+    @property
+    def warning(self) -> str | None:
+        """A sentence about what the numbers do not show; None where there is nothing to warn of."""
+        return None
+
+    def _summary_rows(self) -> list[tuple[str, str]]:
+        """The lines of the short representation: name and value."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        lines = [f"  {visible(name)}: {visible(value)}" for name, value in self._summary_rows()]
+        if self.warning:
+            lines.append(f"  {self.warning}")
+        return "\n".join([type(self).__name__, *lines])
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        rows = "".join(
+            f"<tr><th style='text-align:left'>{escape(name)}</th><td style='text-align:left'>{escape(value)}</td></tr>"
+            for name, value in self._summary_rows()
+        )
+        warning = f"<p><b>{escape(self.warning)}</b></p>" if self.warning else ""
+        return f"<b>{type(self).__name__}</b><table>{rows}</table>{warning}"
+
+
+class Reported(Shown):
+    """Results that know how often the model is right."""
 
     @property
     def accuracy(self) -> Proportion | None:
@@ -53,26 +82,6 @@ class Reported:
         if accuracy is None or skill is None:
             return None
         return skill.warning(accuracy.value > 0, str(accuracy))
-
-    def _summary_rows(self) -> list[tuple[str, str]]:
-        """The lines of the short representation: name and value."""
-        raise NotImplementedError
-
-    def __repr__(self) -> str:
-        lines = [f"  {visible(name)}: {visible(value)}" for name, value in self._summary_rows()]
-        if self.warning:
-            lines.append(f"  {self.warning}")
-        return "\n".join([type(self).__name__, *lines])
-
-    def _repr_html_(self) -> str:
-        from html import escape
-
-        rows = "".join(
-            f"<tr><th style='text-align:left'>{escape(name)}</th><td style='text-align:left'>{escape(value)}</td></tr>"
-            for name, value in self._summary_rows()
-        )
-        warning = f"<p><b>{escape(self.warning)}</b></p>" if self.warning else ""
-        return f"<b>{type(self).__name__}</b><table>{rows}</table>{warning}"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -240,6 +249,10 @@ class PromptResult(Reported):
     def per_prompt(self) -> dict[str, Float[Tensor, "prompt ..."]]:
         """The numbers of each prompt whose shape does not depend on how long prompts are."""
         return {"metric": self.metric}
+
+    def lists(self) -> dict[str, list[Tensor]]:
+        """Numbers of which prompts have different numbers each, a tensor for each prompt."""
+        return {}
 
     @property
     def axis_labels(self) -> dict[str, tuple[str, ...]]:

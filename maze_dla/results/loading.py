@@ -13,6 +13,7 @@ import torch
 from maze_dla.errors import ResultFileError, check_path
 from maze_dla.files.zanj_file import read_container
 from maze_dla.results.attention import AttentionResult
+from maze_dla.results.activations import ActivationResult
 from maze_dla.results.attribution import AttributionResult, ContributionResult
 from maze_dla.results.checking import check_result
 from maze_dla.results.circuits import CircuitResult
@@ -25,6 +26,7 @@ from maze_dla.results.lens import LensResult, TokenLensResult
 from maze_dla.results.outliers import MlpOutliersResult
 from maze_dla.results.patching import PatchResult
 from maze_dla.results.rollout import RolloutResult
+from maze_dla.results.separability import SeparabilityResult
 from maze_dla.results.steering import SteerResult
 from maze_dla.results.storage import FORMAT_VERSION
 from maze_dla.results.streamed import StreamedResult
@@ -47,6 +49,8 @@ Loaded = (
     | HeadScores
     | DistanceResult
     | RolloutResult
+    | ActivationResult
+    | SeparabilityResult
 )
 KINDS: dict[str, type[Loaded]] = {c.__name__: c for c in get_args(Loaded)}
 

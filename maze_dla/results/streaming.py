@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 
 from maze_dla.errors import InputError, check_path
 from maze_dla.results.attention import AttentionResult
+from maze_dla.results.activations import ActivationResult
 from maze_dla.results.attribution import ContributionResult
 from maze_dla.results.base import PromptResult
 from maze_dla.results.buckets import N_BUCKETS, Clusters, error_by_bucket
@@ -110,6 +111,11 @@ def _check_streamed(result: object) -> None:
     """
     if not isinstance(result, PromptResult):
         raise InputError(f"ask returns the result of a batch, got {type(result).__name__}")
+    if isinstance(result, ActivationResult):
+        raise InputError(
+            "streams are of attribute, logit_lens and token_lens, got an ActivationResult: write_activations writes "
+            "the activations of one batch after another to Parquet files"
+        )
     if isinstance(result, EDITED):
         raise InputError(
             f"streams are of attribute, logit_lens and token_lens, got {type(result).__name__}: give patch, ablate, "

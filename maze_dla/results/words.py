@@ -60,6 +60,20 @@ def _written_last(label: str, before: str | None) -> str:
     return f"{'MLP' if earlier[2] == 'mid' else 'layer'} {earlier[1]}"
 
 
+def written_after(label: str) -> str:
+    """Where an activation is read, from its label: 0_pre, 2_post, 3_mid, final_post, 1_attn_out, 4_z."""
+    found = re.fullmatch(r"(\d+)_(.+)", label)
+    if found is None:
+        return "after the last layer" if label == "final_post" else label
+    layer, site = found[1], found[2]
+    if label == "0_pre":
+        return "in the embeddings"
+    places = {"pre": "before layer {}", "mid": "before the MLP of layer {}", "post": "after layer {}"}
+    writers = {"attn_out": "in what attention {} writes", "mlp_out": "in what MLP {} writes"}
+    heads = {"z": "in what the heads of layer {} bring", "neurons": "in the neurons of layer {}"}
+    return {**places, **writers, **heads}.get(site, f"{site} of layer {{}}").format(layer)
+
+
 def about(n: int, n_units: int, unit: object) -> str:
     """Of how many things `n` prompts are, where that is another number: " about 50 mazes", else nothing."""
     noun = "thing" if unit is None else str(unit)

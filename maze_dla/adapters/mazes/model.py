@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from maze_dla.adapters.mazes.checkpoint import MazeCheckpoint, read_checkpoint
+from maze_dla.adapters.mazes.classes import maze_classes
 from maze_dla.adapters.mazes.counterfactuals import Change
 from maze_dla.adapters.mazes.datasets import MazeSupply, maze_supply
 from maze_dla.adapters.mazes.distances import Measure, Query, attention_by_distance
@@ -28,6 +29,7 @@ from maze_dla.adapters.transformer_lens.exclusive import exclusive
 from maze_dla.adapters.transformer_lens.identity import identity, set_provenance
 from maze_dla.adapters.transformer_lens.view import view
 from maze_dla.engine.attention.relations import Relations
+from maze_dla.engine.classes import PromptClasses
 from maze_dla.engine.direct.prediction import predict
 from maze_dla.engine.pairs import PromptPairs
 from maze_dla.engine.prompts import PromptBatch
@@ -238,6 +240,32 @@ class MazeModel:
             DatasetError: no way is left from origin to target.
         """
         return with_passage(maze, passage, is_open=is_open, grid_n=self.grid_n)
+
+    @torch_defaults()
+    def classes(self, batch: MazePromptBatch, by: str, *, passage: Any = None, balance: bool = True) -> PromptClasses:
+        """The prompts of a batch in classes, for `maze_dla.separability`.
+
+        | by | classes |
+        | --- | --- |
+        | "first_direction" | which way the first step of the path goes: up, down, left, right |
+        | "distance" | steps to the target above or below their median; prompts at the median are left out |
+        | "passage" | whether `passage` is open |
+        | a column of the batch | its values, a class each |
+
+        Most answers are partly told by trivial cues: the origin's cell by its place on the lattice, a passage by which
+        cells the text names. `classes.cues()` says how well each column tells the class by itself.
+
+        Args:
+            batch: of `prompts`.
+            by: what the classes are.
+            passage: two neighbouring cells, ((row, column), (row, column)), where `by` is "passage".
+            balance: whether all classes get as many prompts as the rarest has, by a hash of their mazes.
+
+        Raises:
+            InputError: no batch of mazes, an unknown question, a passage that is none or the same in all mazes, or
+                fewer than two classes.
+        """
+        return maze_classes(batch, by, passage, balance=balance)
 
     @torch_defaults()
     def predict(self, batch: PromptBatch, k: int = 5) -> pd.DataFrame:

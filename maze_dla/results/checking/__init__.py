@@ -8,6 +8,9 @@ from typing import Any
 from maze_dla.results.attention import AttentionResult
 from maze_dla.results.attribution import AttributionResult, ContributionResult
 from maze_dla.results.checking.attention import check_attention, check_distances, check_head_scores
+from maze_dla.results.activations import ActivationResult
+from maze_dla.results.attribution import AttributionResult, ContributionResult
+from maze_dla.results.checking.activations import check_activations
 from maze_dla.results.checking.contrasts import check_contrast
 from maze_dla.results.checking.edited import check_circuit, check_steering
 from maze_dla.results.checking.effects import check_effects
@@ -15,6 +18,7 @@ from maze_dla.results.checking.groups import check_groups, check_groups_of_strea
 from maze_dla.results.checking.outliers import check_outliers
 from maze_dla.results.checking.patching import check_patching
 from maze_dla.results.checking.rollout import check_rollout
+from maze_dla.results.checking.separability import check_separability
 from maze_dla.results.checking.shapes import check_shapes
 from maze_dla.results.checking.streams import check_streamed
 from maze_dla.results.checking.sums import check_attribution, check_lens
@@ -29,6 +33,7 @@ from maze_dla.results.lens import LensResult, TokenLensResult
 from maze_dla.results.outliers import MlpOutliersResult
 from maze_dla.results.patching import PatchResult
 from maze_dla.results.rollout import RolloutResult
+from maze_dla.results.separability import SeparabilityResult
 from maze_dla.results.steering import SteerResult
 from maze_dla.results.streamed import StreamedResult
 
@@ -47,6 +52,8 @@ CHECKS: dict[type, Callable[[Any], None]] = {
     HeadScores: check_head_scores,
     DistanceResult: check_distances,
     RolloutResult: check_rollout,
+    ActivationResult: check_activations,
+    SeparabilityResult: check_separability,
 }
 
 
