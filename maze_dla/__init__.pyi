@@ -2,8 +2,8 @@
 
 from . import plots as plots
 from .adapters.gpt2.load import load_gpt2 as load_gpt2
+from .adapters.mazes.load import load_maze_model as load_maze_model
 from .adapters.mazes.model import MazeModel as MazeModel
-from .adapters.mazes.model import load_maze_model as load_maze_model
 from .adapters.mazes.tasks import TASKS as TASKS
 from .adapters.text.classes import text_classes as text_classes
 from .adapters.text.ioi import IOIPromptBatch as IOIPromptBatch
@@ -12,8 +12,8 @@ from .adapters.text.ioi_pairs import ioi_pairs as ioi_pairs
 from .adapters.text.relations import text_relations as text_relations
 from .adapters.text.texts import text_prompts as text_prompts
 from .analysis import ablate as ablate
-from .analysis import attention as attention
 from .analysis import activations as activations
+from .analysis import attention as attention
 from .analysis import attribute as attribute
 from .analysis import component_mean as component_mean
 from .analysis import contrast as contrast
@@ -29,8 +29,8 @@ from .analysis import separability as separability
 from .analysis import steer as steer
 from .analysis import token_lens as token_lens
 from .analysis import unembedding_direction as unembedding_direction
-from .engine.attention.relations import Relations as Relations
 from .analysis import write_activations as write_activations
+from .engine.attention.relations import Relations as Relations
 from .engine.classes import PromptClasses as PromptClasses
 from .engine.metrics import LinearMetric as LinearMetric
 from .engine.metrics import correct_vs_other as correct_vs_other
@@ -42,8 +42,8 @@ from .engine.prompts import PromptBatch as PromptBatch
 from .errors import CompletenessError as CompletenessError
 from .errors import MazeDlaError as MazeDlaError
 from .report.write import write_report as write_report
-from .results.attention import AttentionResult as AttentionResult
 from .results.activations import ActivationResult as ActivationResult
+from .results.attention import AttentionResult as AttentionResult
 from .results.attribution import AttributionResult as AttributionResult
 from .results.circuits import CircuitResult as CircuitResult
 from .results.comparison import Comparison as Comparison

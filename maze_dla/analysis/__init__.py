@@ -3,8 +3,8 @@
 A model is run in eval mode, for one run at a time, and is left as it was found.
 """
 
-from maze_dla.analysis.attention import attention, head_scores
 from maze_dla.analysis.activations import activations, write_activations
+from maze_dla.analysis.attention import attention, head_scores
 from maze_dla.analysis.causal import (
     ablate,
     component_mean,

@@ -50,7 +50,7 @@ def _compare(chosen: argparse.Namespace) -> int:
 def _attribute_both(chosen: argparse.Namespace) -> list[Any]:
     """The bundled maze model on its first path choice against the legal wrong moves, and a GPT-2 model on IOI."""
     from maze_dla.adapters.gpt2.load import load_gpt2
-    from maze_dla.adapters.mazes.model import load_maze_model
+    from maze_dla.adapters.mazes.load import load_maze_model
     from maze_dla.adapters.text.ioi import ioi_prompts
     from maze_dla.report.compare import attribute_kinds
 

@@ -91,7 +91,7 @@ def _write_reports(chosen: argparse.Namespace) -> int:
 
 def _asked(chosen: argparse.Namespace, checkpoint: str | None) -> tuple[Any, Any, Any, int]:
     """The model of a checkpoint, its prompts, their metric, and how many prompts have none."""
-    from maze_dla.adapters.mazes.model import load_maze_model
+    from maze_dla.adapters.mazes.load import load_maze_model
     from maze_dla.report.metrics import metric_by_name
 
     maze = load_maze_model(checkpoint, prepend_bos=not chosen.no_bos, device=chosen.device)

@@ -54,7 +54,7 @@ def _rollout(chosen: argparse.Namespace) -> int:
 
 def _walks(chosen: argparse.Namespace, checkpoint: str | None) -> Any:
     """The rollout of a checkpoint."""
-    from maze_dla.adapters.mazes.model import load_maze_model
+    from maze_dla.adapters.mazes.load import load_maze_model
 
     maze = load_maze_model(checkpoint, prepend_bos=not chosen.no_bos, device=chosen.device)
     return maze.rollout(

@@ -12,8 +12,8 @@ import torch
 
 from maze_dla.errors import ResultFileError, check_path
 from maze_dla.files.zanj_file import read_container
-from maze_dla.results.attention import AttentionResult
 from maze_dla.results.activations import ActivationResult
+from maze_dla.results.attention import AttentionResult
 from maze_dla.results.attribution import AttributionResult, ContributionResult
 from maze_dla.results.checking import check_result
 from maze_dla.results.circuits import CircuitResult

@@ -14,8 +14,8 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from maze_dla.errors import InputError, check_path
-from maze_dla.results.attention import AttentionResult
 from maze_dla.results.activations import ActivationResult
+from maze_dla.results.attention import AttentionResult
 from maze_dla.results.attribution import ContributionResult
 from maze_dla.results.base import PromptResult
 from maze_dla.results.buckets import N_BUCKETS, Clusters, error_by_bucket

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from maze_dla.adapters.gpt2.load import load_gpt2
-from maze_dla.adapters.mazes.model import MazeModel, load_maze_model
+from maze_dla.adapters.mazes.load import load_maze_model
+from maze_dla.adapters.mazes.model import MazeModel
 
 from .mazes.small_files import small_checkpoint
 

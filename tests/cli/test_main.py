@@ -12,7 +12,7 @@ import pytest
 import torch
 from adapters.mazes.small_files import damaged, small_checkpoint
 
-from maze_dla.adapters.mazes.model import BUNDLED, load_maze_model
+from maze_dla.adapters.mazes.load import BUNDLED, load_maze_model
 from maze_dla.adapters.mazes.tasks import TASKS
 from maze_dla.analysis import attribute, contrast, patch
 from maze_dla.cli import main

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from adapters.mazes.small_files import small_checkpoint
 
-from maze_dla.adapters.mazes.model import load_maze_model
+from maze_dla.adapters.mazes.load import load_maze_model
 from maze_dla.cli import main
 
 

@@ -12,7 +12,8 @@ import pytest
 import torch
 from torch import nn
 
-from maze_dla.adapters.mazes.model import MazeModel, load_maze_model
+from maze_dla.adapters.mazes.load import load_maze_model
+from maze_dla.adapters.mazes.model import MazeModel
 from maze_dla.analysis import attribute, logit_lens, token_lens
 from maze_dla.engine.metrics import correct_vs_other
 from maze_dla.errors import InputError

@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from maze_dla.adapters.mazes.model import load_maze_model
+from maze_dla.adapters.mazes.load import load_maze_model
 from maze_dla.engine.metrics import correct_vs_other, linear_metric, logit, logit_diff
 from maze_dla.engine.prompts import PromptBatch
 from maze_dla.errors import InputError, PromptError

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from adapters.mazes.small_files import small_checkpoint
 
-from maze_dla.adapters.mazes.model import MazeModel, load_maze_model
+from maze_dla.adapters.mazes.load import load_maze_model
+from maze_dla.adapters.mazes.model import MazeModel
 from maze_dla.adapters.mazes.prompts import MazePromptBatch
 from maze_dla.engine.metrics import correct_vs_other
 from maze_dla.report.write import Report, write_report

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from maze_dla.results.activations import ActivationResult
 from maze_dla.results.attention import AttentionResult
 from maze_dla.results.attribution import AttributionResult, ContributionResult
-from maze_dla.results.checking.attention import check_attention, check_distances, check_head_scores
-from maze_dla.results.activations import ActivationResult
-from maze_dla.results.attribution import AttributionResult, ContributionResult
 from maze_dla.results.checking.activations import check_activations
+from maze_dla.results.checking.attention import check_attention, check_distances, check_head_scores
 from maze_dla.results.checking.contrasts import check_contrast
 from maze_dla.results.checking.edited import check_circuit, check_steering
 from maze_dla.results.checking.effects import check_effects

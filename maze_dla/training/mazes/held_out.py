@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from maze_dla.adapters.mazes.library import generate, tokens_of
-from maze_dla.adapters.mazes.model import MazeModel, load_maze_model
+from maze_dla.adapters.mazes.load import load_maze_model
+from maze_dla.adapters.mazes.model import MazeModel
 from maze_dla.adapters.mazes.tasks import ONE_PER_MAZE
 from maze_dla.analysis import logit_lens
 from maze_dla.engine.metrics import logit

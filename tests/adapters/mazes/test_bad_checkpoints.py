@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from maze_dla.adapters.mazes.checkpoint import read_checkpoint
-from maze_dla.adapters.mazes.model import load_maze_model
+from maze_dla.adapters.mazes.load import load_maze_model
 from maze_dla.errors import CheckpointError, MazeDlaError
 
 from .small_files import OLD, VOCABULARY, ZanjFile, damaged, npy, random_state, small_checkpoint

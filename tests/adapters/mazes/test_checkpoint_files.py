@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from maze_dla.adapters.mazes.library import import_maze_dataset
-from maze_dla.adapters.mazes.model import MazeModel, load_maze_model
+from maze_dla.adapters.mazes.load import load_maze_model
+from maze_dla.adapters.mazes.model import MazeModel
 from maze_dla.analysis import attribute
 from maze_dla.engine.metrics import correct_vs_other, logit
 from maze_dla.errors import CheckpointError, InputError

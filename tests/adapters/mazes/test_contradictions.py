@@ -13,7 +13,8 @@ import pytest
 from maze_dla.adapters.mazes import datasets
 from maze_dla.adapters.mazes.lattice import MazeText
 from maze_dla.adapters.mazes.library import has_modular_tokenizers, import_maze_dataset, legacy_tokenizer, solved_maze
-from maze_dla.adapters.mazes.model import MazeModel, load_maze_model
+from maze_dla.adapters.mazes.load import load_maze_model
+from maze_dla.adapters.mazes.model import MazeModel
 from maze_dla.adapters.mazes.saved import read_dataset
 from maze_dla.errors import CheckpointError, DatasetError, InputError, PromptError
 from maze_dla.files.zanj_file import read_container

@@ -19,7 +19,8 @@ from zanj import ZANJ
 
 from maze_dla.adapters.mazes import datasets
 from maze_dla.adapters.mazes.library import import_maze_dataset
-from maze_dla.adapters.mazes.model import MazeModel, load_maze_model
+from maze_dla.adapters.mazes.load import load_maze_model
+from maze_dla.adapters.mazes.model import MazeModel
 from maze_dla.adapters.mazes.prompts import MazePromptBatch
 from maze_dla.errors import DatasetError, InputError, MazeDlaError, PromptError
 

@@ -16,7 +16,8 @@ from maze_dla.adapters.mazes.library import (
     legacy_tokenizer,
     with_its_format_key,
 )
-from maze_dla.adapters.mazes.model import MazeModel, load_maze_model
+from maze_dla.adapters.mazes.load import load_maze_model
+from maze_dla.adapters.mazes.model import MazeModel
 from maze_dla.adapters.mazes.randomness import Generators
 
 from .seeding import globally_seeded

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from maze_dla.adapters.mazes.model import MazeModel, load_maze_model
+from maze_dla.adapters.mazes.load import load_maze_model
+from maze_dla.adapters.mazes.model import MazeModel
 from maze_dla.adapters.mazes.prompts import MazePromptBatch
 from maze_dla.adapters.mazes.tasks import TASKS
 from maze_dla.analysis import attribute, logit_lens, token_lens

@@ -13,7 +13,8 @@ import torch
 from matplotlib import pyplot as plt
 
 from maze_dla import plots
-from maze_dla.adapters.mazes.model import MazeModel, load_maze_model
+from maze_dla.adapters.mazes.load import load_maze_model
+from maze_dla.adapters.mazes.model import MazeModel
 from maze_dla.adapters.mazes.prompts import MazePromptBatch
 from maze_dla.analysis import attribute
 from maze_dla.engine.metrics import correct_vs_other

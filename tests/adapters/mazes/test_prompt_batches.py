@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from maze_dla.adapters.mazes.model import MazeModel, load_maze_model
+from maze_dla.adapters.mazes.load import load_maze_model
+from maze_dla.adapters.mazes.model import MazeModel
 from maze_dla.analysis import attribute
 from maze_dla.engine.metrics import correct_vs_other
 from maze_dla.errors import DatasetError, InputError, PromptError

@@ -18,7 +18,8 @@ import torch
 
 from maze_dla.adapters.mazes.datasets import maze_supply
 from maze_dla.adapters.mazes.library import generate, import_maze_dataset, tokens_of, with_its_format_key
-from maze_dla.adapters.mazes.model import MazeModel, load_maze_model
+from maze_dla.adapters.mazes.load import load_maze_model
+from maze_dla.adapters.mazes.model import MazeModel
 from maze_dla.adapters.mazes.randomness import Generators, Privately
 
 from .seeding import globally_seeded

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from maze_dla.adapters.mazes.model import MazeModel, load_maze_model
+from maze_dla.adapters.mazes.load import load_maze_model
+from maze_dla.adapters.mazes.model import MazeModel
 from maze_dla.adapters.mazes.walk_prompts import WalkPromptBatch
 from maze_dla.adapters.mazes.walkers import WALKERS
 from maze_dla.analysis import attribute, predict

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import torch
 
-from maze_dla.adapters.mazes.model import MazeModel, load_maze_model
+from maze_dla.adapters.mazes.load import load_maze_model
+from maze_dla.adapters.mazes.model import MazeModel
 from maze_dla.adapters.mazes.prompts import MazePromptBatch
 from maze_dla.adapters.mazes.strategies import STRATEGIES
 from maze_dla.adapters.mazes.tasks import TASKS

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-from maze_dla.adapters.mazes.model import BUNDLED, MazeModel, load_maze_model
+from maze_dla.adapters.mazes.load import BUNDLED, load_maze_model
+from maze_dla.adapters.mazes.model import MazeModel
 from maze_dla.adapters.transformer_lens.identity import _fingerprint, weights_hash
 from maze_dla.analysis import attribute, logit_lens, token_lens
 from maze_dla.engine.metrics import logit

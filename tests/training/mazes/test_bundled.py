@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import maze_dla as dla
-from maze_dla.adapters.mazes.model import BUNDLED
+from maze_dla.adapters.mazes.load import BUNDLED
 from maze_dla.training.mazes.held_out import held_out_accuracy
 
 sys.path.insert(0, str(Path(__file__).parent))
