@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from maze_dla import plots
+from tests.plots.test_walk import SOLUTION, walk
 from tests.results.causal_results import make_effects, make_patch, make_steered
 
 
@@ -46,6 +47,7 @@ def every(attribution, depths, tokens, maze):
         "values_and_patterns": lambda ax: plots.values_and_patterns(*both_of_heads(), ax=ax),
         "direct_and_total": lambda ax: plots.direct_and_total(make_effects(), ax),
         "steering": lambda ax: plots.steering(make_steered(), ax),
+        "rollout": lambda ax: plots.rollout(walk(SOLUTION, {}), ax=ax),
     }
 
 
