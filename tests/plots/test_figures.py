@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from maze_dla import plots
+from tests.plots.test_walk import SOLUTION, walk
 from tests.results.attention_results import make_attention, make_distances
 from tests.results.causal_results import make_effects, make_patch, make_steered
 from tests.results.outlier_results import make_outliers
@@ -59,6 +60,7 @@ def every(attribution, depths, tokens, maze):
         "mlp_outliers_after_norm": lambda ax: plots.mlp_outliers_after_norm(make_outliers(), ax),
         "attention_maze": lambda ax: plots.attention_maze(of_this(maze), maze, ax=ax),
         "attention_by_distance": lambda ax: plots.attention_by_distance(make_distances(), ax=ax),
+        "rollout": lambda ax: plots.rollout(walk(SOLUTION, {}), ax=ax),
     }
 
 

@@ -291,6 +291,7 @@ def test_a_field_that_nobody_knows_is_left_out(tmp_path: Path) -> None:
 
 def test_all_kinds_are_known() -> None:
     others = {"ContrastResult", "GroupedResult"}  # test_contrast_files.py and test_groups.py
+    others |= {"RolloutResult"}  # adapters/mazes/test_rollouts.py
     others |= {"PatchResult", "EffectResult", "CircuitResult", "SteerResult"}  # test_causal_files.py
     others |= {"AttentionResult", "HeadScores", "DistanceResult"}  # test_attention_results.py
     assert {type(result).__name__ for result in RESULTS.values()} | others == set(KINDS)
