@@ -25,6 +25,7 @@ from tests.engine.small_models import (
     make_model,
     micro_batches,
     new_hooked_transformer,
+    random_metric,
     random_tokens,
     with_weights,
 )
@@ -124,6 +125,19 @@ def test_outlier_scores_are_those_of_the_models_own_activations(kind: str) -> No
         assert (result.norm[prompt, :, :n] - own.norm(dim=-1)).abs().max() < 1e-4
     ratio = result.ratio[~result.ratio.isnan()]
     assert bool((ratio - 1).abs().max() > 0.1) == result.normed
+
+
+def test_other_methods_run_a_norm_inside_the_mlp_as_hooks_do() -> None:
+    """The engine's own pass with that norm, plain and edited."""
+    model, batch = model_of("solu_ln"), make_batch(LENGTHS)
+    metric = random_metric(batch)
+    for ask in (
+        lambda forward: dla.attribute(model, batch, metric, neurons=True, forward=forward).neurons,
+        lambda forward: dla.ablate(model, batch, metric, parts=["L0N3", "0_mlp_out"], forward=forward).total,
+    ):
+        own, hooked = ask("auto"), ask("hooked")
+        assert own.abs().max() > 1e-2
+        torch.testing.assert_close(own, hooked, rtol=1e-3, atol=1e-4)
 
 
 def test_prompts_of_one_sequence_have_their_own_losses() -> None:
