@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -20,6 +21,7 @@ from tests.engine.small_models import (
     HOOKED,
     MODERN,
     SIZES,
+    hooked_view,
     inner,
     make_batch,
     make_model,
@@ -213,6 +215,9 @@ def test_what_is_refused() -> None:
         dla.mlp_outliers(model, make_batch((3,)), [2])
     with pytest.raises(ModelError, match="the model has no neurons"):
         dla.mlp_outliers(make_model(attn_only=True), make_batch((3,)))
+    view = hooked_view(model_of("solu_ln"))
+    with pytest.raises(ModelError, match="a norm inside the MLP and does not show what stands before it"):
+        dla.mlp_outliers(replace(view, sites=view.sites - {"mlp_mid"}), make_batch((3,)))
 
 
 def test_other_weights_than_the_models_are_noticed() -> None:
