@@ -12,7 +12,7 @@ from maze_dla.adapters.transformer_lens.refusals import refuse_what_does_not_add
 from maze_dla.engine.model import BlockWeights, ModelShape, ModelWeights, Norm
 from maze_dla.engine.precision import at_least_single
 
-INNER_NORM = "ln"  # of an MLP, as TransformerLens calls it
+NORMED, INNER_NORM = "_ln", "ln"  # how activation functions with a norm behind them end, and what that norm is called
 
 
 def model_weights(model: Any) -> ModelWeights:
@@ -43,6 +43,9 @@ def _all_block_weights(model: Any, attn_only: bool) -> tuple[BlockWeights, ...]:
     """The weights that each block writes with; no neurons where their number varies (mixtures of experts)."""
     factor = _write_factor(model)
     blocks = tuple(_block_weights(block, attn_only, factor) for block in model.blocks)
+    if str(getattr(model.cfg, "act_fn", "")).endswith(NORMED) and all(block.W_out is not None for block in blocks):
+        norms = [_inner_norm(block.mlp) for block in model.blocks]
+        blocks = tuple(replace(block, inner_norm=norm) for block, norm in zip(blocks, norms, strict=True))
     if len({None if block.W_out is None else len(block.W_out) for block in blocks}) > 1:
         return tuple(replace(block, W_out=None, b_out=None) for block in blocks)
     return blocks
@@ -53,11 +56,10 @@ def _block_weights(block: Any, attn_only: bool, factor: float) -> BlockWeights:
     W_out = parameter(mlp, "W_out")
     found = (block.attn.W_O.detach(), parameter(block.attn, "b_O"), W_out)
     found = (*found, None if W_out is None else parameter(mlp, "b_out"))
-    norm = None if W_out is None else _inner_norm(block.mlp, W_out)
-    return BlockWeights(*(w if w is None or factor == 1.0 else w * factor for w in found), norm)  # pyright: ignore
+    return BlockWeights(*(w if w is None or factor == 1.0 else w * factor for w in found))  # pyright: ignore
 
 
-def _inner_norm(mlp: Any, W_out: Tensor) -> Norm | None:
+def _inner_norm(mlp: Any) -> Norm | None:
     """The norm inside an MLP, by what it makes of one vector: versions differ in its kind and in what they fold."""
     module = getattr(mlp, INNER_NORM, None)
     if not isinstance(module, nn.Module):
@@ -65,7 +67,7 @@ def _inner_norm(mlp: Any, W_out: Tensor) -> Norm | None:
     weight, bias = parameter(module, "w"), parameter(module, "b")
     eps = float(getattr(module, "eps", None) or 1e-5)
     known = [Norm(kind, *given, eps) for kind in ("layer", "rms") for given in ((weight, bias), (None, None))]
-    probe = _probe(W_out.shape[0], W_out)
+    probe = _probe(len(mlp.W_out), mlp.W_out)
     return min(known, key=lambda norm: _apart(module, probe, norm))
 
 

@@ -53,6 +53,8 @@ def mlp_outliers(
     k, controls, seed = check_whole("k", k, 0), check_whole("controls", controls, 0), check_whole("seed", seed, 0)
     if "neurons" not in model.sites:
         raise ModelError("the model has no neurons (attention alone, or experts): there is no MLP activation to zero")
+    if model.weights.blocks[0].inner_norm is not None and "mlp_mid" not in model.sites:
+        raise ModelError("the model has a norm inside the MLP and does not show what stands before it")
     _refuse_no_loss(model, batch)
     work = _Outliers(model, batch, _layers(layers, model.weights.shape.n_layers))
     found = in_micro_batches(
@@ -118,7 +120,7 @@ class _Outliers:
     @property
     def normed(self) -> bool:
         """Whether there is a norm inside the MLP."""
-        return "mlp_mid" in self.model.sites
+        return self.model.weights.blocks[0].inner_norm is not None
 
     def of_micro_batch(self, micro: MicroBatch) -> tuple[Tensor, Parts]:
         """The numbers of a micro-batch's prompts."""

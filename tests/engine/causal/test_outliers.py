@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -20,11 +21,13 @@ from tests.engine.small_models import (
     HOOKED,
     MODERN,
     SIZES,
+    hooked_view,
     inner,
     make_batch,
     make_model,
     micro_batches,
     new_hooked_transformer,
+    random_metric,
     random_tokens,
     with_weights,
 )
@@ -126,6 +129,19 @@ def test_outlier_scores_are_those_of_the_models_own_activations(kind: str) -> No
     assert bool((ratio - 1).abs().max() > 0.1) == result.normed
 
 
+def test_other_methods_run_a_norm_inside_the_mlp_as_hooks_do() -> None:
+    """The engine's own pass with that norm, plain and edited."""
+    model, batch = model_of("solu_ln"), make_batch(LENGTHS)
+    metric = random_metric(batch)
+    for ask in (
+        lambda forward: dla.attribute(model, batch, metric, neurons=True, forward=forward).neurons,
+        lambda forward: dla.ablate(model, batch, metric, parts=["L0N3", "0_mlp_out"], forward=forward).total,
+    ):
+        own, hooked = ask("auto"), ask("hooked")
+        assert own.abs().max() > 1e-2
+        torch.testing.assert_close(own, hooked, rtol=1e-3, atol=1e-4)
+
+
 def test_prompts_of_one_sequence_have_their_own_losses() -> None:
     """A prompt that is the beginning of another is as it is alone, with the mean over its own tokens."""
     long = random_tokens((20,))[0]
@@ -199,6 +215,9 @@ def test_what_is_refused() -> None:
         dla.mlp_outliers(model, make_batch((3,)), [2])
     with pytest.raises(ModelError, match="the model has no neurons"):
         dla.mlp_outliers(make_model(attn_only=True), make_batch((3,)))
+    view = hooked_view(model_of("solu_ln"))
+    with pytest.raises(ModelError, match="a norm inside the MLP and does not show what stands before it"):
+        dla.mlp_outliers(replace(view, sites=view.sites - {"mlp_mid"}), make_batch((3,)))
 
 
 def test_other_weights_than_the_models_are_noticed() -> None:
