@@ -15,6 +15,7 @@ from tests.plots.test_walk import SOLUTION, walk
 from tests.results.attention_results import make_attention, make_distances
 from tests.results.causal_results import make_effects, make_patch, make_steered
 from tests.results.outlier_results import make_outliers
+from tests.results.separability_results import make_separability
 
 
 def with_kinds(result):
@@ -61,12 +62,13 @@ def every(attribution, depths, tokens, maze):
         "attention_maze": lambda ax: plots.attention_maze(of_this(maze), maze, ax=ax),
         "attention_by_distance": lambda ax: plots.attention_by_distance(make_distances(), ax=ax),
         "rollout": lambda ax: plots.rollout(walk(SOLUTION, {}), ax=ax),
+        "probe_accuracy": lambda ax: plots.probe_accuracy(make_separability(), ax),
     }
 
 
 def test_all_are_tried(every):
     several = {"maze_sources_and_attention", "comparison", "patching_on_maze"}  # of axes, in a figure of their own
-    several |= {"attention_mazes", "head_scores", "lens_maze"}
+    several |= {"attention_mazes", "head_scores", "lens_maze", "principal_components"}
     assert {*every, *several} == set(plots.__all__)
 
 

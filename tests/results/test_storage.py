@@ -294,6 +294,7 @@ def test_all_kinds_are_known() -> None:
     others |= {"RolloutResult"}  # adapters/mazes/test_rollouts.py
     others |= {"PatchResult", "EffectResult", "CircuitResult", "SteerResult"}  # test_causal_files.py
     others |= {"AttentionResult", "HeadScores", "DistanceResult"}  # test_attention_results.py
+    others |= {"ActivationResult", "SeparabilityResult", "MlpOutliersResult"}  # in a file of their own each
     assert {type(result).__name__ for result in RESULTS.values()} | others == set(KINDS)
 
 
