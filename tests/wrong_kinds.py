@@ -6,7 +6,6 @@ A script, since the tests' own checks of shapes would refuse some arguments firs
 from __future__ import annotations
 
 import tempfile
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
 from pathlib import Path
@@ -14,6 +13,21 @@ from typing import Any
 
 import torch
 from matplotlib import pyplot as plt
+from wrong_kinds_inputs import (
+    WRONG,
+    batch,
+    by_kind,
+    few,
+    gpt2,
+    grid,
+    lens,
+    maze,
+    metric,
+    pairs,
+    result,
+    stream,
+    tokens,
+)
 
 import maze_dla as dla
 from maze_dla import plots
@@ -21,37 +35,7 @@ from maze_dla.errors import MazeDlaError
 
 CLASSES = {name for name in dla.__all__ if name[0].isupper()}
 
-warnings.simplefilter("ignore")
-torch.set_num_threads(1)
-maze, gpt2 = dla.load_maze_model(), dla.load_gpt2("bundled")
-batch = maze.prompts(n_mazes=3)
-few = dla.text_prompts(gpt2, ["When Mary"], [" Mary"])
-metric = dla.logit(batch)
-result = dla.attribute(maze.model, batch, metric, neurons="mean", sources=True)
-pairs = maze.pairs(n_mazes=3)
-by_kind = dla.attribute(maze.model, batch, metric, sources="kinds")
-lens, tokens = result.lens(), dla.token_lens(maze.model, batch, tokens="cells")
-grid = dla.token_lens(maze.model, batch, k=2, positions="all", tokens="cells")
-stream = dla.stream(lambda part: dla.attribute(maze.model, part, dla.logit(part)), [batch])
-lens_stream = dla.stream(lambda part: dla.logit_lens(maze.model, part, dla.logit(part)), [batch])
 ITS_OWN = {("stream ask", "metric")}  # a metric can be called, and what the call raises is its own
-WRONG = {
-    "None": None,
-    "3": 3,
-    "-1": -1,
-    "x": "x",
-    "[]": [],
-    "result": result,
-    "lens": lens,
-    "tokens": tokens,
-    "stream": stream,
-    "lens stream": lens_stream,
-    "model": maze,
-    "batch": batch,
-    "metric": metric,
-    "pairs": pairs,
-    "object": object(),
-}
 
 
 def calls(folder: Path) -> dict[str, Callable[[Any], object]]:
