@@ -70,7 +70,7 @@ def check_prompt(result: PromptResult, prompt: int) -> int:
 
 
 def checked_positions(result: PromptResult, prompt: int, positions: Sequence[int] | None, most: int) -> list[int]:
-    """Positions of a prompt, by default the last of them, at most so many.
+    """Positions of a prompt, by default the last of them, at most so many; negative ones count from the end.
 
     Raises:
         InputError: no list of whole numbers, none, or one outside the prompt.
@@ -81,10 +81,11 @@ def checked_positions(result: PromptResult, prompt: int, positions: Sequence[int
     if isinstance(positions, str) or not isinstance(positions, Iterable):
         raise InputError(f"positions is a list of whole numbers, got {positions!r:.80}")
     chosen = [check_whole("each of positions", p, -sys.maxsize) for p in positions]
-    outside = [p for p in chosen if not 0 <= p < n]
+    outside = [p for p in chosen if not -n <= p < n]
     if outside or not chosen:
-        raise InputError(f"positions of prompt {prompt} are from 0 to {n - 1}, got {outside or 'none'}")
-    return chosen
+        taken = f"from 0 to {n - 1}, or from -{n} to -1 from the end"
+        raise InputError(f"positions of prompt {prompt} are {taken}, got {outside or 'none'}")
+    return [p % n for p in chosen]
 
 
 def given_names(labels: Sequence[str], n: int) -> list[str]:

@@ -32,7 +32,7 @@ Query = int | Cell | None
 
 @dataclass(frozen=True)
 class _Looked:
-    """What one query of one prompt looks at, and which token it is."""
+    """The attention of one query of one prompt, by cell, and which token the query is."""
 
     maze: MazeGeometry
     values: CellValues
@@ -171,7 +171,7 @@ def _chosen(result: DistanceResult, heads: Sequence[Head] | None, k: int) -> lis
 def _looked(
     result: AttentionResult, maze: MazeGeometry | Mazes, prompt: int, head: Head | None, query: Query
 ) -> _Looked:
-    """What the query looks at, with the maze of its prompt, whose frame is around the query's cell."""
+    """The attention of the query, with the maze of its prompt, whose frame is around the query's cell."""
     check_kind(result, AttentionResult, TAKES)
     geometry = maze_of(result, maze, prompt)
     position = _position(geometry, query)

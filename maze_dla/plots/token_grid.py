@@ -37,7 +37,7 @@ TAKES = "this picture takes a result of token_lens(..., positions='all')"
 
 @dataclass(frozen=True)
 class _Shown:
-    """What colours the cells, and how many tokens stand in each."""
+    """The numbers that colour the cells, and how many tokens stand in each."""
 
     values: Float[np.ndarray, "depth position"]
     unit: str
@@ -64,7 +64,8 @@ def token_grid(
         result: of `token_lens(..., positions="all")`.
         prompt: which prompt.
         ax: where to draw; a new figure by default.
-        positions: which positions, from left to right; by default all, of a long prompt the last 16.
+        positions: which positions, from left to right, negative ones from the end (-1: the read position); by default
+            all, of a long prompt the last 16.
         k: how many tokens stand in a cell, the likeliest at its top; the result has to hold as many.
         colour: "kl", "entropy", "target_prob" or "target_rank".
         token: colour by the probability of this token instead, one of those chosen with `token_lens(..., tokens=...)`.

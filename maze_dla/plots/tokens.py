@@ -43,7 +43,8 @@ def token_lens(
 
     At the read position a row shows a depth's k most likely tokens with their probabilities, the likeliest on the
     left. Of a result for all positions it shows the likeliest token at each of `positions`, the last twelve by
-    default. The final depth is at the top; the token that should follow is set in bold.
+    default; negative ones count from the end. The final depth is at the top; the token that should follow is set in
+    bold.
 
     Raises:
         InputError: something else than a result of `token_lens`, no such prompt or position, or positions for a result

@@ -81,6 +81,14 @@ def test_a_long_prompt_shows_its_last_positions_and_a_short_one_all(grid, ax):
     assert "each depth's own scale" in ax.get_title().replace("\n", " ")
 
 
+def test_negative_positions_count_from_the_end_of_this_prompt(grid, ax):
+    plots.token_grid(grid, 1, ax, positions=range(-3, 0))
+    n = len(grid.prompt_tokens[1])
+    np.testing.assert_allclose(ax.images[0].get_array(), grid.kl[1, n - 3 : n].T, rtol=1e-6)
+    with pytest.raises(InputError, match=rf"from -{n} to -1 from the end, got \[-{n + 1}\]"):
+        plots.token_grid(grid, 1, positions=[-n - 1])
+
+
 def test_errors(grid, tokens):
     for ask, message in (
         (lambda: plots.token_grid(tokens()), "got one of the read position alone"),
