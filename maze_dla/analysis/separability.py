@@ -157,7 +157,7 @@ def _check_one_position(positions: Any) -> None:
 
 @dataclass(frozen=True)
 class _Read:
-    """What probes read of one model: features at each depth, heads side by side, and the embeddings."""
+    """Activations of one model as probes read them: features at each depth, heads side by side, and the embeddings."""
 
     features: Float[Tensor, "prompt depth feature"]
     labels: tuple[str, ...]
@@ -216,7 +216,7 @@ class _Probing:
         return cls(asked, LinearProbe(float(strength)), group_of, names, folds, n_folds, seed, groups is not None)
 
     def on_models(self, own: Tensor, others: list[Tensor]) -> Int[Tensor, "prompt model depth"]:
-        """What probes on the activations of other models predict, [prompt, depth, feature] each."""
+        """Classes predicted by probes on the activations of other models, [prompt, depth, feature] each."""
         found = [self.probe.held_out(x, self.asked.class_of, self.folds) for x in others]
         return torch.stack(found, 1) if found else torch.zeros(len(own), 0, own.shape[1], dtype=torch.int16)
 
@@ -233,12 +233,12 @@ class _Probing:
         }
 
     def baselines(self, embeddings: Tensor, lengths: Int[Tensor, " prompt"]) -> Int[Tensor, "prompt baseline"]:
-        """What a probe on the embeddings predicts, and what the prompts' length does."""
+        """Classes predicted by a probe on the embeddings, and by the prompts' length."""
         probed = self.probe.held_out(embeddings, self.asked.class_of, self.folds)[:, 0]
         return torch.stack([probed, majority(lengths, self.asked.class_of, self.folds).short()], 1)
 
     def described(self, own: ActivationResult, info: dict[str, Any]) -> dict[str, Any]:
-        """What the prompts are, and by what intervals are clustered: by the groups, where callers gave some."""
+        """Facts and columns of the prompts, with the groups that intervals are clustered by where callers gave some."""
         facts = {name: own.info[name] for name in OF_MODEL if name in own.info}
         if not self.is_own:
             return {"info": {**facts, **info}, "columns": own.columns}

@@ -36,7 +36,7 @@ class PromptClasses:
     names: tuple[str, ...]
     """The classes, at least two."""
     question: str = "class"
-    """What is to be told, in a few words."""
+    """The question that the classes answer, in a few words."""
 
     def __post_init__(self) -> None:
         check_kind(self.batch, PromptBatch, "batch is a PromptBatch, such as that of maze.prompts()")
@@ -134,7 +134,7 @@ class PromptClasses:
 
     @cached_property
     def groups(self) -> Int[Tensor, " prompt"]:
-        """What each prompt is about, by number: a maze, or a text."""
+        """The number of the maze or text that each prompt is about."""
         return groups_of(self.batch.columns[self.batch.unit])
 
     @torch_defaults()

@@ -114,7 +114,7 @@ class MlpOutliersResult(PromptResult):
     @property
     @torch_defaults()
     def ranked(self) -> Bool[Tensor, "prompt layer position"]:
-        """What `top` and `control` choose from: positions with a next token and an activation that is not constant."""
+        """Positions that `top` and `control` choose from: with a next token and an activation that is not constant."""
         lengths = torch.tensor([len(tokens) for tokens in self.prompt_tokens])
         followed = torch.arange(self.outlier.shape[2]) < lengths[:, None] - 1
         return followed[:, None] & ~self.constant

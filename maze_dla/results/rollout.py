@@ -102,7 +102,7 @@ class RolloutResult(PromptResult):
     given: Int[Tensor, " prompt"]
     """How many tokens after `<PATH_START>` were given: 1 for the origin."""
     faults: tuple[tuple[str, ...], ...]
-    """What is wrong with each token that the model said, by itself: one of `FAULTS`, empty for a right one."""
+    """The fault of each token that the model said, by itself: one of `FAULTS`, empty for a right one."""
     walkers: Float[Tensor, "prompt walker score"]
     """The scores of random walkers in the same maze, means over their walks."""
     walker_names: tuple[str, ...]
@@ -128,7 +128,7 @@ class RolloutResult(PromptResult):
 
     @property
     def first_fault(self) -> tuple[str, ...]:
-        """What is wrong with that token; empty where none is wrong."""
+        """The fault of that token; empty where none is wrong."""
         return tuple(next((fault for fault in faults if fault), "") for faults in self.faults)
 
     @torch_defaults()

@@ -48,7 +48,7 @@ class SeparabilityResult(Shown):
     classes: tuple[str, ...]
     """The names of the classes."""
     depths: tuple[str, ...]
-    """What the probes read: of the stream "0_pre" (the embeddings), "0_post", ...; else "0_attn_out", "2_z", ..."""
+    """Depths that probes read: of the stream "0_pre" (the embeddings), "0_post", ...; else "0_attn_out", "2_z", ..."""
     folds: Int[Tensor, " prompt"]
     """The fold in which each prompt was held out."""
     probe_classes: Int[Tensor, "prompt depth"]
@@ -58,9 +58,9 @@ class SeparabilityResult(Shown):
     shuffled_class_of: Int[Tensor, "prompt shuffle"]
     """The classes permuted by group, which say nothing about the prompts."""
     shuffled_classes: Int[Tensor, "prompt shuffle depth"]
-    """What probes that were trained on these predict."""
+    """The classes predicted by probes that were trained on these."""
     random_classes: Int[Tensor, "prompt seed depth"]
-    """What probes predict from the activations of models with random weights."""
+    """The classes predicted from the activations of models with random weights."""
     coordinates: Float[Tensor, "prompt depth pc"]
     """The first two principal components of the activations of all prompts, centred; classes have no part in them."""
     explained: Float[Tensor, "depth pc"]
@@ -193,7 +193,7 @@ class SeparabilityResult(Shown):
 
     @property
     def finding(self) -> str:
-        """What the numbers say, in one sentence."""
+        """The conclusion from these numbers, in one sentence."""
         return _finding(self)
 
     @property

@@ -45,7 +45,7 @@ def at(places: Any, i: int) -> list[int]:
 
 
 def by_hooks(model: Any, tokens: list[int], names: list[str]) -> dict[str, Tensor]:
-    """What TransformerLens's own hooks see of one prompt that is run alone."""
+    """Activations that TransformerLens's own hooks see, of one prompt that is run alone."""
     seen: dict[str, Tensor] = {}
 
     def keeper(name: str) -> Any:

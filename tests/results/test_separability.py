@@ -1,4 +1,4 @@
-"""What a result of separability says, and that it comes back from files."""
+"""The words of a result of separability, and that it comes back from files."""
 
 from __future__ import annotations
 

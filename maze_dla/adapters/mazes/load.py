@@ -37,6 +37,7 @@ def load_maze_model(
 
     Raises:
         CheckpointError: a file that is no such checkpoint; names the file, the member, what was seen and expected.
+        InputError: neither a path nor such a model, or a device or dtype for a model in memory.
     """
     if source is None:
         source = BUNDLED

@@ -64,7 +64,7 @@ def _sections(tokens: Tokens) -> Int[Tensor, " position"]:
 
 @dataclass(frozen=True, eq=False)
 class _Text:
-    """What relations read of a maze's tokens.
+    """A maze's tokens as relations read them.
 
     `apart` are the rows and columns between the cells of two tokens, -1 where one of them names none. `known_from` is
     the position from which on the text says that a passage connects the two cells.

@@ -221,7 +221,7 @@ def _batch(
 
 
 def _columns(rollout: RolloutResult, mazes: Sequence[WalkedMaze], asked: Sequence[_Asked], name: str) -> Columns:
-    """What each prompt is: its maze, its walk and step, and where that stands."""
+    """The columns of each prompt: its maze, its walk and step, and where that stands."""
     of = torch.tensor([one.walk for one in asked])
     heres = [_here(rollout, mazes[one.walk], one) for one in asked]
     lengths = [len(mazes[one.walk].solution) - 1 for one in asked]

@@ -81,7 +81,7 @@ class WalkedMaze:
         return right
 
     def fault(self, walk: Sequence[str], token: str) -> str:
-        """What is wrong with a token after those of a walk, one of `FAULTS`; empty where it is right."""
+        """The fault of a token after those of a walk, one of `FAULTS`; empty where it is right."""
         if token in self.right_after(walk):
             return ""
         if token == PATH_END:
@@ -95,7 +95,7 @@ class WalkedMaze:
         return self._fault_of_step(here, cell, cell_of(walk[-2]) if len(walk) > 1 else None)
 
     def _fault_of_step(self, here: Cell, cell: Cell, before: Cell | None) -> str:
-        """What is wrong with a step that is not right."""
+        """The fault of a step that is not right."""
         if here == self.target:
             return "past the target"
         if cell == here:

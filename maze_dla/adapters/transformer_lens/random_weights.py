@@ -43,7 +43,7 @@ def with_random_weights(model: Any, seed: int = 0, how: RandomWeights = "permute
 
 
 def _left_over(model: nn.Module) -> Iterator[Tensor]:
-    """What earlier runs with gradients left in the parts of a model: a bridge keeps some activations."""
+    """Tensors that earlier runs with gradients left in the parts of a model: a bridge keeps some activations."""
     for part in parts_of(model):
         known = ("_parameters", "_buffers", "_modules")
         yield from (t for t in _tensors([v for name, v in vars(part).items() if name not in known]) if not t.is_leaf)

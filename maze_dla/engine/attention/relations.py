@@ -127,7 +127,7 @@ def _pairs(tokens: Tokens, relations: Mapping[str, Relation]) -> Pairs:
 
 
 def _of_relation(what: str, given: Any, n: int) -> Int[Tensor, "pair 2"]:
-    """What a function returned, as pairs of query and key.
+    """The value that a function returned, as pairs of query and key.
 
     Raises:
         InputError: neither a mask nor pairs, positions outside the sequence, or a key after its query.

@@ -90,7 +90,7 @@ def _queries(batch: PromptBatch, queries: Any) -> Bool[Tensor, "sequence positio
 
 
 class _Weights(NamedTuple):
-    """What the attention of a prompt's queries is weighed with: own relations, and others laid over."""
+    """Weights of the attention of a prompt's queries: by its own relations, and by those of others laid over it."""
 
     own: Float[Tensor, "relation query key"]
     random: Float[Tensor, "relation query key"]

@@ -137,7 +137,7 @@ class CopiedKeys:
 
     @cached_property
     def mask(self) -> Float[Tensor, "... query key"]:
-        """What is added to scores: zero, or minus infinity for keys behind the query or not in front of the branch."""
+        """Zero, or minus infinity for keys after the query or not before the branch; it is added to scores."""
         starts, length, before = self.branches.starts, int(self.branches.lengths[0]), self.n_before
         several = 1 if bool((starts == before).all()) else len(starts)
         mask = torch.zeros(several, 1, length, before + length, dtype=self.dtype)
