@@ -192,7 +192,7 @@ def _means(
     return {site: x / counts.clamp_min(1).view(-1, *[1] * (x.ndim - 1)).to(x.device) for site, x in sums.items()}
 
 
-def _check_finite(finite: Sequence[tuple[Site, Int[Tensor, " entry"], Bool[Tensor, " entry"]]]) -> None:
+def _check_finite(finite: Sequence[tuple[Site, Int[Tensor, " _"], Bool[Tensor, " _"]]]) -> None:
     """Refuse activations that are not finite; on a device nothing has waited for this.
 
     Raises:
