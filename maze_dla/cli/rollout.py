@@ -9,11 +9,17 @@ from typing import Any
 from maze_dla.cli.parser import DONE, Commands, add_seed
 from maze_dla.cli.printing import say
 
+WORDS = (
+    "A walk is solved if it is a shortest path from origin to target, with <PATH_END> after it; exact if it is the "
+    "data set's own solution; valid if no step goes through a wall. A first wrong step is the first token that is "
+    "wrong where the walk then stands; step 1 is the first move. Brackets are 95% intervals."
+)
+
 
 def add_rollout(commands: Commands) -> None:
     """Describe the command's arguments."""
     text = "Let checkpoints walk through mazes by themselves: how many they solve, beside random walkers."
-    rollout = commands.add_parser("rollout", help=text, description=text)
+    rollout = commands.add_parser("rollout", help=text, description=f"{text} {WORDS}")
     rollout.add_argument(
         "checkpoint", nargs="*", metavar="CHECKPOINT", help="a .zanj checkpoint, or several (default: the bundled one)"
     )
