@@ -46,7 +46,7 @@ def folds_of(
     for attempt in range(ATTEMPTS):
         named = [str(seed), *([str(attempt)] if attempt else [])]
         hashed = {group: name_of([*named, names[group]]) for group in held}
-        order = sorted(held, key=lambda group: ([] if attempt else sorted(held[group]), hashed[group]))  # noqa: B023
+        order = sorted(held, key=lambda group: ([] if attempt else sorted(held[group]), hashed[group]))
         fold = {group: place % n_folds for place, group in enumerate(order)}
         found = torch.tensor([fold[group] for group in groups.tolist()])
         if all(len(found[class_of == k].unique()) > 1 for k in counts):
