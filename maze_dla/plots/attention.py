@@ -128,6 +128,7 @@ def attention_by_distance(
 
     The legend has the mean rank correlation of attention and distance within a prompt, over all cells but the query's
     own, with its interval.
+    A point without an interval is of one maze alone.
 
     Args:
         result: of `maze.attention_by_distance`.

@@ -21,7 +21,7 @@ from maze_dla.results.torch_defaults import torch_defaults
 if TYPE_CHECKING:
     import pandas as pd
 
-ALIKE = 0.99  # of the pairs of both together, from where on a relation is the same in every maze
+ALIKE = 0.9  # of the pairs of both together, from where on a relation is the same in every maze
 ROUNDING = 1e-6  # of attention
 UNIFORM = "uniform attention"
 LARGE = 0.1  # of attention, which a reader would call looking there
@@ -51,7 +51,8 @@ class HeadScores(PromptResult):
     n_queries: Int[Tensor, "prompt relation"]
     """How many queries count."""
     overlap: Float[Tensor, "prompt relation"]
-    """The pairs of query and key that own and other relations share, as a part of the pairs of both."""
+    """The pairs of query and key that own and other relations share, as a part of the pairs of both; at places that both
+    prompts have."""
     relations: tuple[str, ...]
 
     @property
