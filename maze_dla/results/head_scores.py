@@ -51,8 +51,7 @@ class HeadScores(PromptResult):
     n_queries: Int[Tensor, "prompt relation"]
     """How many queries count."""
     overlap: Float[Tensor, "prompt relation"]
-    """The pairs of query and key that own and other relations share, as a part of the pairs of both; at places that both
-    prompts have."""
+    """The part of the pairs of query and key in own or other relations that is in both, at places that both have."""
     relations: tuple[str, ...]
 
     @property
