@@ -30,7 +30,7 @@ TAKES = (
     "classes are PromptClasses (of maze.classes), a batch with its labels, a mapping from names to batches or to lists "
     "of texts, or a list of these"
 )
-GROUP = "group of the probe"
+GROUP = "probe group"
 OF_MODEL = ("model", "checkpoint", "sha256", "weights", "task", "mazes", "seed", "prepend_bos", "unit", "precision")
 OF_ONE_POSITION = "positions is 'read', a whole number, or an array with a position for each prompt"
 

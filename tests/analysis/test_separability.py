@@ -151,6 +151,7 @@ def test_classes_within_a_maze_are_told_apart() -> None:
     result = dla.separability(planted(), (prompts(), "at 1"), groups=[i // 2 for i in range(40)], random_models=1)
     assert result.above_controls == ("2_post", "3_post")
     assert float(result.shuffled[:, 3].mean()) < 0.7
+    assert "prompts: 40 about 20 probe groups\n" in repr(result)
 
 
 def test_activations_that_are_not_finite_are_refused() -> None:
