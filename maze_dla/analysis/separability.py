@@ -19,7 +19,7 @@ from maze_dla.analysis.probes import LinearProbe, principal_components
 from maze_dla.engine.classes import PromptClasses
 from maze_dla.engine.model import ResidualModel
 from maze_dla.engine.prompts import PromptBatch
-from maze_dla.errors import InputError, check_kind, check_list, check_whole
+from maze_dla.errors import InputError, ModelError, check_kind, check_list, check_whole
 from maze_dla.results.activations import ActivationResult
 from maze_dla.results.columns import Column, groups_of
 from maze_dla.results.probing import folds_of, majority, permuted_classes
@@ -30,7 +30,7 @@ TAKES = (
     "classes are PromptClasses (of maze.classes), a batch with its labels, a mapping from names to batches or to lists "
     "of texts, or a list of these"
 )
-GROUP = "group of the probe"
+GROUP = "probe group"
 OF_MODEL = ("model", "checkpoint", "sha256", "weights", "task", "mazes", "seed", "prepend_bos", "unit", "precision")
 OF_ONE_POSITION = "positions is 'read', a whole number, or an array with a position for each prompt"
 
@@ -89,7 +89,8 @@ def separability(
     Raises:
         InputError: classes that are none of these, with fewer than two of them or too few groups for the folds, an
             unknown site or position, several positions of a prompt, or activations above `limit_gib`.
-        ModelError: a site that the model does not have, or a model of which no random copy can be made.
+        ModelError: a site that the model does not have, or a model of which no random copy can be made, or activations
+            that are not finite.
         MissingPackageError: scikit-learn is not installed.
     """
     asked = resolved(model, classes)
@@ -165,6 +166,21 @@ class _Read:
     result: ActivationResult
 
 
+def _check_finite(found: ActivationResult) -> None:
+    """Refuse activations that are not finite, of which a probe would say that there is nothing to read.
+
+    Raises:
+        ModelError: naming the prompt and the layer.
+    """
+    if not (bad := ~found.values.flatten(2).isfinite().all(2)).any():
+        return
+    prompt, layer = bad.nonzero()[0].tolist()
+    raise ModelError(
+        f"prompt {prompt}: {found.layer_labels[layer]} has numbers that are not finite, so that no probe can read it; "
+        "look for NaN or infinity in the weights"
+    )
+
+
 @dataclass(frozen=True)
 class _Reader:
     """Activations of one batch, of any model, at all layers of a site."""
@@ -178,8 +194,10 @@ class _Reader:
         if self.site != "resid_post":
             found = activations(model, self.batch, site=self.site, **self.options)
             embeddings = activations(model, self.batch, site="resid_pre", layers=0, **self.options)
+            _check_finite(found)
             return _Read(found.values.flatten(2), found.layer_labels, embeddings.values, found)
         found = activations(model, self.batch, site="resid", **self.options)
+        _check_finite(found)
         at = [i for i, label in enumerate(found.layer_labels) if not label.endswith("_mid")]
         labels = ("0_pre", *(f"{layer}_post" for layer in range(len(at) - 1)))
         return _Read(found.values[:, at], labels, found.values[:, :1], found)

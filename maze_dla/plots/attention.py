@@ -128,6 +128,7 @@ def attention_by_distance(
 
     The legend has the mean rank correlation of attention and distance within a prompt, over all cells but the query's
     own, with its interval.
+    A point without an interval is of one maze alone.
 
     Args:
         result: of `maze.attention_by_distance`.
@@ -151,8 +152,7 @@ def attention_by_distance(
         label = f"{name}: rank correlation {result.shown_correlation(name)}".replace("-", "\N{MINUS SIGN}")
         ax.errorbar(x + shift, mean, yerr=high - mean, elinewidth=1, capsize=2, label=label, **look)
     ax.set_ylim(bottom=0)
-    where = {"lattice": "rows and columns"}.get(str(result.info.get("distance")), "steps through the maze")
-    ax.set_xlabel(f"distance from the query's cell ({where})")
+    ax.set_xlabel(f"distance from the query's cell ({result.unit_of_distance})")
     ax.set_ylabel("mean attention to a token of a cell")
     quiet_frame(ax)
     query = {"read": "the last token"}.get(str(result.info.get("query")), f"the {result.info.get('query')}'s token")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class DistanceResult(PromptResult):
-    """Attention of one query to the tokens of cells, by the steps in the maze from the query's cell to theirs.
+    """Attention of one query to the tokens of cells, by the distance of their cell from the query's.
 
     The attention to a cell is the mean over the tokens before the query that name it, so that a cell named more often
     has no more of it: even attention gives every cell the same. The query's own token is left out.
@@ -33,6 +33,11 @@ class DistanceResult(PromptResult):
     attention: Float[Tensor, "prompt head distance"]
     """The mean attention to the cells at each distance, 0 being the query's own; NaN where a prompt has none."""
     head_labels: tuple[str, ...]
+
+    @property
+    def unit_of_distance(self) -> str:
+        """What distances are counted in."""
+        return "rows and columns" if self.info.get("distance") == "lattice" else "steps through the maze"
 
     @torch_defaults()
     def correlation_summary(self) -> Summary:
@@ -86,5 +91,5 @@ class DistanceResult(PromptResult):
         rows, found = super()._summary_rows()[:-1], self.correlation_summary()
         order = found.mean.abs().nan_to_num(-1.0).argsort(descending=True)[:3].tolist()
         shown = "; ".join(f"{self.head_labels[i]} {self.shown_correlation(self.head_labels[i])}" for i in order)
-        rows.append(("distances", f"0 to {self.attention.shape[-1] - 1} steps in the maze"))
+        rows.append(("distances", f"0 to {self.attention.shape[-1] - 1} {self.unit_of_distance}"))
         return [*rows, ("largest rank correlations", shown)]

@@ -21,7 +21,7 @@ from maze_dla.results.torch_defaults import torch_defaults
 if TYPE_CHECKING:
     import pandas as pd
 
-ALIKE = 0.99  # of the pairs of both together, from where on a relation is the same in every maze
+ALIKE = 0.9  # of the pairs of both together, from where on a relation is the same in every maze
 ROUNDING = 1e-6  # of attention
 UNIFORM = "uniform attention"
 LARGE = 0.1  # of attention, which a reader would call looking there
@@ -51,7 +51,7 @@ class HeadScores(PromptResult):
     n_queries: Int[Tensor, "prompt relation"]
     """How many queries count."""
     overlap: Float[Tensor, "prompt relation"]
-    """The pairs of query and key that own and other relations share, as a part of the pairs of both."""
+    """The part of the pairs of query and key in own or other relations that is in both, at places that both have."""
     relations: tuple[str, ...]
 
     @property

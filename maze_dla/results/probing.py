@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 BINS = 10  # of a number with many values, each of about as many prompts
 LEAST_DESIGN_EFFECT = 0.5
+ATTEMPTS = 100  # at folds in which no class is in one alone
 
 
 def folds_of(
@@ -27,7 +28,8 @@ def folds_of(
     """The fold of each prompt: prompts of a group are in one fold, and folds have the classes in like shares.
 
     Groups with the same classes are dealt to the folds in turn, in an order by a hash of their names (`names`, by
-    number) and the seed: neither the order of the prompts nor other groups' names matter for it.
+    number) and the seed: neither the order of the prompts nor other groups' names matter for it. Where that puts all
+    prompts of a class into one fold, so that no probe could learn it for them, they are dealt by hashes alone.
 
     Raises:
         InputError: a class with prompts in fewer groups than there are folds.
@@ -40,9 +42,16 @@ def folds_of(
         raise InputError(
             f"a class has prompts in {min(counts.values())} groups, expected at least one for each of {n_folds} folds"
         )
-    order = sorted(held, key=lambda group: (sorted(held[group]), name_of([str(seed), names[group]])))
-    fold = {group: place % n_folds for place, group in enumerate(order)}
-    return torch.tensor([fold[group] for group in groups.tolist()])
+    found = torch.empty_like(groups)
+    for attempt in range(ATTEMPTS):
+        named = [str(seed), *([str(attempt)] if attempt else [])]
+        hashed = {group: name_of([*named, names[group]]) for group in held}
+        order = sorted(held, key=lambda group: ([] if attempt else sorted(held[group]), hashed[group]))
+        fold = {group: place % n_folds for place, group in enumerate(order)}
+        found = torch.tensor([fold[group] for group in groups.tolist()])
+        if all(len(found[class_of == k].unique()) > 1 for k in counts):
+            return found
+    raise InputError(f"no split into {n_folds} folds was found in which no class has all of its prompts in one")
 
 
 def permuted_classes(
@@ -50,22 +59,23 @@ def permuted_classes(
 ) -> Int[Tensor, " prompt"]:
     """Classes that say nothing about the prompts: groups have each other's.
 
-    Where all prompts of a group are of one class, groups exchange their classes; else groups of as many prompts
-    exchange all of theirs, so that what prompts of one group have in common stays so.
+    Groups whose prompts are all of one class exchange their classes. Each other group takes all classes of a group of
+    as many prompts, and moves them on around its prompts by a number drawn at random: where every group has the same
+    classes in the same order, to exchange them would change nothing. What prompts of one group have in common stays so.
     """
     members: dict[int, list[int]] = {}
     for prompt, group in enumerate(groups.tolist()):
         members.setdefault(group, []).append(prompt)
     labels = {group: class_of[torch.tensor(own)] for group, own in members.items()}
     found = torch.empty_like(class_of)
-    alike = all(bool((own == own[0]).all()) for own in labels.values())
-    sizes = {group: 1 if alike else len(own) for group, own in members.items()}
+    sizes = {group: 1 if bool((own == own[0]).all()) else len(own) for group, own in labels.items()}
     for size in sorted(set(sizes.values())):
         of_size = [group for group in sorted(members) if sizes[group] == size]
         giver = torch.randperm(len(of_size), generator=generator).tolist()
         for group, i in zip(of_size, giver, strict=True):
             given = labels[of_size[i]]
-            found[torch.tensor(members[group])] = given[0] if alike else given
+            by = 0 if size == 1 else int(torch.randint(size, (1,), generator=generator))
+            found[torch.tensor(members[group])] = given[0] if size == 1 else given.roll(by)
     return found
 
 
@@ -127,7 +137,7 @@ def balanced_accuracy(
 def majority(values: Column, class_of: Int[Tensor, " prompt"], folds: Int[Tensor, " prompt"]) -> Int[Tensor, " prompt"]:
     """For each prompt the class that is commonest, within its class's share, among other folds' prompts of its value.
 
-    Numbers with more than 10 values are put into 10 bins. A value that no other fold has gets the commonest class.
+    Numbers with more than 10 values are put into 10 bins. A value that no other fold has gets the first class.
     """
     value_of = groups_of(values) if not isinstance(values, Tensor) else _binned(values)
     n_classes, n_values = int(class_of.max()) + 1, int(value_of.max()) + 1

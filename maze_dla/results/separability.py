@@ -181,6 +181,8 @@ class SeparabilityResult(Shown):
     @torch_defaults()
     def above_chance(self) -> tuple[str, ...]:
         """The depths at which the interval lies above chance and shuffled labels do worse (p at most 0.05)."""
+        if 0 in self.counts.values():  # in a part of the prompts
+            return ()
         held = (self.accuracy.low > self.chance) & ~(self.p_values > LEVEL)
         return tuple(depth for depth, yes in zip(self.depths, held.tolist(), strict=True) if yes)
 
@@ -293,6 +295,8 @@ def shown_at(summary: Summary, i: Any) -> str:
 
 def _finding(result: SeparabilityResult) -> str:
     """The sentence: which controls are passed where, and which is as good where none is."""
+    if missing := [name for name, n in result.counts.items() if n == 0]:
+        return f"none: there are no prompts of class {missing[0]}, so accuracies are not to be compared with chance"
     seen, passed = result.above_chance, result.above_controls
     n = len(result.shuffled)
     if 0 < n < LEAST_SHUFFLES:

@@ -12,7 +12,7 @@ from torch import Tensor
 import maze_dla as dla
 from maze_dla.analysis.probes import LinearProbe, principal_components
 from maze_dla.engine.prompts import PromptBatch
-from maze_dla.errors import InputError, MissingPackageError, PromptError
+from maze_dla.errors import InputError, MissingPackageError, ModelError, PromptError
 from maze_dla.results.probing import balanced_accuracy, folds_of
 from tests.engine.causal.planted import FOUND, N_TOKENS, TOKEN, anywhere, blank, block, look, move, place, to
 from tests.engine.small_models import make_batch, shared_model
@@ -143,6 +143,27 @@ def test_the_same_again_and_in_another_order(found: dla.SeparabilityResult) -> N
     assert torch.equal(again.folds, found.folds[order])
     hooked = dla.separability(planted(), (prompts(), "at 1"), **options, forward="hooked")
     assert torch.equal(hooked.probe_classes, found.probe_classes)
+
+
+def test_classes_within_a_maze_are_told_apart() -> None:
+    """Each group has a prompt of each class, so that permuted labels are told no better than chance."""
+    pytest.importorskip("sklearn")
+    result = dla.separability(planted(), (prompts(), "at 1"), groups=[i // 2 for i in range(40)], random_models=1)
+    assert result.above_controls == ("2_post", "3_post")
+    assert float(result.shuffled[:, 3].mean()) < 0.7
+    assert "prompts: 40 about 20 probe groups\n" in repr(result)
+
+
+def test_activations_that_are_not_finite_are_refused() -> None:
+    pytest.importorskip("sklearn")
+    model = planted()
+    with torch.no_grad():
+        model.blocks[1].attn.W_O[0, 0, 0] = torch.nan
+    with pytest.raises(ModelError, match="prompt 0: 2_pre has numbers that are not finite, so that no probe can read"):
+        dla.separability(model, (prompts(20), "at 1"), shuffles=0)
+    early = {"site": "resid_pre", "shuffles": 0, "random_models": 0}
+    with pytest.raises(ModelError, match="prompt 0: 2_pre has numbers"):
+        dla.separability(model, (prompts(20), "at 1"), **early)
 
 
 def test_groups_of_the_callers_own() -> None:

@@ -55,8 +55,33 @@ def test_permuted_labels_are_those_of_whole_groups() -> None:
     assert 0.4 < float(agree) < 0.6
     mixed = y.clone()
     mixed[::3] = 1 - mixed[::3]
-    whole = {tuple(mixed[g == GROUPS].tolist()) for g in range(30)}
-    assert {tuple(permuted_classes(mixed, GROUPS, generator)[g == GROUPS].tolist()) for g in range(30)} == whole
+    whole = sorted(sorted(mixed[g == GROUPS].tolist()) for g in range(30))
+    given = permuted_classes(mixed, GROUPS, generator)
+    assert sorted(sorted(given[g == GROUPS].tolist()) for g in range(30)) == whole
+
+
+def test_permuted_labels_say_nothing_where_every_group_has_all_classes() -> None:
+    """As where two prompts of each maze are told apart: other groups' classes would be the own ones."""
+    y, generator = torch.arange(90) % 3, torch.Generator().manual_seed(0)
+    found = torch.stack([permuted_classes(y, GROUPS, generator) for _ in range(40)])
+    assert all(sorted(row[g == GROUPS].tolist()) == [0, 1, 2] for row in found for g in range(30))
+    assert 0.28 < float((found == y).double().mean()) < 0.39
+
+
+def test_groups_of_one_class_exchange_it_whatever_their_size() -> None:
+    groups = torch.repeat_interleave(torch.arange(9), torch.arange(1, 10))
+    y, generator = groups % 2, torch.Generator().manual_seed(0)
+    y[-1] = 1 - y[-1]  # one group has both
+    found = torch.stack([permuted_classes(y, groups, generator) for _ in range(40)])
+    assert 0.3 < float((found[:, groups < 8] == y[groups < 8]).double().mean()) < 0.7
+
+
+def test_no_class_has_all_of_its_prompts_in_one_fold() -> None:
+    y = torch.tensor([0, 0, 0, 2, 1, 1, 1, 2])
+    folds = folds_of(y, torch.arange(8) // 2, NAMES, 2)
+    for k in range(3):
+        assert len(folds[y == k].unique()) == 2
+    assert folds[::2].tolist() == folds[1::2].tolist()
 
 
 def test_balanced_is_the_mean_of_the_classes_means() -> None:

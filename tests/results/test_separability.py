@@ -41,6 +41,14 @@ def test_what_it_finds() -> None:
     assert "<table>" in result._repr_html_()
 
 
+def test_prompts_of_one_class_are_no_finding() -> None:
+    """The share of one class that is told rightly is 1 where a probe always says this class."""
+    result = make_separability()
+    part = result.select(result.class_of == 1)
+    assert part.above_chance == part.above_controls == ()
+    assert "finding: none: there are no prompts of class no, so accuracies are not to be compared with" in repr(part)
+
+
 def test_what_it_does_not_claim() -> None:
     result = make_separability()
     as_good = result.probe_classes[:, None].expand(-1, 2, -1).contiguous()

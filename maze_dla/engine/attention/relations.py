@@ -158,6 +158,16 @@ def as_mask(pairs: Pairs, n_relations: int, n: int) -> Bool[Tensor, "relation qu
     return mask
 
 
+def places_in(sections: Int[Tensor, " position"], own_sections: Int[Tensor, " own"]) -> Int[Tensor, " position"]:
+    """Where each position of another prompt is laid in this one; -1 where this one has no such place."""
+    to = torch.full((len(sections),), -1)
+    for section in sections.unique().tolist():
+        theirs, own = torch.nonzero(sections == section)[:, 0], torch.nonzero(own_sections == section)[:, 0]
+        n = min(len(theirs), len(own))
+        to[theirs[:n]] = own[:n]
+    return to
+
+
 def laid_over(
     pairs: Pairs, sections: Int[Tensor, " position"], own_sections: Int[Tensor, " own"]
 ) -> Int[Tensor, "moved 3"]:
@@ -167,11 +177,7 @@ def laid_over(
     """
     if torch.equal(sections, own_sections):
         return pairs
-    to = torch.full((len(sections),), -1)
-    for section in sections.unique().tolist():
-        theirs, own = torch.nonzero(sections == section)[:, 0], torch.nonzero(own_sections == section)[:, 0]
-        n = min(len(theirs), len(own))
-        to[theirs[:n]] = own[:n]
+    to = places_in(sections, own_sections)
     inside = pairs[pairs[:, 1] < len(sections)]
     moved = torch.cat([inside[:, :1], to[inside[:, 1:]]], 1)
     return moved[(moved >= 0).all(1) & (moved[:, 2] <= moved[:, 1])]

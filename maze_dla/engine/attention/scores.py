@@ -12,7 +12,7 @@ from torch import Tensor
 
 from maze_dla.engine.attention.partners import partners_of
 from maze_dla.engine.attention.patterns import pattern_sites, share_for_patterns
-from maze_dla.engine.attention.relations import Relations, as_mask, laid_over
+from maze_dla.engine.attention.relations import Relations, as_mask, laid_over, places_in
 from maze_dla.engine.direct.described import describe, judged
 from maze_dla.engine.fit import check_fit
 from maze_dla.engine.forward.running import Parts, run
@@ -111,15 +111,17 @@ class _LaidOver:
         mask = self._mask(prompt, prompt)
         own, n_queries, uniform = weighed(mask)
         partners = [int(i) for i in self.partners[prompt] if i >= 0]
-        total, known, overlap = torch.zeros_like(own), torch.zeros(len(own)), torch.zeros(len(own))
+        total, known = torch.zeros_like(own), torch.zeros(len(own))
+        shared, compared = torch.zeros(len(own)), torch.zeros(len(own))
         for partner in partners:
             other = self._mask(prompt, partner)
             random, n, _ = weighed(other)
             total, known = total + random, known + (n > 0)
-            union = (mask | other).flatten(1).sum(1).clamp_min(1)
-            overlap += (mask & other).flatten(1).sum(1) / union
+            here = mask & self._in_both(prompt, partner)
+            union = (here | other).flatten(1).sum(1)
+            shared, compared = shared + (here & other).flatten(1).sum(1) / union.clamp_min(1), compared + (union > 0)
         random = total / torch.where(known > 0, known, torch.nan)[:, None, None]
-        overlap = overlap / (len(partners) or torch.nan)
+        overlap = shared / torch.where(compared > 0, compared, torch.nan)
         return _Weights(own, random, {"n_queries": n_queries, "uniform": uniform, "overlap": overlap})
 
     def _mask(self, prompt: int, partner: int) -> Bool[Tensor, "relation query key"]:
@@ -131,6 +133,14 @@ class _LaidOver:
         mask = as_mask(pairs, len(self.relations.names), n)
         counted = torch.arange(n) == n - 1 if self.queries is None else self.queries[row, :n]
         return mask & counted[:, None]
+
+    def _in_both(self, prompt: int, partner: int) -> Bool[Tensor, "query key"]:
+        """The places of the prompt that the partner has as well."""
+        sections = self._of(prompt)[1]
+        to = places_in(self._of(partner)[1], sections)
+        held = torch.zeros(len(sections), dtype=torch.bool)
+        held[to[to >= 0]] = True
+        return held[:, None] & held
 
     def _of(self, prompt: int) -> tuple[Int[Tensor, "pair 3"], Int[Tensor, " position"]]:
         """The pairs of a prompt's sequence, and the part of the text of each of its tokens."""

@@ -80,6 +80,8 @@ def test_other_queries_and_the_lattice(small_model: MazeModel, batch: Any, atten
     lattice = small_model.attention_by_distance(attention, batch, distance="lattice")
     assert lattice.attention.shape[-1] <= 5  # rows and columns of 3x3
     assert lattice.info["distance"] == "lattice"
+    assert "rows and columns\n" in repr(lattice)
+    assert "steps in the maze" not in repr(lattice)
 
 
 def test_what_has_no_distance_is_refused(small_model: MazeModel, batch: Any, attention: dla.AttentionResult) -> None:

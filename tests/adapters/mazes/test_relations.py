@@ -182,6 +182,20 @@ def test_what_stands_at_one_place_is_compared_with_uniform_attention(scores: dla
     assert {name for name in said if said[name] == "uniform attention"} == set(RELATIONS) - set(OF_MAZES)
 
 
+@pytest.mark.parametrize("queries", ["all", "read", "path"])
+def test_it_is_so_where_prompts_have_different_lengths(small_model: MazeModel, queries: str) -> None:
+    """What a partner's text does not reach is no difference between its relations and the own ones."""
+    batch = small_model.prompts(n_mazes=8, task=["first_path_choice", "path_end"])
+    assert len(set(batch.lengths.tolist())) > 2
+    names = ("previous token", "target", "same cell")
+    heads = planted(small_model, list(map(looks_at, names)))
+    scores = dla.head_scores(heads, batch, small_model.relations(batch).only(*names), queries=queries, random=3)
+    assert scores.against == ("uniform attention", "uniform attention", "another maze's keys")
+    for i in range(2):
+        assert bool(scores.is_above[i, 0, i])
+        assert float(scores.above_summary().mean[i, 0, i]) > 0.8 > float(scores.above_summary().mean[i, 0, 2])
+
+
 def test_another_layout_is_laid_over_part_by_part() -> None:
     sections, own = torch.tensor([0, 0, 0, 0, 1, 1, 2]), torch.tensor([0, 0, 1, 1, 1, 2, 2])
     pairs = torch.tensor([[0, 1, 0], [0, 3, 1], [0, 5, 4], [1, 6, 5], [1, 6, 2]])
