@@ -69,7 +69,7 @@ def lens_maze(
         draw_maze(ax, geometry, one.values, ATTENTION, 0, max(limit, LEAST))
         ax.set(xlabel="", ylabel="")
         ax.set_title(
-            f"after {depth_name(result.labels, one.label)}\non no cell: {one.values.other:.0%}", fontsize=SMALL
+            f"after {depth_name(result.labels, one.label)}\non other tokens: {one.values.other:.0%}", fontsize=SMALL
         )
     tokens = result.prompt_tokens[prompt]
     following = (*tokens[1:], result.targets[prompt])[at]

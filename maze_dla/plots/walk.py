@@ -17,6 +17,7 @@ from maze_dla.results.rollout import NEVER, RolloutResult
 
 SIZE = (5.2, 5.2)
 ASIDE = 0.13  # of a cell: how far beside the solution the walk is drawn
+PATH_END = "<PATH_END>"
 SMALLEST = 5  # rows and columns, where the result does not say how large its mazes are
 
 
@@ -24,7 +25,7 @@ def rollout(rollout: RolloutResult, walk: int = 0, ax: Axes | None = None) -> Ax
     """The maze with its solution and the model's walk, a little beside it; the first wrong step is marked.
 
     A walk that says something else than a cell, or a cell that this maze does not have, breaks off there and goes on
-    with the next cell.
+    with the next cell; the title says how many such tokens are not drawn.
 
     Args:
         rollout: from `maze.rollout`.
@@ -43,7 +44,9 @@ def rollout(rollout: RolloutResult, walk: int = 0, ax: Axes | None = None) -> Ax
     _draw_walk(ax, maze, rollout.walks[walk])
     _mark_first_wrong(ax, maze, rollout, walk)
     legend_below(ax)
-    return titled(ax, f"Walk {walk}: {_in_words(rollout, walk)}")
+    n = sum(token != PATH_END and _inside(maze, token) is None for token in rollout.walks[walk])
+    aside = f"; tokens not drawn: {n}" if n else ""
+    return titled(ax, f"Walk {walk}: {_in_words(rollout, walk)}{aside}")
 
 
 def _geometry(rollout: RolloutResult, walk: int) -> MazeGeometry:

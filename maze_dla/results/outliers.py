@@ -68,7 +68,8 @@ class MlpOutliersResult(PromptResult):
     outlier: Float[Tensor, "prompt layer position"]
     """The outlier score: the largest neuron minus the mean of all, before the norm inside the MLP."""
     outlier_after: Float[Tensor, "prompt layer position"]
-    """The same after that norm; the same number where there is none."""
+    """The same after that norm; the same number where there is none. With the norm's own weight and bias, which a model
+    that is folded has in W_out instead: this number alone depends on it."""
     norm: Float[Tensor, "prompt layer position"]
     """The length of the activation (L2), before the norm inside the MLP."""
     layers: tuple[int, ...]

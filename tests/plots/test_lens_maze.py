@@ -33,7 +33,7 @@ def test_each_depth_has_the_probabilities_of_its_cells_and_of_the_rest(tokens, m
     for i, ax in enumerate(axes):
         cells = by_hand(result, i)
         np.testing.assert_allclose(shown(ax), cells, rtol=1e-6)
-        assert ax.get_title().endswith(f"on no cell: {1 - cells.sum():.0%}")
+        assert ax.get_title().endswith(f"on other tokens: {1 - cells.sum():.0%}")
         assert 0 < cells.sum() < 1
     assert axes[0].get_title().startswith("after embeddings")
     assert "in truth (1,1)" in axes[0].figure.get_suptitle()

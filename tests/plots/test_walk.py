@@ -20,7 +20,7 @@ WALKS = {
     "not a cell": (
         "(0,0) (0,1) ; (9,9) (1,1) (2,1)",
         {1: "not a cell"},
-        "Walk 0: unfinished, max_steps, wrong at step 2 (not a cell); 4 steps, the solution has 7",
+        "Walk 0: unfinished, max_steps, wrong at step 2 (not a cell); 4 steps, the solution has 7; tokens not drawn: 2",
     ),
 }
 

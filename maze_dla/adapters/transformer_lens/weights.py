@@ -89,14 +89,22 @@ def tokens_read(model: Any) -> int:
 
 
 def norm_of(model: Any, module: Any) -> Norm:
-    """A norm's kind by the config's words, its weight and bias where it has them."""
+    """A norm's kind by the config's words, its weight and bias where it has them.
+
+    A config that several models share says that all are folded once one is: then the norm's own output decides.
+    """
     kind = model.cfg.normalization_type
     if kind is None:
         return Norm("none")
-    rms = kind.upper().startswith("RMS")
-    folded = kind.upper().endswith("PRE")
-    weight, bias = (None, None) if folded else (parameter(module, "w"), parameter(module, "b"))
-    return Norm("rms" if rms else "layer", weight, bias, float(model.cfg.eps))
+    name = "rms" if kind.upper().startswith("RMS") else "layer"
+    weight, bias, eps = parameter(module, "w"), parameter(module, "b"), float(model.cfg.eps)
+    given, folded = Norm(name, weight, bias, eps), Norm(name, None, None, eps)
+    if not kind.upper().endswith("PRE"):
+        return given
+    if weight is None:
+        return folded
+    probe = _probe(len(weight), weight)
+    return min(folded, given, key=lambda norm: _apart(module, probe, norm))
 
 
 def _final_norm(model: Any) -> Norm:
