@@ -16,7 +16,7 @@ from maze_dla.errors import visible
 from maze_dla.results.buckets import buckets_of
 from maze_dla.results.columns import Columns, groups_of, name_of
 from maze_dla.results.selection import selected
-from maze_dla.results.skill import BASELINES, CHANCE, Skill, skill_of_prompts
+from maze_dla.results.skill import BASELINES, CHANCE, CHOSEN_AS, Skill, skill_of_prompts
 from maze_dla.results.statistics import Proportion, Summary, proportion, summarize
 from maze_dla.results.torch_defaults import torch_defaults
 from maze_dla.results.words import about
@@ -59,7 +59,9 @@ class Shown:
 
 
 class Reported(Shown):
-    """Results that know how often the model is right."""
+    """Results that know how often the model is right, and by `info` of which model and prompts."""
+
+    info: Mapping[str, Any]
 
     @property
     def accuracy(self) -> Proportion | None:
@@ -76,8 +78,11 @@ class Reported(Shown):
         """A sentence where the accuracy is not above chance, or not above the best plain strategy; else None.
 
         Compared by prompt, with 95% intervals that are clustered, over the prompts with at least two candidates. Where
-        neither is known, as for texts without wrong tokens, the model has to answer any prompt rightly.
+        neither is known, as for texts without wrong tokens, the model has to answer any prompt rightly. Of prompts that
+        were chosen by how the model answers them it says just that.
         """
+        if chosen := self.info.get(CHOSEN_AS):
+            return f"The prompts were chosen as {chosen}: their accuracy and their metric say nothing of its skill."
         accuracy, skill = self.accuracy, self.skill
         if accuracy is None or skill is None:
             return None

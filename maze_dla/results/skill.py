@@ -15,6 +15,7 @@ from maze_dla.results.statistics import Summary, interval_of, summarize
 
 CHANCE, CANDIDATES = "chance", "candidates"  # the columns
 BASELINES = "baselines"  # what info calls the names of the columns of plain strategies
+CHOSEN_AS = "chosen as"  # where info says of prompts that they were chosen by how the model answers them
 Z_SQUARED = 1.959964**2
 ROUNDING = 1e-9  # of means in double precision
 OF_BASELINES = ("compared", "plain", "above_plain", "plain_compared", "above_compared")

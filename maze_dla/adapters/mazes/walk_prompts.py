@@ -19,7 +19,7 @@ from maze_dla.errors import InputError, check_whole
 from maze_dla.geometry import Cell, MazeGeometry
 from maze_dla.results.columns import Columns, chosen_rows
 from maze_dla.results.rollout import NEVER, RolloutResult
-from maze_dla.results.skill import BASELINES
+from maze_dla.results.skill import BASELINES, CHOSEN_AS
 from maze_dla.results.torch_defaults import torch_defaults
 
 FIRST, EVERY = "first_wrong_step", "every_step"
@@ -102,6 +102,7 @@ def walk_prompts(
     info |= {"task": name, BASELINES: list(STRATEGIES), "left_out": len(chosen) - len(asked)}
     if name == FIRST:
         info["walks without a wrong step"] = len(rollout) - len(chosen)
+        info[CHOSEN_AS] = "steps that the model gets wrong"
     return _batch(rollout, vocabulary, mazes, asked, name, grid_n, info)
 
 

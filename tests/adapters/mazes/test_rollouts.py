@@ -16,7 +16,7 @@ from maze_dla.adapters.mazes.model import MazeModel
 from maze_dla.adapters.mazes.walk_prompts import WalkPromptBatch
 from maze_dla.adapters.mazes.walkers import WALKERS
 from maze_dla.analysis import attribute, predict
-from maze_dla.engine.metrics import correct_vs_other, logit_diff
+from maze_dla.engine.metrics import correct_vs_other, logit, logit_diff
 from maze_dla.errors import InputError, PromptError, ResultFileError
 from maze_dla.results.checking import check_result
 from maze_dla.results.loading import load_result
@@ -102,6 +102,9 @@ def test_first_wrong_steps_are_explained(hallway: MazeModel, rollout: RolloutRes
     against_said = attribute(hallway, batch, correct_vs_other(batch, "said"))
     assert (against_said.metric < 0).all()  # what it said has the larger logit
     assert not against_said.correct.any()  # pyright: ignore[reportOptionalMemberAccess]
+    assert "chosen as steps that the model gets wrong" in str(against_said.warning)
+    every = hallway.prompts(rollout, task="every_step")
+    assert "chosen as" not in str(attribute(hallway, every, logit(every)).warning)
     assert torch.allclose(attribute(hallway, batch, logit_diff(batch)).metric, against_said.metric, atol=1e-5)
     legal = attribute(hallway, batch, correct_vs_other(batch, "neighbors"))
     for i in range(len(batch)):
