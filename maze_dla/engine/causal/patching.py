@@ -35,7 +35,7 @@ from maze_dla.results.parts import Neuron
 from maze_dla.results.patching import PatchResult
 
 MOST_NUMBERS = 1 << 20  # that edits hold at once
-SHARE = {"each": 0.5, "all": 1.0, "read": 1.0}  # of a plain run's micro-batch: every position by itself needs memory
+SHARE = {"each": 0.5, "all": 0.75, "read": 1.0}  # of a plain run's micro-batch: every position by itself needs memory
 
 
 def patch(
