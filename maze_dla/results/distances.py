@@ -36,7 +36,7 @@ class DistanceResult(PromptResult):
 
     @property
     def unit_of_distance(self) -> str:
-        """What distances are counted in."""
+        """The unit that distances are counted in."""
         return "rows and columns" if self.info.get("distance") == "lattice" else "steps through the maze"
 
     @torch_defaults()
