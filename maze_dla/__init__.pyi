@@ -30,6 +30,9 @@ from .analysis import steer as steer
 from .analysis import token_lens as token_lens
 from .analysis import unembedding_direction as unembedding_direction
 from .analysis import write_activations as write_activations
+from .baselines.check import check_baseline as check_baseline
+from .baselines.outcome import BaselineCheck as BaselineCheck
+from .baselines.record import record_baseline as record_baseline
 from .engine.attention.relations import Relations as Relations
 from .engine.classes import PromptClasses as PromptClasses
 from .engine.metrics import LinearMetric as LinearMetric

@@ -48,6 +48,10 @@ class ResultFileError(MazeDlaError, ValueError):
     """A saved result that cannot be read or written."""
 
 
+class BaselineError(MazeDlaError, ValueError):
+    """A baseline that cannot be read, written or checked."""
+
+
 class CompletenessError(MazeDlaError, ArithmeticError):
     """Contributions that do not add up to what they are parts of; the message names the prompt and the gap."""
 

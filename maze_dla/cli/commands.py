@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from maze_dla.cli.baseline import add_baseline
 from maze_dla.cli.bench import add_bench
 from maze_dla.cli.compare import add_compare
 from maze_dla.cli.ioi import add_ioi
@@ -17,7 +18,10 @@ from maze_dla.errors import MazeDlaError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code: 0 done, 2 bad input, 130 interrupted, 143 terminated."""
+    """Run the command line; returns the exit code.
+
+    0 done; 1 changed, of `baseline check`; 2 bad input; 130 interrupted, 143 terminated.
+    """
     out, before = None, {}
     try:
         with signals_as_errors(), visible_warnings():
@@ -45,6 +49,6 @@ def _parser() -> OneLineParser:
         prog="maze-dla", description="Which layers, heads, neurons and cells write the next step of a path?"
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=OneLineParser)
-    for add in (add_report, add_rollout, add_ioi, add_compare, add_train, add_bench):
+    for add in (add_report, add_rollout, add_ioi, add_compare, add_baseline, add_train, add_bench):
         add(commands)
     return parser

@@ -44,7 +44,7 @@ def _write_report(chosen: argparse.Namespace) -> int:
     from maze_dla.adapters.gpt2.sources import BUNDLED_NAME
     from maze_dla.adapters.text.ioi import ioi_prompts
     from maze_dla.adapters.text.ioi_pairs import ioi_pairs
-    from maze_dla.report.metrics import metric_by_name
+    from maze_dla.analysis.metrics import metric_by_name
     from maze_dla.report.write import write_report
 
     model = load_gpt2(chosen.model, device=chosen.device)

@@ -92,11 +92,11 @@ def _write_reports(chosen: argparse.Namespace) -> int:
 def _asked(chosen: argparse.Namespace, checkpoint: str | None) -> tuple[Any, Any, Any, int]:
     """The model of a checkpoint, its prompts, their metric, and how many prompts have none."""
     from maze_dla.adapters.mazes.load import load_maze_model
-    from maze_dla.report.metrics import metric_by_name
+    from maze_dla.analysis.metrics import metric_by_name
 
     maze = load_maze_model(checkpoint, prepend_bos=not chosen.no_bos, device=chosen.device)
     batch = maze.prompts(
-        chosen.dataset, task=chosen.task, n_mazes=chosen.n_mazes, seed=chosen.seed, padding=_padding(chosen.padding)
+        chosen.dataset, task=chosen.task, n_mazes=chosen.n_mazes, seed=chosen.seed, padding=padding_of(chosen.padding)
     )
     name = chosen.metric or ("neighbors" if batch.asks_for_steps else "all")
     kept, metric = metric_by_name(batch, name, chosen.reduce)
@@ -111,7 +111,7 @@ def _pairs(chosen: argparse.Namespace, maze: Any, change: Any) -> Any:
         change=change,
         n_mazes=chosen.n_mazes,
         seed=chosen.seed,
-        padding=_padding(chosen.padding),
+        padding=padding_of(chosen.padding),
     )
 
 
@@ -148,6 +148,6 @@ def _folders(out: str, checkpoints: list[str]) -> list[Path]:
     return [Path(out) / name for name in names]
 
 
-def _padding(given: str | None) -> Any:
+def padding_of(given: str | None) -> Any:
     """A number where one is given; words are left to `prompts`, which knows which it takes."""
     return int(given) if given is not None and given.isdecimal() else given

@@ -8,10 +8,10 @@ from typing import Any
 
 from maze_dla import plots
 from maze_dla.analysis import attribute
+from maze_dla.analysis.metrics import metric_by_name
 from maze_dla.engine.prompts import PromptBatch
 from maze_dla.errors import InputError
 from maze_dla.files import drafted_folder, output_folder
-from maze_dla.report.metrics import metric_by_name
 from maze_dla.report.pictures import save_figure
 from maze_dla.results.attribution import AttributionResult
 from maze_dla.results.comparison import Comparison, compare

@@ -79,9 +79,9 @@ def load_gpt2(
             model = from_hugging_face(model, tokenizer, _name(found, config))
     check_logits(model, expected, "this version of TransformerLens does not compute what the architecture asks for")
     if device is not None:
-        model = model.to(device)
+        model = model.to(device, print_details=False)
         check_logits(model, expected, "this device cannot be trusted with it, load the model on another")
-    model = model if dtype is None else model.to(dtype)
+    model = model if dtype is None else model.to(dtype, print_details=False)
     set_provenance(model, model.cfg.model_name, file_name)
     return model
 

@@ -1,0 +1,218 @@
+"""Checking a model against what was recorded of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from maze_dla.adapters.transformer_lens.view import Forward
+from maze_dla.analysis.metrics import metric_by_name
+from maze_dla.analysis.running import as_residual_model
+from maze_dla.baselines.baseline import IN_MEMORY, Baseline
+from maze_dla.baselines.comparing import compared
+from maze_dla.baselines.files import read_baselines, write_baselines
+from maze_dla.baselines.meaning import meaning
+from maze_dla.baselines.models import described_model, is_another_model, model_changes
+from maze_dla.baselines.numbers import measure, tolerance_in
+from maze_dla.baselines.outcome import BaselineCheck, Change, Checked
+from maze_dla.baselines.prompts import differ_by_tokens, differences, restored_prompts, stored_prompts
+from maze_dla.baselines.questions import IOI, Asked, Question, ask, load_model
+from maze_dla.baselines.record import described_run, recorded, with_relative_data
+from maze_dla.engine.metrics import LinearMetric
+from maze_dla.engine.model import ResidualModel
+from maze_dla.engine.prompts import PromptBatch
+from maze_dla.errors import BaselineError, MazeDlaError, check_path
+from maze_dla.results.tolerances import PRECISIONS
+from maze_dla.results.torch_defaults import torch_defaults
+
+INSTEAD = "the recorded ones are used"
+# what makes prompts, of mazes and of IOI
+MAKERS = (("maze_dla", "maze-dataset", "numpy"), ("maze_dla", "transformers", "numpy"))
+
+
+@torch_defaults()
+def check_baseline(
+    path: str | os.PathLike[str],
+    source: Any = None,
+    *,
+    update: bool = False,
+    dtype: torch.dtype | None = None,
+    device: str | torch.device | None = None,
+    sequences_at_once: int | None = None,
+    forward: Forward = "auto",
+    **options: Any,
+) -> BaselineCheck:
+    """Ask again what `record_baseline` asked, and say what changed: the weights, the prompts, versions, or numbers.
+
+    The weights are compared by the hash of their values, so that the same model from another file, library or stack is
+    the same; the prompts are made anew and compared with the recorded ones, on which the numbers are then computed if
+    they differ. A difference in the tokens of prompts alone, after a change of the version of maze_dla or of the
+    library that makes mazes, is reported and is no failure; every other one is. Versions alone never fail a check.
+
+    Args:
+        path: the file.
+        source: another place of the model, or the model itself, where the file holds one baseline; by default the
+            recorded path.
+        update: rewrite the file with what the models say now. Never done without this word, and never with another
+            model (name, sizes) or task.
+        dtype, device: as `load_maze_model` takes them; default the recorded precision. With another precision the
+            tolerance of the coarser one counts.
+        sequences_at_once, forward: as in `attribute`; they change no number.
+        **options: the question as you would ask it today, as `record_baseline` takes it; what differs from the
+            recorded one fails.
+
+    Raises:
+        BaselineError: a file that cannot be read, a source beside several baselines, or an update with another model or
+            task.
+    """
+    check_path(path, "a baseline's file")
+    file = Path(path)
+    held = read_baselines(file)
+    if source is not None and len(held) > 1:
+        raise BaselineError(f"{file}: it holds {len(held)} baselines, a source can be given for one alone")
+    asked = with_relative_data(Question.of(options), file.parent) if options else None
+    run = {"sequences_at_once": sequences_at_once, "forward": forward}
+    checks = tuple(checked(b, file.parent, source, asked, run, dtype, device) for b in held.values())
+    if update:
+        _update(file, held, source, asked, dtype, device)
+    return BaselineCheck(str(file), checks, update)
+
+
+def checked(
+    baseline: Baseline,
+    folder: Path,
+    source: Any = None,
+    asked: Question | None = None,
+    run: Mapping[str, Any] | None = None,
+    dtype: torch.dtype | None = None,
+    device: Any = None,
+) -> Checked:
+    """One baseline checked; that it cannot be is part of the outcome."""
+    try:
+        model = load_recorded(baseline, folder, source, dtype, device)
+        return _checked(baseline, model, folder, asked, dict(run or {}))
+    except MazeDlaError as problem:
+        return Checked(baseline.name, (), (), (), problem=str(problem))
+
+
+def load_recorded(
+    baseline: Baseline, folder: Path, source: Any = None, dtype: torch.dtype | None = None, device: Any = None
+) -> Any:
+    """The model that a baseline is about, from its recorded place or from another one.
+
+    Raises:
+        BaselineError: it was recorded of a model in memory.
+    """
+    if source is None and baseline.checkpoint == IN_MEMORY:
+        raise BaselineError(f"{baseline.name} was recorded of a model in memory: give the model")
+    place = source if source is not None else _recorded_place(baseline.checkpoint, folder)
+    dtype = dtype or getattr(torch, baseline.run["dtype"], None)
+    return load_model(place, baseline.question.task, dtype=dtype, device=device)
+
+
+def _recorded_place(checkpoint: str, folder: Path) -> Any:
+    return checkpoint if checkpoint == "bundled" else folder / checkpoint
+
+
+def _checked(baseline: Baseline, model: Any, folder: Path, asked: Question | None, run: dict[str, Any]) -> Checked:
+    view = as_residual_model(model)
+    now, here = described_model(view), described_run(view)
+    changes = [Change("weights", text, fails=True) for text in model_changes(now, baseline.model)]
+    if asked is not None:
+        changes += [Change("question", text, fails=True) for text in asked.differences(baseline.question)]
+    versions = _changed_versions(here, baseline.run)
+    prompts, again = _prompts_again(model, baseline, folder, versions)
+    changes += [*prompts, *_run_changes(here, baseline.run, versions), *_widened(baseline)]
+    batch, metric = _stored_question(baseline, view) if again is None else (again.batch, again.metric)
+    measured = measure(model, batch, metric, run)
+    rows = compared(measured, baseline.measured, coarser=here["dtype"] != baseline.run["dtype"])
+    words = () if all(row.holds for row in rows) else meaning(measured, baseline.measured)
+    return Checked(baseline.name, tuple(changes), rows, words)
+
+
+def _prompts_again(
+    model: Any, baseline: Baseline, folder: Path, versions: Mapping[str, tuple[str, str]]
+) -> tuple[list[Change], Asked | None]:
+    """The prompts made anew, where they are the recorded ones; else how they differ, and whether versions say why."""
+    try:
+        again = ask(model, baseline.question, folder)
+    except MazeDlaError as problem:
+        return [Change("prompts", f"they cannot be made again ({problem}); {INSTEAD}", fails=True)], None
+    now = stored_prompts(again.batch, str(again.question.metric))
+    if (text := differences(now, baseline.prompts)) is None:
+        return [], again
+    movers = [name for name in MAKERS[baseline.question.task == IOI] if name in versions]
+    if movers and differ_by_tokens(now, baseline.prompts):
+        whose = " and ".join(f"{name} {versions[name][0]} became {versions[name][1]}" for name in movers)
+        text = f"what makes the prompts makes others now ({whose}): {text}; {INSTEAD}"
+        return [Change("prompts", text, fails=False)], None
+    text = f"{text}, with the same versions of what makes them; {INSTEAD}"
+    return [Change("prompts", text, fails=True)], None
+
+
+def _stored_question(baseline: Baseline, view: ResidualModel) -> tuple[PromptBatch, LinearMetric]:
+    stored = restored_prompts(baseline.prompts, baseline.question, view)
+    return metric_by_name(stored, str(baseline.question.metric), baseline.question.reduce)
+
+
+def _changed_versions(now: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    one, other = now["versions"], before["versions"]
+    return {
+        name: (str(other.get(name, "not known")), one.get(name, "not known"))
+        for name in sorted({*one, *other})
+        if one.get(name) != other.get(name)
+    }
+
+
+def _run_changes(
+    now: Mapping[str, Any], before: Mapping[str, Any], versions: Mapping[str, tuple[str, str]]
+) -> list[Change]:
+    """Versions, precision and device that are others."""
+    found = [f"{name} {was} became {is_now}" for name, (was, is_now) in versions.items()]
+    others = [name for name in ("dtype", "device") if now[name] != before[name]]
+    found += [f"{name} was {before[name]}, now it is {now[name]}" for name in others]
+    return [Change("versions", text, fails=False) for text in found]
+
+
+def _widened(baseline: Baseline) -> list[Change]:
+    """Tolerances that someone wrote into the file."""
+    usual = tolerance_in(PRECISIONS[baseline.run["dtype"]])
+    shares = {name: number.tolerance for name, number in baseline.measured.numbers.items() if name != "accuracy"}
+    texts = [
+        f"{name} may be {share:g} of the largest part off, {share / usual:.0f} times the usual"
+        for name, share in shares.items()
+        if share > usual
+    ]
+    return [Change("tolerance", text, fails=False) for text in texts]
+
+
+def _update(
+    file: Path, held: Mapping[str, Baseline], source: Any, asked: Question | None, dtype: Any, device: Any
+) -> None:
+    """Rewrite a file with what its models say now.
+
+    Raises:
+        BaselineError: another model or task.
+    """
+    made = [_recorded_again(file, baseline, source, asked, dtype, device) for baseline in held.values()]
+    write_baselines(file, {baseline.name: baseline for baseline in made})
+
+
+def _recorded_again(
+    file: Path, baseline: Baseline, source: Any, asked: Question | None, dtype: Any, device: Any
+) -> Baseline:
+    model = load_recorded(baseline, file.parent, source, dtype, device)
+    question = baseline.question if asked is None else asked
+    other = is_another_model(described_model(as_residual_model(model)), baseline.model)
+    if question.task != baseline.question.task:
+        other = f"task was {baseline.question.task!r}, now it is {question.task!r}"
+    if other is not None:
+        raise BaselineError(
+            f"{file}: {baseline.name!r} is of another model or task ({other}): record a file of its own"
+        )
+    return replace(recorded(model, question, file.parent), checkpoint=baseline.checkpoint)

@@ -1,0 +1,205 @@
+"""Baselines in files: JSON to be read and compared by eye, and beside it the larger arrays."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from maze_dla.baselines.baseline import Baseline
+from maze_dla.baselines.numbers import Measured, Number
+from maze_dla.baselines.prompts import prompts_hash
+from maze_dla.baselines.questions import Question
+from maze_dla.errors import BaselineError, InputError
+from maze_dla.files import drafted_folder, made_folder, writing
+from maze_dla.results.tolerances import PRECISIONS
+
+FORMAT, FORMAT_VERSION = "maze_dla baselines", 1
+INLINE = 300  # numbers of an array that stand in the JSON itself
+FACTS: dict[str, dict[str, type]] = {
+    "model": {"name": str, "checkpoint": str, "sha256": str, "sizes": dict, "norm": str, "norm_epsilons": dict},
+    "prompts": {"kinds": list, "rows": list, "sequences": list, "unit": str, "sha256": str},
+    "run": {"device": str, "dtype": str, "versions": dict},
+}
+
+
+def arrays_file(file: Path) -> Path:
+    """Where the larger arrays of a baseline's file are."""
+    return file.with_suffix(".npz")
+
+
+def write_baselines(file: Path, baselines: Mapping[str, Baseline]) -> None:
+    """Write baselines by their names, and the arrays beside them: both files or, on any failure, neither.
+
+    Raises:
+        BaselineError: a name that does not end in `.json`, or a folder that cannot be written.
+    """
+    if file.suffix != ".json":
+        raise BaselineError(f"{file}: a baseline's file name ends in .json")
+    arrays: dict[str, np.ndarray] = {}
+    content = {
+        "baselines": {name: _as_json(baseline, arrays) for name, baseline in baselines.items()},
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+    }
+    text = json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+    try:
+        with (
+            writing(file, BaselineError),
+            made_folder(file.parent),
+            drafted_folder(file.parent, [arrays_file(file).name]) as draft,
+        ):
+            (draft / file.name).write_bytes(text.encode())
+            if arrays:
+                named: dict[str, Any] = {key: arrays[key] for key in sorted(arrays)}
+                np.savez_compressed(draft / arrays_file(file).name, **named)
+    except InputError as problem:
+        raise BaselineError(str(problem)) from problem
+
+
+def read_baselines(file: Path) -> dict[str, Baseline]:
+    """The baselines of a file by their names.
+
+    Raises:
+        BaselineError: no such file, damaged, cut off, of another format, or whose arrays are missing or others.
+    """
+    content = _read_json(file)
+    if content.get("format") != FORMAT or not isinstance(content.get("baselines"), dict):
+        raise BaselineError(f"{file}: no file of baselines; it holds {', '.join(map(str, content))[:80] or 'nothing'}")
+    if content.get("format_version") != FORMAT_VERSION:
+        raise BaselineError(f"{file}: format version {content.get('format_version')!r:.20}, expected {FORMAT_VERSION}")
+    if not content["baselines"]:
+        raise BaselineError(f"{file}: it holds no baseline")
+    arrays, used = _read_arrays(arrays_file(file)), set()
+    found = {}
+    for name, saved in content["baselines"].items():
+        try:
+            found[name] = _from_json(saved, arrays, used)
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as problem:
+            reason = f"lacks {problem}" if isinstance(problem, KeyError) else str(problem)
+            raise BaselineError(f"{file}: the baseline {name!r:.80} is damaged: {reason}"[:500]) from problem
+        if found[name].name != name:
+            raise BaselineError(f"{file}: the baseline {name!r:.80} says that it is {found[name].name!r:.80}")
+    if stale := sorted({*arrays} - used):
+        raise BaselineError(f"{arrays_file(file)}: the array {stale[0]:.20} belongs to no baseline of {file.name}")
+    return found
+
+
+def _as_json(baseline: Baseline, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    """A baseline's content; larger arrays go into `arrays` under the hash of their values."""
+    measured = baseline.measured
+    return {
+        "checkpoint": baseline.checkpoint,
+        "model": baseline.model,
+        "near_ties": list(measured.near_ties),
+        "numbers": {name: _number_as_json(number, arrays) for name, number in measured.numbers.items()},
+        "predicted": list(measured.predicted),
+        "prompts": baseline.prompts,
+        "question": baseline.question.as_dict(),
+        "run": baseline.run,
+    }
+
+
+def _number_as_json(number: Number, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    kept: dict[str, Any] = {"largest": number.largest, "tolerance": number.tolerance}
+    if number.interval is not None:
+        kept["interval"] = list(number.interval)
+    if number.labels is not None:
+        return {**kept, "values": dict(zip(number.labels, number.values.tolist(), strict=True))}
+    key = array_hash(number.values)
+    kept |= {"dtype": str(number.values.dtype), "shape": list(number.values.shape), "sha256": key}
+    if number.values.size <= INLINE:
+        return {**kept, "values": number.values.tolist()}
+    arrays[key] = number.values
+    return kept
+
+
+def array_hash(values: np.ndarray) -> str:
+    """SHA-256 of an array's type, shape and values, in hexadecimal."""
+    digest = hashlib.sha256(f"{values.dtype.name} {values.shape}\n".encode())
+    digest.update(np.ascontiguousarray(values).astype(values.dtype.newbyteorder("<"), copy=False).tobytes())
+    return digest.hexdigest()
+
+
+def _from_json(saved: Any, arrays: Mapping[str, np.ndarray], used: set[str]) -> Baseline:
+    """A baseline from its content.
+
+    Raises:
+        ValueError, KeyError, TypeError: whatever a damaged part leads to.
+    """
+    model, prompts, run = (saved[name] for name in ("model", "prompts", "run"))
+    for what, given in (("model", model), ("prompts", prompts), ("run", run)):
+        for name, kind in FACTS[what].items():
+            if not isinstance(given[name], kind):
+                raise ValueError(f"{what}.{name} is no {kind.__name__}")
+    if run["dtype"] not in PRECISIONS:
+        raise ValueError(f"run.dtype is {run['dtype']!r:.40}, expected one of {', '.join(PRECISIONS)}")
+    if prompts_hash(prompts) != prompts["sha256"]:
+        raise ValueError("the prompts are not those of their hash")
+    numbers = {name: _number_from_json(name, number, arrays, used) for name, number in saved["numbers"].items()}
+    n, ties, predicted = len(prompts["rows"]), saved["near_ties"], saved["predicted"]
+    if len(predicted) != n or not all(isinstance(token, str) for token in predicted):
+        raise ValueError(f"predicted holds no token for each of the {n} prompts")
+    if not all(type(i) is int and 0 <= i < n for i in ties):
+        raise ValueError("near_ties are no numbers of prompts")
+    if wrong := [k for k, number in numbers.items() if number.labels is None and number.values.shape[:1] != (n,)]:
+        raise ValueError(f"{wrong[0]} is not of {n} prompts")
+    measured = Measured(numbers, tuple(predicted), tuple(ties))
+    return Baseline(str(saved["checkpoint"]), model, Question(**saved["question"]), prompts, run, measured)
+
+
+def _number_from_json(name: str, saved: Any, arrays: Mapping[str, np.ndarray], used: set[str]) -> Number:
+    tolerance, largest = (_finite(f"{name}.{key}", saved[key]) for key in ("tolerance", "largest"))
+    if tolerance < 0 or largest < 0:
+        raise ValueError(f"{name}: tolerance and largest are not negative")
+    interval = saved.get("interval")
+    low_high = None if interval is None else (_finite(name, interval[0]), _finite(name, interval[1]))
+    if "sha256" not in saved:
+        values = np.array([_finite(f"{name}.{label}", value) for label, value in saved["values"].items()])
+        return Number(values, tuple(saved["values"]), tolerance, largest, low_high)
+    key = saved["sha256"]
+    used.add(key)
+    if "values" in saved:
+        values = np.array(saved["values"], dtype=saved["dtype"]).reshape(saved["shape"])
+    elif key in arrays:
+        values = arrays[key]
+    else:
+        raise ValueError(f"{name}: its array is not in the file beside it")
+    if array_hash(values) != key or not np.isfinite(values).all():
+        raise ValueError(f"{name}: its array is not that of its hash")
+    return Number(values, None, tolerance, largest, low_high)
+
+
+def _finite(name: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"{name} is {value!r:.40}, expected a number")
+    return float(value)
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as problem:
+        raise BaselineError(f"{file}: no such file") from problem
+    except OSError as problem:
+        raise BaselineError(f"{file}: cannot be read ({problem.strerror or problem})") from problem
+    except (ValueError, RecursionError) as problem:
+        raise BaselineError(f"{file}: not valid JSON, or cut off ({problem})") from problem
+    if not isinstance(content, dict):
+        raise BaselineError(f"{file}: holds a {type(content).__name__}, expected an object")
+    return content
+
+
+def _read_arrays(file: Path) -> dict[str, np.ndarray]:
+    if not file.exists():
+        return {}
+    try:
+        with np.load(file, allow_pickle=False) as held:
+            return {name: held[name] for name in held.files}
+    except Exception as problem:
+        raise BaselineError(f"{file}: no arrays, or cut off ({type(problem).__name__})") from problem

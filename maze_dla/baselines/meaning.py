@@ -1,0 +1,83 @@
+"""What changed numbers mean, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from maze_dla.baselines.numbers import Measured, Number
+
+N_TOP = 5  # heads whose order is looked at
+COUNTS = 0.05  # of the largest: a number whose sign is worth a word
+
+
+def meaning(now: Measured, before: Measured) -> tuple[str, ...]:
+    """Sentences about accuracy, metric, the order and the signs of the strongest parts, and where the lens rises."""
+    shared = {name: (now.numbers[name], number) for name, number in before.numbers.items() if name in now.numbers}
+    found: list[str] = []
+    for name in ("accuracy", "metric"):
+        if name in shared:
+            found += _outside(name, *shared[name])
+    for name in ("heads", "layers"):
+        if name in shared and shared[name][0].labels == shared[name][1].labels:
+            found += _moved(name, *shared[name])
+            found += _places(name, *shared[name])
+            found += _signs(name, *shared[name])
+    if "lens" in shared:
+        found += _half(*shared["lens"])
+    changed = sum(one != other for one, other in zip(now.predicted, before.predicted, strict=False))
+    if changed:
+        found.append(f"the model's likeliest token is another one in {changed} of {len(before.predicted)} prompts")
+    return tuple(found)
+
+
+def _outside(name: str, now: Number, before: Number) -> Iterator[str]:
+    if before.interval is None:
+        return
+    (low, high), value, was = before.interval, float(now.values[0]), float(before.values[0])
+    if not low <= value <= high:
+        yield f"{name} is {value:.3f}, outside the interval of the recorded {was:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def _moved(name: str, now: Number, before: Number) -> Iterator[str]:
+    """Which part moved most."""
+    most = int(np.abs(now.values - before.values).argmax())
+    was, is_now = float(before.values[most]), float(now.values[most])
+    if abs(is_now - was) > before.allowed:
+        yield f"of the {name}, {(before.labels or ())[most]} moved most, from {was:+.3f} to {is_now:+.3f} in the mean"
+
+
+def _places(name: str, now: Number, before: Number) -> Iterator[str]:
+    """Which of the strongest parts changed places."""
+    one, other = (list(np.argsort(-np.abs(number.values), kind="stable")) for number in (now, before))
+    top = other[:N_TOP]
+    moved = [i for place, i in enumerate(top) if one.index(i) != place]
+    labels = before.labels or ()
+    if moved:
+        shown = ", ".join(f"{labels[i]} from place {other.index(i) + 1} to {one.index(i) + 1}" for i in moved)
+        yield f"the strongest {name} changed places: {shown}"
+
+
+def _signs(name: str, now: Number, before: Number) -> Iterator[str]:
+    """Which parts of some size have another sign."""
+    least = COUNTS * float(np.abs(before.values).max())
+    flipped = np.flatnonzero((now.values * before.values < 0) & (np.abs(before.values) > least))
+    labels = before.labels or ()
+    if len(flipped):
+        shown = ", ".join(f"{labels[i]} {before.values[i]:+.3f} to {now.values[i]:+.3f}" for i in flipped[:N_TOP])
+        more = f" and {len(flipped) - N_TOP} more" if len(flipped) > N_TOP else ""
+        yield f"the sign of {name} flipped: {shown}{more}"
+
+
+def _half(now: Number, before: Number) -> Iterator[str]:
+    depths = [_first_half(number) for number in (before, now)]
+    if depths[0] != depths[1]:
+        yield f"half of the metric can be read from {depths[1]} on, before from {depths[0]} on"
+
+
+def _first_half(lens: Number) -> str:
+    last = lens.values[-1]
+    if not last > 0:
+        return "nowhere (it is not positive)"
+    return (lens.labels or ())[int(np.argmax(lens.values >= last / 2))]

@@ -1,0 +1,119 @@
+"""What came of a check, as an object and as text."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from maze_dla.baselines.comparing import Row
+from maze_dla.errors import visible
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Kind = Literal["question", "weights", "prompts", "versions", "tolerance"]
+KINDS: tuple[Kind, ...] = ("question", "weights", "prompts", "versions", "tolerance")
+SHOWN_ROWS = 12
+COLUMNS = ("name", "expected", "obtained", "error", "allowed", "error/allowed")
+
+
+@dataclass(frozen=True)
+class Change:
+    """Something beside the numbers that is no longer as it was recorded, and whether that fails the check."""
+
+    kind: Kind
+    text: str
+    fails: bool
+
+
+@dataclass(frozen=True)
+class Checked:
+    """One baseline of a file, checked: what changed, every number beside the recorded one, and what that means."""
+
+    name: str
+    changes: tuple[Change, ...]
+    rows: tuple[Row, ...]
+    meaning: tuple[str, ...]
+    problem: str | None = None
+    """Why it could not be checked; None where it was."""
+
+    @property
+    def same(self) -> bool:
+        """Whether nothing changed that fails a check."""
+        return self.problem is None and all(row.holds for row in self.rows) and not any(c.fails for c in self.changes)
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """Every number beside the recorded one, the worst first: name, expected, obtained, error, allowed and
+        error/allowed, and a note where one of the two is missing.
+        """  # fmt: skip
+        import pandas as pd
+
+        values = [(r.name, r.expected, r.obtained, r.error, r.allowed, r.ratio, r.note) for r in self.rows]
+        return pd.DataFrame(values, columns=[*COLUMNS, "note"])
+
+    def lines(self) -> list[str]:
+        """The outcome as text: a verdict, what changed and what it means, and the worst numbers."""
+        if self.problem is not None:
+            return [f"{self.name}: CANNOT BE CHECKED: {self.problem}"]
+        lines = [f"{self.name}: {'same' if self.same else 'CHANGED'}"]
+        for kind in KINDS:
+            told = [change for change in self.changes if change.kind == kind]
+            if told or kind in ("weights", "prompts"):
+                lines.append(f"  {kind}: {'; '.join(change.text for change in told) or 'same'}")
+        broken = [row for row in self.rows if not row.holds]
+        lines.append(f"  numbers: {_counted(len(self.rows), len(broken))}")
+        lines += [f"  it means: {sentence}" for sentence in self.meaning]
+        return [*lines, *_table_lines(broken or list(self.rows[:1]), len(broken))]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class BaselineCheck:
+    """The outcome of `check_baseline` for a file: a `Checked` for each of its baselines."""
+
+    file: str
+    checks: tuple[Checked, ...]
+    updated: bool = False
+
+    @property
+    def same(self) -> bool:
+        """Whether every baseline is as it was recorded."""
+        return all(check.same for check in self.checks)
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """Why baselines could not be checked."""
+        return tuple(f"{check.name}: {check.problem}" for check in self.checks if check.problem is not None)
+
+    def __repr__(self) -> str:
+        lines = [self.file, *(line for check in self.checks for line in check.lines())]
+        if self.updated:
+            lines.append("the file was rewritten with what the models say now")
+        return "\n".join(visible(line) for line in lines)
+
+
+def _counted(n: int, broken: int) -> str:
+    return f"{broken} of {n} are not within what is allowed" if broken else f"all {n} are within what is allowed"
+
+
+def _table_lines(rows: list[Row], n_broken: int) -> list[str]:
+    """The worst numbers as aligned text, or the one nearest to its limit."""
+    shown = [COLUMNS, *(_cells(row) for row in rows[:SHOWN_ROWS])]
+    widths = [max(len(cells[i]) for cells in shown) for i in range(len(COLUMNS))]
+    lines = []
+    for name, *cells in shown:
+        columns = [cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True)]
+        lines.append("    " + "  ".join([name.ljust(widths[0]), *columns]))
+    more = n_broken - SHOWN_ROWS
+    return [*lines, f"    and {more} more"] if more > 0 else lines
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    if row.note and math.isnan(row.expected) and math.isnan(row.obtained):
+        return (f"{row.name} ({row.note})", "-", "-", "-", f"{row.allowed:.2g}", "-")
+    numbers = (row.expected, row.obtained, row.error, row.allowed)
+    formats = ("{:.6g}", "{:.6g}", "{:.2g}", "{:.2g}")
+    texts = [f.format(x) if math.isfinite(x) else "-" for f, x in zip(formats, numbers, strict=True)]
+    name = f"{row.name} ({row.note})" if row.note else row.name
+    return (name, *texts, f"{row.ratio:.2g}" if math.isfinite(row.ratio) else "-")
