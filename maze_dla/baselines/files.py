@@ -157,6 +157,9 @@ def _from_json(saved: Any, arrays: Mapping[str, np.ndarray], used: set[str]) -> 
         raise ValueError(f"run.dtype is {run['dtype']!r:.40}, expected one of {', '.join(PRECISIONS)}")
     for name, epsilon in model["norm_epsilons"].items():
         _finite(f"model.norm_epsilons.{name}", epsilon)
+    for part, texts in (("model.weights", model["weights"]), ("model.heads", model["heads"])):
+        for name, value in texts.items():
+            _text(f"{part}.{name}", value)
     if prompts_hash(prompts) != prompts["sha256"]:
         raise ValueError("the prompts are not those of their hash")
     check_stored(prompts)

@@ -162,9 +162,12 @@ def _changed_epsilons(now: Mapping[str, float], before: Mapping[str, float], in_
     least = SMALLEST_IN_HALF if in_half else SMALLEST_EPSILON
     both = [name for name in before if name in now]
     others = [name for name in both if not abs(now[name] - before[name]) <= SAME_EPSILON * abs(before[name]) + least]
-    if others:
-        was, is_now = before[others[0]], now[others[0]]
-        yield f"the epsilon of the norm was {was:.3g}, now it is {is_now:.3g} (norms: {listed(others)})"
+    done = [name for name in others if name != "config" and not name.endswith(STATED)]
+    told = [name for name in others if name not in done and not done]
+    for names, whose in ((done, "the norms'"), (told, "the stated, though the norms do the same,")):
+        if names:
+            was, is_now = before[names[0]], now[names[0]]
+            yield f"{whose} epsilon was {was:.3g}, now it is {is_now:.3g} (in {listed(names)})"
     if alone := sorted(name for name in {*now} ^ {*before} if name != "config" and not name.endswith(STATED)):
         yield f"norms that only the recorded model or only this one has, or that are zero in one: {listed(alone)}"
 

@@ -130,7 +130,10 @@ def _per_prompt(
         "heads": (result.heads, size),
         "lens": (lens.values, max(size, _largest(lens.values))),
     }
-    return {f"{name}{OF_EACH}": Number(_array(values), None, tolerance, largest) for name, (values, largest) in arrays.items()}
+    return {
+        f"{name}{OF_EACH}": Number(_array(values), None, tolerance, largest)
+        for name, (values, largest) in arrays.items()
+    }
 
 
 def _near_ties(model: Any, batch: PromptBatch, closer_than: float, options: dict[str, Any]) -> tuple[int, ...]:

@@ -6,16 +6,19 @@ import json
 import math
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from maze_dla.baselines import files
+from maze_dla.analysis.running import as_residual_model
+from maze_dla.baselines import check, files
 from maze_dla.baselines.check import check_baseline
 from maze_dla.baselines.files import array_hash, arrays_file, read_baselines, write_baselines
 from maze_dla.baselines.prompts import prompts_hash
+from maze_dla.baselines.questions import ask
 from maze_dla.baselines.record import record_baseline
 from maze_dla.errors import BaselineError, InputError
 
@@ -46,9 +49,7 @@ def test_the_same_bytes_each_time(home: Path, recorded: Path) -> None:
 
 
 @pytest.mark.parametrize("inline", [files.INLINE, 2])
-def test_every_digit_comes_back(
-    recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inline: int
-) -> None:
+def test_every_digit_comes_back(recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inline: int) -> None:
     monkeypatch.setattr(files, "INLINE", inline)
     held = read_baselines(recorded)
     write_baselines(tmp_path / "b.json", held)
@@ -59,11 +60,7 @@ def test_every_digit_comes_back(
     for name, number in numbers.items():
         assert number.values.dtype == before[name].values.dtype
         assert number.values.tobytes() == before[name].values.tobytes()
-        assert (number.labels, number.tolerance, number.largest) == (
-            before[name].labels,
-            before[name].tolerance,
-            before[name].largest,
-        )
+        assert number == replace(before[name], values=number.values)
 
 
 def _leaves(item: Any, at: Place = ()) -> Iterator[tuple[Place, Any]]:
@@ -86,7 +83,14 @@ def _parent(baseline: Any, place: Place) -> tuple[Any, Any]:
 
 
 # what says how it was made, and what a check is held to: told, and no failure
-TOLD = ("run", "versions"), ("run", "device"), ("tolerance",), ("model", "name"), ("model", "checkpoint"), ("near_ties",)
+TOLD = (
+    ("run", "versions"),
+    ("run", "device"),
+    ("tolerance",),
+    ("model", "name"),
+    ("model", "checkpoint"),
+    ("near_ties",),
+)
 OPTIONAL = (*TOLD, ("checkpoint",), ("padding",))
 
 
@@ -112,10 +116,13 @@ def test_whatever_is_lost_changed_or_of_another_kind_is_noticed(
 ) -> None:
     """For one place of each kind in the file, with the hash of the prompts made anew; and never another error."""
     file = copied(home, tmp_path)
-    from maze_dla.baselines import check
-
-    maze = check.load_recorded(read_baselines(file)[NAME], tmp_path)
-    monkeypatch.setattr(check, "load_recorded", lambda *args: maze)
+    baseline = read_baselines(file)[NAME]
+    maze = check.load_recorded(baseline, tmp_path)
+    view, asked = as_residual_model(maze), ask(maze, baseline.question, tmp_path)
+    described = check.described_model(view, maze)
+    for name, found in (("load_recorded", maze), ("as_residual_model", view), ("described_model", described)):
+        monkeypatch.setattr(check, name, lambda *args, found=found: found)
+    monkeypatch.setattr(check, "ask", lambda m, q, folder: asked if q == baseline.question else ask(m, q, folder))
     original = content_of(file)["baselines"][NAME]
     unnoticed, n = [], 0
     for place, value in _leaves(original):
@@ -125,8 +132,8 @@ def test_whatever_is_lost_changed_or_of_another_kind_is_noticed(
         if isinstance(value, int | float) and not isinstance(value, bool):
             others = [value + 1, value * 1.5 + 0.25, None, "x", {}]
         for other in ["lost", *others[: 7 if len(place) < 4 else 3]]:
-            baseline = json.loads(json.dumps(original))
-            parent, key = _parent(baseline, place)
+            saved = json.loads(json.dumps(original))
+            parent, key = _parent(saved, place)
             if other == "lost":
                 del parent[key]
             elif parent[key] == other:
@@ -134,7 +141,7 @@ def test_whatever_is_lost_changed_or_of_another_kind_is_noticed(
             else:
                 parent[key] = other
             n += 1
-            if _not_same(file, baseline) is None and not _is_told(place):
+            if _not_same(file, saved) is None and not _is_told(place):
                 unnoticed.append((place, other))
     assert unnoticed == []
     assert n > 500
@@ -297,8 +304,7 @@ def test_a_data_set_of_its_own(home: Path, tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.chdir("/")
     assert checked(tmp_path / file).same
     monkeypatch.chdir(tmp_path)
-    check = check_baseline(file, update=True)
-    assert check.updated
+    assert check_baseline(file, update=True).updated
     assert file.read_bytes() == before
     (tmp_path / data.name).unlink()
     assert "they cannot be made again" in line(changed(file), "prompts")

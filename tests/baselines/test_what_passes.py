@@ -9,7 +9,6 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,7 +18,7 @@ from maze_dla.adapters.mazes.load import load_maze_model
 from maze_dla.adapters.mazes.model import MazeModel
 from maze_dla.baselines import check
 from maze_dla.baselines.record import described_run, record_baseline
-from tests.adapters.mazes.small_files import NEW, OLD, random_state, small_checkpoint, small_tokenizer
+from tests.adapters.mazes.small_files import NEW, random_state, small_checkpoint
 
 from .changing import changed, checked, copied, line, reload
 
@@ -35,12 +34,9 @@ def same(file: Path, source: Any = None, **options: Any) -> str:
     return text
 
 
-@pytest.mark.parametrize("form", [{"key": NEW}, {"tensors": "inline"}, {"tensors": "external"}, {"tokenizer": True}])
+@pytest.mark.parametrize("form", [{"key": NEW}, {"tensors": "inline"}, {"tensors": "external"}])
 def test_saved_again(recorded: Path, tmp_path: Path, form: dict[str, Any]) -> None:
-    """In the forms of 2023 and 2024, with the vocabulary in the data set's config or in the tokenizer."""
-    form = {"key": OLD, **form}
-    if form.pop("tokenizer", False):
-        form["tokenizer"] = {**small_tokenizer(), "token_arr": small_checkpoint().config["dataset_cfg"]["token_arr"]}
+    """In the forms of 2023 and 2024, with arrays inside and outside of the JSON."""
     assert "  prompts: same" in same(recorded, small_checkpoint(random_state(), **form).write(tmp_path / "again.zanj"))
 
 
@@ -80,7 +76,7 @@ def test_precisions(recorded: Path, tmp_path: Path, home: Path) -> None:
     same(exact)
     same(exact, dtype=torch.float32)
     maze = load_maze_model(home / "small.zanj", dtype=torch.float64)
-    maze.model.blocks[1].hook_mlp_out.add_hook(lambda x, hook: (1 + 1e-7) * x)
+    maze.model.blocks[1].attn.hook_q.add_hook(lambda x, hook: (1 + 1e-7) * x)
     assert "  weights: same" in changed(exact, maze)
     assert "  weights: same" in same(recorded, maze)
 
@@ -96,10 +92,6 @@ def test_in_memory(home: Path, recorded: Path) -> None:
     same(recorded, maze)
     moved = copy.deepcopy(maze.model).to(torch.float64).to(torch.float32)
     same(recorded, MazeModel(moved, maze.vocabulary, maze.dataset_config))
-    tokenizer = SimpleNamespace(token_arr=maze.vocabulary.tokens)
-    config = SimpleNamespace(serialize=lambda: maze.dataset_config)
-    maze.model.zanj_model_config = SimpleNamespace(name="other", maze_tokenizer=tokenizer, dataset_cfg=config)
-    same(recorded, load_maze_model(maze.model))
 
 
 def test_from_another_folder(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,12 +119,13 @@ def other_mazes(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     def change(package: str) -> None:
         make: Any = MazeModel.prompts
         monkeypatch.setattr(MazeModel, "prompts", lambda self, mazes, **how: make(self, mazes, **{**how, "seed": 7}))
-        run = {"versions": {package: "9.9"}}
-        monkeypatch.setattr(
-            check, "described_run", lambda view: {**(r := described_run(view)), "versions": r["versions"] | run["versions"]}
-        )
+        monkeypatch.setattr(check, "described_run", lambda view: _with_version(described_run(view), package))
 
     return change
+
+
+def _with_version(run: dict[str, Any], package: str) -> dict[str, Any]:
+    return {**run, "versions": {**run["versions"], package: "9.9"}}
 
 
 def test_another_generator_of_another_version(recorded: Path, other_mazes: Callable[[str], None]) -> None:
