@@ -281,10 +281,10 @@ def test_nothing_is_written_over(home: Path, tmp_path: Path) -> None:
         record_baseline(file, home / "small.zanj", n_mazes=3)
     assert file.read_bytes() == before
     (tmp_path / "mine.npz").write_bytes(b"mine")
-    with pytest.raises(BaselineError, match="mine.npz: is there already"):
+    with pytest.raises(BaselineError, match=r"mine\.npz: is there already"):
         record_baseline(tmp_path / "mine.json", home / "small.zanj", n_mazes=3)
     assert (tmp_path / "mine.npz").read_bytes() == b"mine"
-    with pytest.raises(BaselineError, match="name ends in .json"):
+    with pytest.raises(BaselineError, match=r"name ends in \.json"):
         record_baseline(tmp_path / "b.txt", home / "small.zanj", n_mazes=3)
     with pytest.raises(InputError, match="a baseline has no option 'n_maze'"):
         record_baseline(tmp_path / "c.json", home / "small.zanj", n_maze=3)

@@ -1,4 +1,4 @@
-"""The same model passes: in other files, classes, batches, threads and precisions; versions alone never fail a check."""
+"""The same model passes: in other files, classes, batches, threads and precisions; versions alone fail no check."""
 
 from __future__ import annotations
 

@@ -116,7 +116,7 @@ def test_several_models_and_tasks_in_one_file(folder: Path, capsys: Printed) -> 
     file = folder / "all.json"
     damaged(name="second").write(folder / "second.zanj")
     sources = [str(folder / name) for name in ("small.zanj", "second.zanj")]
-    how = ["--task", "first_path_choice", "origin_after_target", "--n-mazes", "4", "-o", str(file)]
+    how = ["--task", "first_path_choice", "path_end", "--n-mazes", "4", "-o", str(file)]
     if main(["baseline", "record", *sources, *how]) != 0:
         pytest.fail(capsys.readouterr().err)
     names = list(json.loads(file.read_text(encoding="utf-8"))["baselines"])
