@@ -53,14 +53,23 @@ def arrays_file(file: Path) -> Path:
     return file.with_suffix(".npz")
 
 
+def check_name(file: Path) -> None:
+    """Refuse a file of another ending.
+
+    Raises:
+        BaselineError: a name that does not end in `.json`.
+    """
+    if file.suffix != ".json":
+        raise BaselineError(f"{file}: a baseline's file name ends in .json")
+
+
 def write_baselines(file: Path, baselines: Mapping[str, Baseline]) -> None:
     """Write baselines by their names, and the arrays beside them: both files or, on any failure, neither.
 
     Raises:
         BaselineError: a name that does not end in `.json`, or a folder that cannot be written.
     """
-    if file.suffix != ".json":
-        raise BaselineError(f"{file}: a baseline's file name ends in .json")
+    check_name(file)
     arrays: dict[str, np.ndarray] = {}
     content = {
         "baselines": {name: _as_json(baseline, arrays) for name, baseline in baselines.items()},
