@@ -15,8 +15,10 @@ from maze_dla.baselines.baseline import Baseline
 from maze_dla.baselines.numbers import Measured, Number
 from maze_dla.baselines.prompts import prompts_hash
 from maze_dla.baselines.questions import Question
-from maze_dla.errors import BaselineError, InputError
+from maze_dla.errors import BaselineError, InputError, shortened
 from maze_dla.files import drafted_folder, made_folder, writing
+from maze_dla.files.boundary import reading
+from maze_dla.files.json_file import read_object
 from maze_dla.results.tolerances import PRECISIONS
 
 FORMAT, FORMAT_VERSION = "maze_dla baselines", 1
@@ -68,7 +70,7 @@ def read_baselines(file: Path) -> dict[str, Baseline]:
     Raises:
         BaselineError: no such file, damaged, cut off, of another format, or whose arrays are missing or others.
     """
-    content = _read_json(file)
+    content = read_object(file, BaselineError, finite=True)
     if content.get("format") != FORMAT or not isinstance(content.get("baselines"), dict):
         raise BaselineError(f"{file}: no file of baselines; it holds {', '.join(map(str, content))[:80] or 'nothing'}")
     if content.get("format_version") != FORMAT_VERSION:
@@ -78,13 +80,11 @@ def read_baselines(file: Path) -> dict[str, Baseline]:
     arrays, used = _read_arrays(arrays_file(file)), set()
     found = {}
     for name, saved in content["baselines"].items():
-        try:
+        with reading(file, BaselineError, f"the baseline {shortened(name, 80)!r} is damaged"):
             found[name] = _from_json(saved, arrays, used)
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as problem:
-            reason = f"lacks {problem}" if isinstance(problem, KeyError) else str(problem)
-            raise BaselineError(f"{file}: the baseline {name!r:.80} is damaged: {reason}"[:500]) from problem
         if found[name].name != name:
-            raise BaselineError(f"{file}: the baseline {name!r:.80} says that it is {found[name].name!r:.80}")
+            says = shortened(found[name].name, 80)
+            raise BaselineError(f"{file}: the baseline {shortened(name, 80)!r} says that it is {says!r}")
     if stale := sorted({*arrays} - used):
         raise BaselineError(f"{arrays_file(file)}: the array {stale[0]:.20} belongs to no baseline of {file.name}")
     return found
@@ -179,20 +179,6 @@ def _finite(name: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise ValueError(f"{name} is {value!r:.40}, expected a number")
     return float(value)
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError as problem:
-        raise BaselineError(f"{file}: no such file") from problem
-    except OSError as problem:
-        raise BaselineError(f"{file}: cannot be read ({problem.strerror or problem})") from problem
-    except (ValueError, RecursionError) as problem:
-        raise BaselineError(f"{file}: not valid JSON, or cut off ({problem})") from problem
-    if not isinstance(content, dict):
-        raise BaselineError(f"{file}: holds a {type(content).__name__}, expected an object")
-    return content
 
 
 def _read_arrays(file: Path) -> dict[str, np.ndarray]:
