@@ -77,17 +77,22 @@ def read_baselines(file: Path) -> dict[str, Baseline]:
         raise BaselineError(f"{file}: format version {content.get('format_version')!r:.20}, expected {FORMAT_VERSION}")
     if not content["baselines"]:
         raise BaselineError(f"{file}: it holds no baseline")
-    arrays, used = _read_arrays(arrays_file(file)), set()
+    arrays = _read_arrays(arrays_file(file))
     found = {}
     for name, saved in content["baselines"].items():
         with reading(file, BaselineError, f"the baseline {shortened(name, 80)!r} is damaged"):
-            found[name] = _from_json(saved, arrays, used)
+            found[name] = _from_json(saved, arrays)
         if found[name].name != name:
             says = shortened(found[name].name, 80)
             raise BaselineError(f"{file}: the baseline {shortened(name, 80)!r} says that it is {says!r}")
-    if stale := sorted({*arrays} - used):
-        raise BaselineError(f"{arrays_file(file)}: the array {stale[0]:.20} belongs to no baseline of {file.name}")
     return found
+
+
+def stale_arrays(file: Path, baselines: Mapping[str, Baseline]) -> tuple[str, ...]:
+    """The names of arrays beside a file that none of its baselines has any more."""
+    measured = [number for baseline in baselines.values() for number in baseline.measured.numbers.values()]
+    known = {array_hash(number.values) for number in measured if number.labels is None}
+    return tuple(sorted({*_read_arrays(arrays_file(file))} - known))
 
 
 def _as_json(baseline: Baseline, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
@@ -126,7 +131,7 @@ def array_hash(values: np.ndarray) -> str:
     return digest.hexdigest()
 
 
-def _from_json(saved: Any, arrays: Mapping[str, np.ndarray], used: set[str]) -> Baseline:
+def _from_json(saved: Any, arrays: Mapping[str, np.ndarray]) -> Baseline:
     """A baseline from its content.
 
     Raises:
@@ -141,7 +146,7 @@ def _from_json(saved: Any, arrays: Mapping[str, np.ndarray], used: set[str]) -> 
         raise ValueError(f"run.dtype is {run['dtype']!r:.40}, expected one of {', '.join(PRECISIONS)}")
     if prompts_hash(prompts) != prompts["sha256"]:
         raise ValueError("the prompts are not those of their hash")
-    numbers = {name: _number_from_json(name, number, arrays, used) for name, number in saved["numbers"].items()}
+    numbers = {name: _number_from_json(name, number, arrays) for name, number in saved["numbers"].items()}
     n, ties, predicted = len(prompts["rows"]), saved["near_ties"], saved["predicted"]
     if len(predicted) != n or not all(isinstance(token, str) for token in predicted):
         raise ValueError(f"predicted holds no token for each of the {n} prompts")
@@ -153,7 +158,7 @@ def _from_json(saved: Any, arrays: Mapping[str, np.ndarray], used: set[str]) -> 
     return Baseline(str(saved["checkpoint"]), model, Question(**saved["question"]), prompts, run, measured)
 
 
-def _number_from_json(name: str, saved: Any, arrays: Mapping[str, np.ndarray], used: set[str]) -> Number:
+def _number_from_json(name: str, saved: Any, arrays: Mapping[str, np.ndarray]) -> Number:
     tolerance, largest = (_finite(f"{name}.{key}", saved[key]) for key in ("tolerance", "largest"))
     if tolerance < 0 or largest < 0:
         raise ValueError(f"{name}: tolerance and largest are not negative")
@@ -163,7 +168,6 @@ def _number_from_json(name: str, saved: Any, arrays: Mapping[str, np.ndarray], u
         values = np.array([_finite(f"{name}.{label}", value) for label, value in saved["values"].items()])
         return Number(values, tuple(saved["values"]), tolerance, largest, low_high)
     key = saved["sha256"]
-    used.add(key)
     if "values" in saved:
         values = np.array(saved["values"], dtype=saved["dtype"]).reshape(saved["shape"])
     elif key in arrays:
