@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -21,7 +21,7 @@ def meaning(now: Measured, before: Measured) -> tuple[str, ...]:
             found += _outside(name, *shared[name])
     for name in ("heads", "layers"):
         if name in shared and shared[name][0].labels == shared[name][1].labels:
-            found += _moved(name, *shared[name])
+            found += _moved(name, shared)
             found += _places(name, *shared[name])
             found += _signs(name, *shared[name])
     if "lens" in shared:
@@ -40,12 +40,25 @@ def _outside(name: str, now: Number, before: Number) -> Iterator[str]:
         yield f"{name} is {value:.3f}, outside the interval of the recorded {was:.3f} [{low:.3f}, {high:.3f}]"
 
 
-def _moved(name: str, now: Number, before: Number) -> Iterator[str]:
-    """Which part moved most."""
-    most = int(np.abs(now.values - before.values).argmax())
-    was, is_now = float(before.values[most]), float(now.values[most])
-    if abs(is_now - was) > before.allowed:
-        yield f"of the {name}, {(before.labels or ())[most]} moved most, from {was:+.3f} to {is_now:+.3f} in the mean"
+def _moved(name: str, shared: Mapping[str, tuple[Number, Number]]) -> Iterator[str]:
+    """Which part moved most, by its numbers in each prompt where these are known: a mean can hide them."""
+    now, before = shared[name]
+    each = shared.get(f"{name} of each prompt")
+    change = np.abs(now.values - before.values)
+    if each is not None and each[0].values.shape == each[1].values.shape:
+        one, other = (number.values.reshape(len(number.values), -1) for number in each)
+        change = np.abs(one.astype(np.float64) - other).mean(0)  # of layers without the constant
+        if silent := [i for i in range(one.shape[1]) if not one[:, i].any() and other[:, i].any()]:
+            yield f"of the {name}, {_named(before, silent)} wrote something and writes nothing any more"
+    most = int(change.argmax())
+    if change[most] > before.allowed:
+        was, is_now = float(before.values[most]), float(now.values[most])
+        mean = f"its mean from {was:+.3f} to {is_now:+.3f}"
+        yield f"of the {name}, {_named(before, [most])} moved most: by {change[most]:.3f} in a prompt, {mean}"
+
+
+def _named(number: Number, chosen: Sequence[int]) -> str:
+    return ", ".join((number.labels or ())[i] for i in chosen[:N_TOP])
 
 
 def _places(name: str, now: Number, before: Number) -> Iterator[str]:
