@@ -13,7 +13,7 @@ import numpy as np
 
 from maze_dla.baselines.baseline import Baseline
 from maze_dla.baselines.numbers import Measured, Number
-from maze_dla.baselines.prompts import prompts_hash
+from maze_dla.baselines.prompts import check_stored, prompts_hash
 from maze_dla.baselines.questions import Question
 from maze_dla.errors import BaselineError, InputError, shortened
 from maze_dla.files import drafted_folder, made_folder, writing
@@ -23,9 +23,28 @@ from maze_dla.results.tolerances import PRECISIONS
 
 FORMAT, FORMAT_VERSION = "maze_dla baselines", 1
 INLINE = 300  # numbers of an array that stand in the JSON itself
-FACTS: dict[str, dict[str, type]] = {
-    "model": {"name": str, "checkpoint": str, "sha256": str, "sizes": dict, "norm": str, "norm_epsilons": dict},
-    "prompts": {"kinds": list, "rows": list, "sequences": list, "unit": str, "sha256": str},
+FACTS: dict[str, dict[str, Any]] = {
+    "model": {
+        **dict.fromkeys(("name", "checkpoint", "sha256", "norm"), str),
+        **dict.fromkeys(("weights", "heads", "sizes", "norm_epsilons"), dict),
+        "logit_cap": int | float | None,
+        "vocabulary_sha256": str | None,
+        "prepend_bos": bool | None,
+    },
+    "prompts": {
+        **dict.fromkeys(("kinds", "rows", "sequences"), list),
+        **dict.fromkeys(("unit", "sha256"), str),
+        "seed": int,
+        "others": list | None,
+    },
+    "question": {
+        **dict.fromkeys(("task", "metric", "reduce"), str),
+        "n_mazes": int | None,
+        "seed": int,
+        "prepend_bos": bool,
+        "padding": int | str | None,
+        "dataset": str | None,
+    },
     "run": {"device": str, "dtype": str, "versions": dict},
 }
 
@@ -137,15 +156,16 @@ def _from_json(saved: Any, arrays: Mapping[str, np.ndarray]) -> Baseline:
     Raises:
         ValueError, KeyError, TypeError: whatever a damaged part leads to.
     """
-    model, prompts, run = (saved[name] for name in ("model", "prompts", "run"))
-    for what, given in (("model", model), ("prompts", prompts), ("run", run)):
-        for name, kind in FACTS[what].items():
-            if not isinstance(given[name], kind):
-                raise ValueError(f"{what}.{name} is no {kind.__name__}")
+    model, prompts, run, question = (_facts(what, saved[what]) for what in ("model", "prompts", "run", "question"))
     if run["dtype"] not in PRECISIONS:
         raise ValueError(f"run.dtype is {run['dtype']!r:.40}, expected one of {', '.join(PRECISIONS)}")
+    for name, epsilon in model["norm_epsilons"].items():
+        _finite(f"model.norm_epsilons.{name}", epsilon)
     if prompts_hash(prompts) != prompts["sha256"]:
         raise ValueError("the prompts are not those of their hash")
+    check_stored(prompts)
+    if question["seed"] != prompts["seed"]:
+        raise ValueError(f"question.seed is {question['seed']}, its prompts were made with {prompts['seed']}")
     numbers = {name: _number_from_json(name, number, arrays) for name, number in saved["numbers"].items()}
     n, ties, predicted = len(prompts["rows"]), saved["near_ties"], saved["predicted"]
     if len(predicted) != n or not all(isinstance(token, str) for token in predicted):
@@ -155,7 +175,23 @@ def _from_json(saved: Any, arrays: Mapping[str, np.ndarray]) -> Baseline:
     if wrong := [k for k, number in numbers.items() if number.labels is None and number.values.shape[:1] != (n,)]:
         raise ValueError(f"{wrong[0]} is not of {n} prompts")
     measured = Measured(numbers, tuple(predicted), tuple(ties))
-    return Baseline(str(saved["checkpoint"]), model, Question(**saved["question"]), prompts, run, measured)
+    return Baseline(_text("checkpoint", saved["checkpoint"]), model, Question.of(question), prompts, run, measured)
+
+
+def _facts(what: str, given: Any) -> dict[str, Any]:
+    """A part of a baseline, each entry of its kind."""
+    for name, kind in FACTS[what].items():
+        if not isinstance(given[name], kind) or (isinstance(given[name], bool) and not (name == "prepend_bos")):
+            raise ValueError(f"{what}.{name} is {given[name]!r:.40}, expected {getattr(kind, '__name__', kind)}")
+    if unknown := [name for name in given if name not in FACTS[what]]:
+        raise ValueError(f"{what}.{unknown[0]:.40} is not known")
+    return given
+
+
+def _text(name: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{name} is {value!r:.40}, expected text")
+    return value
 
 
 def _number_from_json(name: str, saved: Any, arrays: Mapping[str, np.ndarray]) -> Number:

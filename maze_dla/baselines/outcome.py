@@ -56,16 +56,17 @@ class Checked:
     def lines(self) -> list[str]:
         """The outcome as text: a verdict, what changed and what it means, and the worst numbers."""
         if self.problem is not None:
-            return [f"{self.name}: CANNOT BE CHECKED: {self.problem}"]
-        lines = [f"{self.name}: {'same' if self.same else 'CHANGED'}"]
-        for kind in KINDS:
-            told = [change for change in self.changes if change.kind == kind]
-            if told or kind in ("weights", "prompts"):
-                lines.append(f"  {kind}: {'; '.join(change.text for change in told) or 'same'}")
+            return [f"{self.name}: CANNOT BE CHECKED: {self.problem}", *self._changes(())]
+        lines = [f"{self.name}: {'same' if self.same else 'CHANGED'}", *self._changes(("weights", "prompts"))]
         broken = [row for row in self.rows if not row.holds]
         lines.append(f"  numbers: {_counted(self.rows, broken)}")
         lines += [f"  it means: {sentence}" for sentence in self.meaning]
         return [*lines, *_table_lines(broken)]
+
+    def _changes(self, always: tuple[Kind, ...]) -> list[str]:
+        """A line for each kind of change that there is, and for these kinds in any case."""
+        texts = {kind: [change.text for change in self.changes if change.kind == kind] for kind in KINDS}
+        return [f"  {kind}: {'; '.join(told) or 'same'}" for kind, told in texts.items() if told or kind in always]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
