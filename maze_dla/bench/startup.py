@@ -32,5 +32,7 @@ def _medians() -> tuple[float, float]:
 
 def _fresh_process(arguments: tuple[str, ...]) -> float:
     start = time.perf_counter()
-    subprocess.run([sys.executable, *arguments], cwd=HERE, stdout=subprocess.DEVNULL, check=True)
+    subprocess.run(
+        [sys.executable, *arguments], cwd=HERE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True
+    )
     return time.perf_counter() - start
