@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import warnings
 
 from maze_dla.errors import InputError
@@ -27,6 +28,8 @@ def load_matplotlib() -> None:
 
 
 def _import_without_backend(backend: str) -> None:
+    for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
+        del sys.modules[name]  # parts of what could not be imported as a whole
     del os.environ["MPLBACKEND"]
     try:
         _import()
