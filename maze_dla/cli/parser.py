@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -47,13 +48,14 @@ def out_folder(text: str) -> Path:
     """
     from maze_dla.files import output_path
 
+    path = os.path.expanduser(text)  # noqa: PTH111 (of pathlib, ./~name would be a home too)
+    if text.startswith("~") and path == text:
+        name = Path(text).parts[0]
+        raise argparse.ArgumentTypeError(f"{text}: no home of {name}; a file of that name is ./{name}")
     try:
-        return output_path(Path(text).expanduser() if text else text)
+        return output_path(path)
     except InputError as problem:
         raise argparse.ArgumentTypeError(str(problem)) from None
-    except (RuntimeError, ValueError):
-        name = Path(text).parts[0]
-        raise argparse.ArgumentTypeError(f"{text}: no home of {name}; a file of that name is ./{name}") from None
 
 
 def out_file(text: str) -> Path:

@@ -62,8 +62,11 @@ def add_report(commands: Commands) -> None:
 
 
 def _report(chosen: argparse.Namespace) -> int:
+    from maze_dla.errors import InputError
     from maze_dla.files import output_folder
 
+    if chosen.reduce not in ("mean", "sum"):  # also where the metric has nothing to reduce
+        raise InputError(f"reduce is 'mean' or 'sum', got {chosen.reduce!r}")
     with output_folder(chosen.out):
         return _write_reports(chosen)
 
@@ -99,7 +102,7 @@ def _asked(chosen: argparse.Namespace, checkpoint: str | None) -> tuple[Any, Any
     batch = maze.prompts(
         chosen.dataset, task=chosen.task, n_mazes=chosen.n_mazes, seed=chosen.seed, padding=chosen.padding
     )
-    name = chosen.metric or ("neighbors" if batch.asks_for_steps else "all")
+    name = ("neighbors" if batch.asks_for_steps else "all") if chosen.metric is None else chosen.metric
     kept, metric = metric_by_name(batch, name, chosen.reduce)
     return maze, kept, metric, len(batch) - len(kept)
 

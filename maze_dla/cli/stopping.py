@@ -84,9 +84,10 @@ def signals_as_errors() -> Iterator[Stopping]:
             signal.signal(number, handler)
 
 
-def files_at(out: Path | None) -> dict[str, tuple[int, int]]:
+def files_at(out: str | Path | None) -> dict[str, tuple[int, int]]:
     """Which files stand where a command writes, each with its number and time of change, without hidden ones."""
-    if out is None or not out.exists():
+    place = Path(out) if out is not None else None
+    if place is None or not place.exists():
         return {}
-    files = [f for f in out.iterdir() if not f.name.startswith(".")] if out.is_dir() else [out]
+    files = [f for f in place.iterdir() if not f.name.startswith(".")] if place.is_dir() else [place]
     return {f.name: (f.lstat().st_ino, f.lstat().st_mtime_ns) for f in files}

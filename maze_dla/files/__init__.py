@@ -6,6 +6,7 @@ the old one as it was, and a link of its name is replaced, not followed.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Iterable, Iterator
@@ -16,6 +17,7 @@ from tempfile import TemporaryDirectory
 from maze_dla.errors import InputError, MazeDlaError, check_path
 
 PREFIX = ".maze_dla-"  # of folders that are there while something is written
+LONGEST_NAME = 255  # bytes
 
 
 def output_path(path: str | Path, error: type[MazeDlaError] = InputError) -> Path:
@@ -29,6 +31,8 @@ def output_path(path: str | Path, error: type[MazeDlaError] = InputError) -> Pat
     if not str(path):
         raise error("the path to write at is empty: name a file or a folder, '.' for the current one")
     try:
+        if any(len(os.fsencode(name)) > LONGEST_NAME for name in Path(path).parts):  # also in folders yet to be made
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
         os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):  # the one can be made, of the other whoever makes folders can tell
         pass
