@@ -14,7 +14,7 @@ from typing import Any
 from maze_dla.cli.process import STOPS, is_default
 
 TIDYING = 2.0  # seconds after a signal in which further ones are not heard: they would cut the tidying up short
-IMPORTING = 10.0  # seconds for which a signal waits for an import to end
+IMPORTING = 5.0  # seconds for which a signal waits for an import to end
 AGAIN = 0.02
 
 
@@ -62,8 +62,12 @@ def _imports(frame: Any) -> bool:
 
 
 def _send_again(number: int) -> None:
+    """To the main thread, which may by then wait for something: only a real signal ends that."""
     time.sleep(AGAIN)
-    _thread.interrupt_main(signal.Signals(number))
+    if hasattr(signal, "pthread_kill"):
+        signal.pthread_kill(threading.main_thread().ident or 0, number)
+    else:  # Windows
+        _thread.interrupt_main(signal.Signals(number))
 
 
 @contextmanager
