@@ -25,7 +25,7 @@ from maze_dla.engine.prompts import PromptBatch
 from .models import N_CTX
 
 Numbers = dict[str, Tensor]
-CHANCES = ("probs", "prob", "patterns", "scores")  # numbers of size 1
+CHANCES = ("probs", "prob", "patterns", "scores", "entropy", "kl")  # of size 1, or sums of numbers of size 1
 LARGEST = "largest part"
 
 
@@ -67,8 +67,8 @@ def plain_numbers(model: Any, batch: PromptBatch, metric: LinearMetric, **how: A
     found["patterns"] = wide(result.patterns, -1)
     for scale in ("own", "final"):
         found[f"{scale} lens"] = logit_lens(model, batch, metric, scale, **how).values
-        tokens = token_lens(model, batch, 3, scale, **how)
-        found |= {f"{scale} {n}": getattr(tokens, n) for n in ("top_probs", "target_prob", "entropy", "kl")}
+    tokens = token_lens(model, batch, 3, "final", **how)
+    found |= {f"final {n}": getattr(tokens, n) for n in ("top_probs", "target_prob", "entropy", "kl")}
     everywhere = token_lens(model, batch, 1, positions="all", **how)
     found |= {f"all {n}": wide(getattr(everywhere, n), 1) for n in ("top_probs", "target_prob", "entropy")}
     found["stream"] = wide(activations(model, batch, site="resid", positions="all", **how).values, 2)
@@ -91,7 +91,6 @@ def edited_numbers(model: Any, batch: PromptBatch, metric: LinearMetric, referen
     """Numbers of runs with edits, [prompt, ...] each; means and donors are of the reference."""
     found = {}
     asked: list[dict[str, Any]] = [
-        {"value": "mean", "positions": "read"},
         {"value": "mean", "positions": "all"},
         {"value": "resample", "parts": "layers", "seed": 5},
         {"value": "renormalize", "parts": "source_positions"},
@@ -105,8 +104,7 @@ def edited_numbers(model: Any, batch: PromptBatch, metric: LinearMetric, referen
             found[f"{options['value']} {options.get('positions', '')} {name}"] = wide(values, *axes)
     circuit = keep_only(model, batch, metric, ["L0H0"], reference=reference, **how)
     found |= {"kept": circuit.kept, "ablated": circuit.ablated}
-    d_model = model.cfg.d_model
-    vector = torch.linspace(-1, 1, d_model, dtype=torch.float64) ** 3
+    vector = torch.linspace(-1, 1, model.cfg.d_model, dtype=torch.float64) ** 3
     steered = steer(model, batch, metric, vector, layer=0, strengths=(0.5, 2.0), controls=2, seed=3, **how)
     found |= {"steered": steered.values, "controls": steered.control}
     return found
