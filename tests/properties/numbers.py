@@ -30,9 +30,13 @@ LARGEST = "largest part"
 
 
 def coefficients_of(tokens: list[list[int]], d_vocab: int, seed: int = 0) -> Tensor:
-    """Coefficients of every size for each prompt."""
+    """Coefficients of each prompt: many as those of the first, some far smaller."""
     generator = torch.Generator().manual_seed(seed)
-    return torch.randn(len(tokens), d_vocab, generator=generator, dtype=torch.float64)
+    c = torch.randn(len(tokens), d_vocab, generator=generator, dtype=torch.float64)
+    c[::2] = c[0].clone()
+    c[2::3] = c[0].clone()
+    c[3::4] *= 1e-8
+    return c
 
 
 def batch_of(tokens: list[list[int]], d_vocab: int, **more: Any) -> PromptBatch:
