@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import operator
 import os
+import random
+import sys
 from collections.abc import Mapping
 from importlib import import_module
 from typing import Any, SupportsIndex, cast
@@ -57,15 +59,20 @@ class MissingPackageError(MazeDlaError, ImportError):
 
 
 def optional_module(name: str, what: str, install: str) -> Any:
-    """A module of a package that not everybody has.
+    """A module of a package that not everybody has; Python's global generator is as before where an import draws from it.
 
     Raises:
         MissingPackageError: as "probes need scikit-learn, which is not installed: pip install 'maze_dla[probes]'".
     """
+    if name in sys.modules:
+        return sys.modules[name]
+    before = random.getstate()
     try:
         return import_module(name)
     except ImportError as problem:
         raise MissingPackageError(f"{what}, which cannot be imported ({problem}): pip install {install}") from problem
+    finally:
+        random.setstate(before)
 
 
 def check_kind(value: object, kinds: Any, takes: str) -> None:

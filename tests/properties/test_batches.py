@@ -24,6 +24,7 @@ from .numbers import (
     rows,
 )
 
+
 @dataclass(frozen=True)
 class Layout:
     """Where prompts are read: sequences that begin with them, the order of the prompts, and how many run at once."""

@@ -21,8 +21,18 @@ from maze_dla.training.mazes.decoder import Decoder, DecoderConfig
 from maze_dla.training.mazes.loop import TrainingPlan
 from maze_dla.training.mazes.save import save_checkpoint
 from tests.adapters.gpt2.conftest import random_gpt2, write_folder
-from tests.adapters.mazes.small_files import D_HEAD, D_MLP, D_MODEL, N_CTX, N_LAYERS, NEW, OLD, small_checkpoint
-from tests.adapters.mazes.small_files import VOCABULARY, random_state
+from tests.adapters.mazes.small_files import (
+    D_HEAD,
+    D_MLP,
+    D_MODEL,
+    N_CTX,
+    N_LAYERS,
+    NEW,
+    OLD,
+    VOCABULARY,
+    random_state,
+    small_checkpoint,
+)
 
 from .methods import METHODS, OF_PAIRS, assert_identical, pairs_of
 from .models import BOUNDS, SEEDS, Case, cases, few, prompts
@@ -117,7 +127,7 @@ def test_folders_and_files_of_gpt2(seed: int, tokens: list[list[int]]) -> None:
         torch.save({"model_state_dict": hf.state_dict()}, Path(folder) / "one.pth")
         one, two = dla.load_gpt2(at), dla.load_gpt2(Path(folder) / "one.pth", architecture=at)
         again = write_folder(random_gpt2(seed, n_embd=12, n_layer=1), Path(folder) / "again")
-        three = dla.load_gpt2(again)
+        three, other = dla.load_gpt2(again), dla.load_gpt2("bundled")
     assert_same_model(two, one, tokens, 900)
     assert weights_hash(three) == weights_hash(one)
-    assert weights_hash(one) != weights_hash(build_decoder(SPEC, {k: torch.tensor(v) for k, v in random_state().items()}))
+    assert weights_hash(other) != weights_hash(one)
