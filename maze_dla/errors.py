@@ -64,7 +64,7 @@ def optional_module(name: str, what: str, install: str) -> Any:
     Raises:
         MissingPackageError: as "probes need scikit-learn, which is not installed: pip install 'maze_dla[probes]'".
     """
-    if name in sys.modules:
+    if sys.modules.get(name) is not None:
         return sys.modules[name]
     before = random.getstate()
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -64,7 +64,12 @@ def _bytes(value: Any) -> bytes:
         return value.contiguous().numpy().tobytes()
     if isinstance(value, Mapping):
         return b"".join(str(name).encode() + _bytes(held) for name, held in value.items())
-    return json.dumps(value, default=list).encode()
+    return json.dumps(value, default=_plain).encode()
+
+
+def _plain(value: Any) -> Any:
+    """A list of what is one; of models and tokenizers their kind."""
+    return list(value) if isinstance(value, Sequence) else type(value).__name__
 
 
 def in_a_new_process(path: str, seeds: list[int]) -> list[dict[str, str]]:
