@@ -27,11 +27,11 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(small_checkpoint().write(folder / "small.zanj"))
 
 
-@few(2)
+@few(1)
 @given(seed=SEEDS, others=st.tuples(SEEDS, SEEDS))
 def test_global_generators_are_neither_heard_nor_touched(path: str, seed: int, others: tuple[int, int]) -> None:
     found = []
-    for other in others:
+    for other in (others[0] + 1, others[1]):
         disturb(other)
         before = global_states()
         found.append(everything_drawn(path, seed))
@@ -40,20 +40,26 @@ def test_global_generators_are_neither_heard_nor_touched(path: str, seed: int, o
     DRAWN[seed] = found[0]
 
 
+def drawn_here(path: str, seed: int) -> dict[str, str]:
+    """Drawn once in this thread."""
+    if seed not in DRAWN:
+        DRAWN[seed] = everything_drawn(path, seed)
+    return DRAWN[seed]
+
+
 def test_any_thread_and_process(path: str) -> None:
-    seeds = [*DRAWN, 11][:3]
-    here = [everything_drawn(path, seed) for seed in seeds]
+    seeds = [0, 11]
+    here = [drawn_here(path, seed) for seed in seeds]
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         elsewhere = pool.submit(in_a_new_process, path, seeds)
-        with ThreadPoolExecutor(3) as threads:
+        with ThreadPoolExecutor(2) as threads:
             assert list(threads.map(lambda seed: everything_drawn(path, seed), seeds)) == here
         assert elsewhere.result(timeout=300) == here
-    assert [DRAWN.get(seed, found) for seed, found in zip(seeds, here, strict=True)] == here
 
 
 def test_another_seed_draws_something_else(path: str) -> None:
     """The hashes see it: each of them."""
-    one, two = (everything_drawn(path, seed) for seed in (11, 12))
+    one, two = (drawn_here(path, seed) for seed in (0, 11))
     assert [name for name in one if one[name] == two[name]] == []
 
 
