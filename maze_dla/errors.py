@@ -59,7 +59,7 @@ class MissingPackageError(MazeDlaError, ImportError):
 
 
 def optional_module(name: str, what: str, install: str) -> Any:
-    """A module of a package that not everybody has; Python's global generator is as before where an import draws from it.
+    """A module of a package that not everybody has; an import that draws leaves the global generator as it was.
 
     Raises:
         MissingPackageError: as "probes need scikit-learn, which is not installed: pip install 'maze_dla[probes]'".

@@ -73,6 +73,6 @@ def test_an_optional_module_that_draws_when_it_is_imported(tmp_path: Path, monke
     assert global_states() == before
     assert optional_module("drawing_at_import", "this", "it") is found
     disturb(3)
-    assert found.NUMBER == random.random()  # it did draw
+    assert random.random() == found.NUMBER  # it did draw
     with pytest.raises(MissingPackageError, match="this, which cannot be imported"):
         optional_module("not_there_at_all", "this", "it")
