@@ -137,15 +137,16 @@ def precision_of(model: Any) -> torch.dtype:
 
 @st.composite
 def prompts(draw: Any, d_vocab: int, fewest: int = 1, most: int = 6) -> list[list[int]]:
-    """Prompts of 1 to 20 tokens: new ones, prefixes and continuations of others, and the same once more."""
+    """Prompts of 1 to 20 tokens: new ones, prefixes and continuations of others, ones that begin alike, the same once more."""
     found: list[list[int]] = []
     for _ in range(draw(st.integers(fewest, most))):
-        kind = draw(st.sampled_from(["new", "new", "prefix", "longer", "same"])) if found else "new"
+        kind = draw(st.sampled_from(["new", "prefix", "longer", "fork", "fork", "same"])) if found else "new"
         of = found[draw(st.integers(0, len(found) - 1))] if found else []
         fresh = torch.Generator().manual_seed(draw(SEEDS))
         length = draw(st.integers(1, 20))
         new = torch.randint(draw(st.integers(2, d_vocab)), (length,), generator=fresh).tolist()
-        made = {"new": new, "prefix": of[: 1 + length % max(len(of), 1)], "longer": [*of, *new][:20], "same": of}
+        prefix = of[: 1 + length % max(len(of), 1)]
+        made = {"new": new, "prefix": prefix, "longer": [*of, *new][:20], "fork": [*prefix, *new][:20], "same": of}
         found.append(list(made[kind]))
     return found
 

@@ -15,6 +15,9 @@ from .methods import METHODS, OF_PAIRS, assert_alike, pairs_of
 from .models import BOUNDS, Case, cases, few, precision_of
 from .numbers import batch_of, coefficients_of, metric_of
 
+# an own pass that is wrong would not be used
+pytestmark = pytest.mark.filterwarnings("error:.*gives other logits than the model")
+
 
 @st.composite
 def choices(draw: Any, n: int) -> list[int]:

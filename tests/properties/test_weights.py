@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,6 +15,9 @@ from .models import BOUNDS, N_CTX, SEEDS, Case, cases, few, narrow_cases, precis
 from .numbers import assert_held, batch_of, coefficients_of, edited_numbers, metric_of, plain_numbers
 
 State = dict[str, torch.Tensor]
+
+# an own pass that is wrong would not be used
+pytestmark = pytest.mark.filterwarnings("error:.*gives other logits than the model")
 
 
 @few(8)
