@@ -137,7 +137,7 @@ def precision_of(model: Any) -> torch.dtype:
 
 @st.composite
 def prompts(draw: Any, d_vocab: int, fewest: int = 1, most: int = 6) -> list[list[int]]:
-    """Prompts of 1 to 20 tokens: new ones, prefixes and continuations of others, ones that begin alike, the same once more."""
+    """Prompts of 1 to 20 tokens: new ones, prefixes and continuations of others, some that begin alike."""
     found: list[list[int]] = []
     for _ in range(draw(st.integers(fewest, most))):
         kind = draw(st.sampled_from(["new", "prefix", "longer", "fork", "fork", "same"])) if found else "new"
