@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import operator
 import os
+import random
+import sys
 from collections.abc import Mapping
 from importlib import import_module
 from typing import Any, SupportsIndex, cast
@@ -76,15 +78,20 @@ class MissingPackageError(MazeDlaError, ImportError):
 
 
 def optional_module(name: str, what: str, install: str) -> Any:
-    """A module of a package that not everybody has.
+    """A module of a package that not everybody has; an import that draws leaves the global generator as it was.
 
     Raises:
         MissingPackageError: as "probes need scikit-learn, which is not installed: pip install 'maze_dla[probes]'".
     """
+    if sys.modules.get(name) is not None:
+        return sys.modules[name]
+    before = random.getstate()
     try:
         return import_module(name)
     except ImportError as problem:
         raise MissingPackageError(f"{what}, which cannot be imported ({problem}): pip install {install}") from problem
+    finally:
+        random.setstate(before)
 
 
 def check_kind(value: object, kinds: Any, takes: str) -> None:
