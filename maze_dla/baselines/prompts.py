@@ -168,9 +168,10 @@ def _check_ids(stored: Mapping[str, Any], ids: Sequence[Sequence[int]], n_in: in
         PromptError: one that is at least as large as the vocabulary.
     """
     rows = stored["rows"]
-    out = [i for row in rows for name in ("answers", "foils", "others") for i in row.get(name, [])]
+    out: list[int] = [i for row in rows for name in ("answers", "foils", "others") for i in row.get(name, [])]
     read = [i for row in ids for i in row]
-    for largest, n in ((max(read), n_in), (max([*out, *(stored["others"] or [])]), n_out)):
+    out += stored["others"] or []
+    for largest, n in ((max(read), n_in), (max(out), n_out)):
         if largest >= n:
             raise PromptError(f"the recorded prompts hold token {largest}, this model has {n} tokens")
 
