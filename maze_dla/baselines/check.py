@@ -15,7 +15,7 @@ from maze_dla.analysis.metrics import metric_by_name
 from maze_dla.analysis.running import as_residual_model
 from maze_dla.baselines.baseline import IN_MEMORY, Baseline
 from maze_dla.baselines.comparing import compared
-from maze_dla.baselines.files import read_baselines, write_baselines
+from maze_dla.baselines.files import read_baselines, stale_arrays, write_baselines
 from maze_dla.baselines.meaning import meaning
 from maze_dla.baselines.models import described_model, is_another_model, model_changes
 from maze_dla.baselines.numbers import measure, tolerance_in
@@ -78,9 +78,10 @@ def check_baseline(
     asked = with_relative_data(Question.of(options), file.parent) if options else None
     run = {"sequences_at_once": sequences_at_once, "forward": forward}
     checks = tuple(checked(b, file.parent, source, asked, run, dtype, device) for b in held.values())
+    stale = stale_arrays(file, held)
     if update:
         _update(file, held, source, asked, dtype, device)
-    return BaselineCheck(str(file), checks, update)
+    return BaselineCheck(str(file), checks, stale, update)
 
 
 def checked(

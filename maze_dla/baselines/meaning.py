@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import combinations
 
@@ -25,7 +25,7 @@ def meaning(now: Measured, before: Measured) -> tuple[str, ...]:
             found += _outside(name, *shared[name])
     for name in ("heads", "layers"):
         if name in shared:
-            found += _moved(name, *shared[name])
+            found += _moved(name, shared)
             found += _silent(name, *shared[name])
             found += _exchanged(name, *shared[name])
             found += _places(name, *shared[name])
@@ -39,15 +39,18 @@ def meaning(now: Measured, before: Measured) -> tuple[str, ...]:
 
 
 def _shared(now: Measured, before: Measured) -> dict[str, tuple[Number, Number]]:
-    """The numbers with labels that both have, in the order in which the new run gives the labels; files sort them."""
+    """The numbers that both have, with the labels that both have in the order of the new run, since files sort them;
+    those of each prompt where no label is missing.
+    """  # fmt: skip
     found = {}
-    for name, number in before.numbers.items():
-        new = now.numbers.get(name)
-        if new is None or new.labels is None or number.labels is None:
-            continue
-        labels = tuple(label for label in new.labels if label in number.labels)
-        if labels:
+    for name in (name for name in before.numbers if name in now.numbers):
+        new, number = now.numbers[name], before.numbers[name]
+        ours, theirs = (of.labels_of(name) for of in (now, before))
+        labels = tuple(label for label in ours if label in theirs)
+        if new.labels is not None and number.labels is not None and labels:
             found[name] = (_with_labels(new, labels), _with_labels(number, labels))
+        elif new.labels is None and number.labels is None and len(labels) == len(ours) == len(theirs):
+            found[name] = (new, number)
     return found
 
 
@@ -64,12 +67,19 @@ def _outside(name: str, now: Number, before: Number) -> Iterator[str]:
         yield f"{name} is {value:.3f}, outside the interval of the recorded {was:.3f} [{low:.3f}, {high:.3f}]"
 
 
-def _moved(name: str, now: Number, before: Number) -> Iterator[str]:
-    """Which part moved most."""
-    most = int(np.abs(now.values - before.values).argmax())
-    was, is_now = float(before.values[most]), float(now.values[most])
-    if abs(is_now - was) > before.allowed:
-        yield f"of the {name}, {(before.labels or ())[most]} moved most, from {was:+.3f} to {is_now:+.3f} in the mean"
+def _moved(name: str, shared: Mapping[str, tuple[Number, Number]]) -> Iterator[str]:
+    """Which part moved most, by its numbers in each prompt where these are known: a mean can hide them."""
+    now, before = shared[name]
+    each = shared.get(f"{name} of each prompt")
+    change = np.abs(now.values - before.values)
+    if each is not None and each[0].values.shape == each[1].values.shape:
+        one, other = (number.values.reshape(len(number.values), -1) for number in each)
+        change = np.abs(one.astype(np.float64) - other).mean(0)  # of layers without the constant
+    most = int(change.argmax())
+    if change[most] > before.allowed:
+        was, is_now = float(before.values[most]), float(now.values[most])
+        mean = f"its mean from {was:+.3f} to {is_now:+.3f}"
+        yield f"of the {name}, {(before.labels or ())[most]} moved most: by {change[most]:.3f} in a prompt, {mean}"
 
 
 def _silent(name: str, now: Number, before: Number) -> Iterator[str]:

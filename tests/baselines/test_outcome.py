@@ -79,7 +79,7 @@ def test_words() -> None:
     before = measured(1.0, 0.5, -2.0)
     assert meaning(before, before) == ()
     assert meaning(measured(0.5, 1.0, -2.0), before) == (
-        "of the heads, L0H0 moved most, from +1.000 to +0.500 in the mean",
+        "of the heads, L0H0 moved most: by 0.500 in a prompt, its mean from +1.000 to +0.500",
         "heads changed places, each gives what the other gave: L0H0 and L0H1",
         "the order of the strongest heads changed: L0H0 from place 2 to 3, L0H1 from place 3 to 2",
     )

@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from maze_dla.adapters.transformer_lens.architecture import is_pre_norm_decoder
+from maze_dla.errors import visible
 
 ATTRIBUTE = "provenance"
 SHORT = 16  # digits
@@ -35,8 +36,11 @@ class Provenance:
 
 
 def set_provenance(model: Any, name: str, checkpoint: str, vocabulary: Sequence[str] | None = None) -> None:
-    """Write on a model object where it came from; its weights are hashed as they are now."""
-    setattr(model, ATTRIBUTE, Provenance(name, checkpoint, weights_hash(model), vocabulary))
+    """Write on a model object where it came from; its weights are hashed as they are now.
+
+    Names of files need not be text: bytes that are none stand as escapes in all tables, pages and files.
+    """
+    setattr(model, ATTRIBUTE, Provenance(visible(name), visible(checkpoint), weights_hash(model), vocabulary))
 
 
 def identity(model: Any) -> dict[str, Any]:
