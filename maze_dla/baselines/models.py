@@ -120,7 +120,7 @@ def norm_epsilons(model: Any, d_mlp: int | None) -> dict[str, float]:
         for name, module, size in _norms(model, d_mlp):
             found[name] = _epsilon(module, torch.empty(size, dtype=model.W_U.dtype, device=model.W_U.device))
             found[f"{name}{STATED}"] = _stated(module)
-    return {name: float(epsilon) for name, epsilon in found.items() if isinstance(epsilon, int | float)}
+    return {name: float(f"{epsilon:.3g}") for name, epsilon in found.items() if isinstance(epsilon, int | float)}
 
 
 def _norms(model: Any, d_mlp: int | None) -> Iterator[tuple[str, nn.Module, int]]:
