@@ -133,6 +133,8 @@ def check_stored(stored: Mapping[str, Any]) -> None:
     Raises:
         ValueError, KeyError, TypeError: whatever a damaged part leads to.
     """
+    if not all(isinstance(kind, str) for kind in stored["kinds"]):
+        raise ValueError("prompts: kinds are no names")
     for s, sequence in enumerate(stored["sequences"]):
         n = len(_ids(f"sequence {s}", [int(token) for token in sequence["ids"].split()]))
         if n == 0 or len(sequence["kinds"]) != (n if stored["kinds"] else 0) or len(_tokens(sequence)) != n:
