@@ -94,6 +94,8 @@ def _changed_weights(now: Mapping[str, Any], before: Mapping[str, Any]) -> Itera
     if added := [name for name in new if name not in old]:
         yield f"all zero or absent before: {listed(added)}"
     yield from _exchanged(now["heads"], before["heads"])
+    if now["sha256"] == before["sha256"] and now["heads"] != before["heads"]:
+        yield "the file's hashes of heads are not those of its weights"
 
 
 def _exchanged(now: Mapping[str, str], before: Mapping[str, str]) -> Iterator[str]:

@@ -235,7 +235,11 @@ def _others(named: Tensor | None) -> tuple[list[int] | None, list[Tensor] | None
 
 def _token_sets(stored: Mapping[str, Any], name: str, d_vocab: int) -> dict[str, Tensor]:
     if stored["others"] is not None:
-        return {name: torch.zeros(d_vocab, dtype=torch.bool).index_fill(0, torch.tensor(stored["others"]), True)}
+        return {
+            name: torch.zeros(d_vocab, dtype=torch.bool).index_fill(
+                0, torch.tensor(stored["others"], dtype=torch.long), True
+            )
+        }
     if all("others" in row for row in stored["rows"]):
         return {name: _padded([row["others"] for row in stored["rows"]])}
     return {}
