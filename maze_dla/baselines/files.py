@@ -222,7 +222,7 @@ def _number_from_json(name: str, saved: Any, arrays: Mapping[str, np.ndarray]) -
         values = arrays[key]
     else:
         raise ValueError(f"{name}: its array is not in the file beside it")
-    if array_hash(values) != key or not np.isfinite(values).all():
+    if list(values.shape) != saved["shape"] or array_hash(values) != key or not np.isfinite(values).all():
         raise ValueError(f"{name}: its array is not that of its hash")
     return Number(values, None, tolerance, largest, low_high)
 

@@ -135,6 +135,13 @@ def check_stored(stored: Mapping[str, Any]) -> None:
     """
     if not all(isinstance(kind, str) for kind in stored["kinds"]):
         raise ValueError("prompts: kinds are no names")
+    _check_sequences(stored)
+    _check_rows(stored)
+    if stored["others"] is not None:
+        _ids("others", stored["others"])
+
+
+def _check_sequences(stored: Mapping[str, Any]) -> None:
     for s, sequence in enumerate(stored["sequences"]):
         n = len(_ids(f"sequence {s}", [int(token) for token in sequence["ids"].split()]))
         if n == 0 or len(sequence["kinds"]) != (n if stored["kinds"] else 0) or len(_tokens(sequence)) != n:
@@ -143,6 +150,9 @@ def check_stored(stored: Mapping[str, Any]) -> None:
             raise ValueError(f"prompts: sequence {s} has kinds of tokens that are not named")
         if not all(isinstance(token, str) for token in _tokens(sequence)):
             raise ValueError(f"prompts: sequence {s} has tokens that are no text")
+
+
+def _check_rows(stored: Mapping[str, Any]) -> None:
     for i, row in enumerate(stored["rows"]):
         place, length = _ids(f"row {i}", [row["sequence"], row["length"]])
         answers = [*_ids(f"row {i}", row["answers"]), *_ids(f"row {i}", row["foils"])]
@@ -153,8 +163,6 @@ def check_stored(stored: Mapping[str, Any]) -> None:
         _ids(f"row {i}", [*row.get("others", []), *answers])
     if not stored["rows"] or len({"others" in row for row in stored["rows"]}) > 1:
         raise ValueError("prompts: no rows, or others of the metric in some of them alone")
-    if stored["others"] is not None:
-        _ids("others", stored["others"])
 
 
 def _ids(where: str, ids: Any) -> list[int]:
