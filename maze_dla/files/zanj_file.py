@@ -156,8 +156,7 @@ class _Reader:
     def _external(self, name: Any) -> Any:
         content = self._member(name)
         if name.endswith(".jsonl"):
-            lines = [line for line in content.splitlines() if line.strip()]
-            return parse_json_lines(lines, self.file, self.error, name, on_disk=self.on_disk, made=_renamed)
+            return parse_json_lines(content, self.file, self.error, name, on_disk=self.on_disk, made=_renamed)
         with reading(self.file, self.error, f"member {shortened(name)} is no plain array"):
             return npy_array(content)
 
