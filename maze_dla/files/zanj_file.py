@@ -54,14 +54,11 @@ def read_container(path: str | Path, error: type[MazeDlaError]) -> dict[str, Any
 
 @contextmanager
 def _archive(file: Path, error: type[MazeDlaError]) -> Iterator[zipfile.ZipFile]:
-    with reading(file, error, "not a zip file, or cut off"):
+    with reading(file, error):
         stream = _Bounded(io.FileIO(file))
-        try:
-            with zipfile.ZipFile(stream) as archive:
-                stream.largest = None
-                yield archive
-        finally:
-            stream.close()
+    with stream, reading(file, error, "not a zip file, or cut off"), zipfile.ZipFile(stream) as archive:
+        stream.largest = None
+        yield archive
 
 
 class _Bounded(io.BufferedReader):
