@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from maze_dla.adapters.gpt2.weights import EMBEDDING, HEAD, State, check_weights, read_json
+from maze_dla.adapters.gpt2.weights import EMBEDDING, HEAD, State, check_weights, read_json, read_state, some
 from maze_dla.errors import CheckpointError, whole_number
 
 HEADS = {768: 12, 1024: 16, 1280: 20, 1600: 25}  # of each of GPT-2's widths
@@ -104,35 +104,47 @@ def _sizes_of_shapes(state: State, file: Path) -> dict[str, Any]:
     for key in (EMBEDDING, POSITIONS):
         if key not in state or state[key].ndim != 2:
             raise CheckpointError(
-                f"{file}: no GPT-2 checkpoint, {key} is missing or no matrix; it holds {', '.join(list(state)[:4])}"
+                f"{file}: no GPT-2 checkpoint, {key} is missing or no matrix; it holds {some(state, 4)}"
             )
     d_vocab, width = state[EMBEDDING].shape
     n_layers = len({key.split(".")[2] for key in state if key.startswith("transformer.h.")})
-    return {"n_layer": n_layers, "n_embd": width, "n_positions": len(state[POSITIONS]), "vocab_size": d_vocab}
+    return {"n_layer": n_layers, "n_embd": width, "n_positions": state[POSITIONS].shape[0], "vocab_size": d_vocab}
 
 
 def build_gpt2(config: Any, state: State, file: Path) -> Any:
     """Hugging Face's model with these weights, on the CPU in float32.
 
     Raises:
-        CheckpointError: weights that are not those of the architecture, every key at fault named.
+        CheckpointError: weights that are not those of the architecture, keys at fault named; nothing is read or built
+            before names and shapes are known to fit.
     """
     from transformers import GPT2LMHeadModel
 
-    embedding, head = state.get(EMBEDDING), state.get(HEAD)
-    if head is not None and embedding is not None:
-        config.tie_word_embeddings = torch.equal(head, embedding)
-    elif config.tie_word_embeddings and embedding is not None:
-        state = {**state, HEAD: embedding}
-    impossible = f"{file}: no GPT-2 can be built from its config"
-    with foreign_errors(impossible), torch.device("meta"):  # names and shapes alone, whatever the sizes
-        expected = GPT2LMHeadModel(config).state_dict()
-    check_weights(state, expected, file)
-    with foreign_errors(impossible):  # whatever an odd option leads to
+    tied = config.tie_word_embeddings and HEAD not in state and EMBEDDING in state
+    check_weights({**state, HEAD: state[EMBEDDING]} if tied else state, expected_shapes(config), file)
+    weights = read_state(state, file)
+    config.tie_word_embeddings = tied or torch.equal(weights[HEAD], weights[EMBEDDING])
+    with foreign_errors(f"{file}: no GPT-2 can be built from its config"):  # whatever an odd option leads to
         model = GPT2LMHeadModel(config).float()
     model.set_attn_implementation("eager")  # the only one that shows patterns and heeds every setting of the config
-    model.load_state_dict(state, strict=True)
+    model.load_state_dict({**weights, HEAD: weights[EMBEDDING]} if tied else weights, strict=True)
     return model.eval()
+
+
+def expected_shapes(config: Any) -> dict[str, tuple[int, ...]]:
+    """The names and shapes of a GPT-2's weights, without building one."""
+    width, hidden = config.n_embd, config.n_inner or 4 * config.n_embd
+    norm, matrices = ("ln_1", "ln_2"), {
+        "attn.c_attn": (width, 3 * width), "attn.c_proj": (width, width),
+        "mlp.c_fc": (width, hidden), "mlp.c_proj": (hidden, width),
+    }  # fmt: skip
+    shapes: dict[str, tuple[int, ...]] = {EMBEDDING: (config.vocab_size, width), POSITIONS: (config.n_positions, width)}
+    for layer in range(config.n_layer):
+        block = f"transformer.h.{layer}"
+        shapes |= {f"{block}.{name}.{what}": (width,) for name in norm for what in ("weight", "bias")}
+        shapes |= {f"{block}.{name}.weight": shape for name, shape in matrices.items()}
+        shapes |= {f"{block}.{name}.bias": shape[1:] for name, shape in matrices.items()}
+    return shapes | {"transformer.ln_f.weight": (width,), "transformer.ln_f.bias": (width,), HEAD: shapes[EMBEDDING]}
 
 
 def _config(content: dict[str, Any], file: Path) -> Any:
