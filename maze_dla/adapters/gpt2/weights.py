@@ -13,7 +13,7 @@ from torch import Tensor
 
 from maze_dla.errors import CheckpointError
 from maze_dla.files.tensors.safetensors_file import read_safetensors_file
-from maze_dla.files.tensors.stored import StoredTensor, read_tensors
+from maze_dla.files.tensors.stored import StoredTensor, file_size, read_tensors
 from maze_dla.files.tensors.torch_file import read_torch_file
 
 State = dict[str, StoredTensor]  # under the names of Hugging Face's GPT2LMHeadModel
@@ -28,6 +28,7 @@ HEAD, EMBEDDING = "lm_head.weight", "transformer.wte.weight"
 MOST_NAMED, LONGEST_NAME = 10, 80  # keys at fault in a message, and the characters of each
 LONGEST_FILE_NAME = 255  # bytes
 MOST_SHARDS = 1000
+LARGEST_JSON = 4 * 2**20  # bytes
 
 
 def read_weights(file: Path) -> State:
@@ -75,7 +76,7 @@ def _weight_files(folder: Path) -> tuple[list[Path], dict[str, str]]:
         if index.is_file():
             shards = read_json(index).get("weight_map")
             if not isinstance(shards, dict) or not all(isinstance(shard, str) for shard in shards.values()):
-                raise CheckpointError(f"{index}: weight_map names a file for each weight, got {str(shards)[:60]}")
+                raise CheckpointError(f"{index}: weight_map names a file for each weight, got {_short(shards)}")
             names = sorted(set(shards.values()))
             if len(names) > MOST_SHARDS:
                 raise CheckpointError(f"{index}: weight_map names {len(names)} files, expected at most {MOST_SHARDS}")
@@ -183,18 +184,41 @@ def some(names: Iterable[str], most: int = MOST_NAMED, separator: str = ", ") ->
     return shown if len(names) <= most else f"{shown}{separator}... and {len(names) - most} more"
 
 
-def read_json(file: Path) -> dict[str, Any]:
-    """A JSON object from a file.
+def read_text(file: Path, largest: int) -> str:
+    """An ordinary text file.
 
     Raises:
-        CheckpointError: missing, or not a JSON object.
+        CheckpointError: missing, no ordinary file, larger than so many bytes, or no text.
     """
+    if (size := file_size(file, CheckpointError)) > largest:
+        raise CheckpointError(f"{file}: has {size} bytes, expected at most {largest}")
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        with file.open(encoding="utf-8", newline="") as stream:
+            return stream.read()
     except (OSError, ValueError) as problem:
-        raise CheckpointError(f"{file}: cannot be read as JSON ({problem})") from problem
+        raise CheckpointError(f"{file}: cannot be read as text ({problem})") from problem
+
+
+def read_json(file: Path, largest: int = LARGEST_JSON) -> dict[str, Any]:
+    """A JSON object from a file of at most so many bytes.
+
+    Raises:
+        CheckpointError: missing, too large, or not a JSON object.
+    """
+    text = read_text(file, largest)
+    try:
+        content = json.loads(text, object_pairs_hook=_once_each)
+    except (ValueError, RecursionError) as problem:
+        raise CheckpointError(f"{file}: cannot be read as JSON ({str(problem):.300})") from problem
     if not isinstance(content, dict):
         raise CheckpointError(f"{file}: holds a {type(content).__name__}, expected an object")
+    return content
+
+
+def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        raise ValueError("a name is there twice")
     return content
 
 
@@ -203,6 +227,11 @@ def _existing(folder: Path, shard: str) -> Path:
     if shard != file.name or len(os.fsencode(shard)) > LONGEST_FILE_NAME or not file.is_file():
         raise CheckpointError(f"{folder}: the shard {shard:.200}, which the index names, is missing")
     return file
+
+
+def _short(value: Any) -> str:
+    """A value of JSON for a message; a list or an object by its kind, since its text may be long."""
+    return f"a {type(value).__name__}" if isinstance(value, dict | list) else f"{value!r:.60}"
 
 
 def _shape(shape: tuple[int, ...]) -> str:
