@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from maze_dla.adapters.gpt2.weights import EMBEDDING, HEAD, State, check_weights, read_json, read_state, some
-from maze_dla.errors import CheckpointError, MazeDlaError, whole_number
+from maze_dla.errors import CheckpointError, MazeDlaError, shortened, whole_number
 
 HEADS = {768: 12, 1024: 16, 1280: 20, 1600: 25}  # of each of GPT-2's widths
 SIZES = ("n_layer", "n_head", "n_embd", "n_positions", "vocab_size")
@@ -97,7 +97,9 @@ def _check_options(content: dict[str, Any], file: Path) -> None:
         if not isinstance(content.get(name, False), bool):
             raise CheckpointError(f"{file}: {name} is {content[name]!r:.60}, expected true or false")
     for name in ("bos_token_id", "eos_token_id"):
-        if (token := content.get(name)) is not None and not 0 <= (-1 if (n := whole_number(token)) is None else n) < 2**31:
+        if (token := content.get(name)) is not None and not 0 <= (
+            -1 if (n := whole_number(token)) is None else n
+        ) < 2**31:
             raise CheckpointError(f"{file}: {name} is {token!r:.60}, expected a token's number, or null")
     if not isinstance(activation := content.get("activation_function", ""), str):
         raise CheckpointError(f"{file}: activation_function is {activation!r:.60}, expected a function's name")
@@ -189,5 +191,5 @@ def foreign_errors(what: str) -> Iterator[None]:
         # a panic of a library in Rust is no Exception, but no interruption either
         if not isinstance(problem, Exception) and type(problem).__name__ != "PanicException":
             raise
-        said = " ".join(f"{str(problem):.2000}".split())
-        raise CheckpointError(f"{what} ({type(problem).__name__}: {said:.300})") from problem
+        said = shortened(" ".join(shortened(problem, 2000).split()), 400)
+        raise CheckpointError(f"{what} ({type(problem).__name__}: {said})") from problem

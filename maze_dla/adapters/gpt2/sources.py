@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
 from maze_dla.adapters.gpt2.weights import weight_files
-from maze_dla.errors import CheckpointError, InputError
+from maze_dla.errors import CheckpointError, InputError, shortened
 
 BUNDLED = Path(__file__).parent / "bundled"
 BUNDLED_NAME = "tiny-ioi (bundled with maze_dla, not gpt2-small)"
@@ -85,16 +85,12 @@ def _path(origin: str | Path) -> Path:
     """
     try:
         path = Path(origin).expanduser()
-        os.stat(path)
-    except FileNotFoundError:
+        with suppress(FileNotFoundError, NotADirectoryError, PermissionError):
+            path.stat()
         return path
-    except OSError as problem:
-        if problem.errno in (errno.ENOTDIR, errno.EACCES, errno.ELOOP):
-            return path
-        raise CheckpointError(f"{origin!s:.300}: cannot be a path here ({problem.strerror or problem})") from problem
-    except (RuntimeError, ValueError) as problem:  # ~nosuchuser, a null byte, half of a surrogate pair
-        raise CheckpointError(f"{origin!s:.300}: cannot be a path here ({problem})") from problem
-    return path
+    except (OSError, RuntimeError, ValueError) as problem:  # too long; ~nosuchuser; half of a surrogate pair
+        reason = getattr(problem, "strerror", None) or problem
+        raise CheckpointError(f"{shortened(origin, 300)}: cannot be a path here ({reason})") from problem
 
 
 def _refuse_what_is_no_name(origin: str | Path, name: str) -> None:

@@ -14,8 +14,9 @@ from typing import Any
 
 from maze_dla.adapters.gpt2.architecture import foreign_errors
 from maze_dla.adapters.gpt2.sources import TOKENIZER_FILES
-from maze_dla.adapters.gpt2.weights import read_json, read_text
+from maze_dla.adapters.gpt2.weights import read_json
 from maze_dla.errors import CheckpointError, whole_number
+from maze_dla.files.boundary import read_bytes, reading
 
 END_OF_TEXT = "<|endoftext|>"
 SPECIAL = ("bos_token", "eos_token", "unk_token", "pad_token")
@@ -79,7 +80,8 @@ def _of_parts(folder: Path) -> Any:
 
 def _merges(file: Path, vocabulary: dict[str, int]) -> list[tuple[str, str]]:
     """The pairs of tokens that are merged, the first ones first."""
-    lines = read_text(file, LARGEST_TABLE).split("\n")
+    with reading(file, CheckpointError, "no text"):
+        lines = read_bytes(file, CheckpointError, "a table of merges", LARGEST_TABLE).decode().split("\n")
     if len(lines) > (most := MERGES_EACH * len(vocabulary) + 2):
         raise CheckpointError(f"{file}: {len(lines)} lines, expected at most {most} for {len(vocabulary)} tokens")
     merges: list[tuple[str, str]] = []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -11,9 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from maze_dla.errors import CheckpointError
+from maze_dla.errors import CheckpointError, shortened
+from maze_dla.files.boundary import read_bytes
+from maze_dla.files.json_file import parse_json
 from maze_dla.files.tensors.safetensors_file import read_safetensors_file
-from maze_dla.files.tensors.stored import StoredTensor, file_size, read_tensors
+from maze_dla.files.tensors.stored import StoredTensor, read_tensors
 from maze_dla.files.tensors.torch_file import read_torch_file
 
 State = dict[str, StoredTensor]  # under the names of Hugging Face's GPT2LMHeadModel
@@ -101,7 +102,7 @@ def read_folder(folder: Path) -> State:
         for key, tensor in read_weights(file).items():
             if shards and expected.get(key) != file.name:
                 has = expected.get(key, "no file")
-                raise CheckpointError(f"{file}: {key:.200} is in it, the index has it in {has:.200}")
+                raise CheckpointError(f"{file}: {shortened(key)} is in it, the index has it in {shortened(has)}")
             state[key] = tensor
     return state
 
@@ -164,9 +165,9 @@ def _renamed(state: State, file: Path) -> State:
             continue
         if tensor.dtype is None or not tensor.dtype.is_floating_point:
             what = tensor.other or str(tensor.dtype).removeprefix("torch.")
-            raise CheckpointError(f"{file}: {key:.200} holds {what}, expected plain floating numbers")
+            raise CheckpointError(f"{file}: {shortened(key)} holds {what}, expected plain floating numbers")
         if name in renamed:
-            raise CheckpointError(f"{file}: {name:.200} is there twice, the second time as {key:.200}")
+            raise CheckpointError(f"{file}: {shortened(name)} is there twice, the second time as {shortened(key)}")
         renamed[name] = tensor
     return renamed
 
@@ -179,24 +180,9 @@ def _unwrapped_name(key: str) -> str:
 
 def some(names: Iterable[str], most: int = MOST_NAMED, separator: str = ", ") -> str:
     """The first of some names, each cut where it is long, and how many more there are."""
-    names = [name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}..." for name in names]
-    shown = separator.join(names[:most])
+    names = list(names)
+    shown = separator.join(shortened(name, LONGEST_NAME) for name in names[:most])
     return shown if len(names) <= most else f"{shown}{separator}... and {len(names) - most} more"
-
-
-def read_text(file: Path, largest: int) -> str:
-    """An ordinary text file.
-
-    Raises:
-        CheckpointError: missing, no ordinary file, larger than so many bytes, or no text.
-    """
-    if (size := file_size(file, CheckpointError)) > largest:
-        raise CheckpointError(f"{file}: has {size} bytes, expected at most {largest}")
-    try:
-        with file.open(encoding="utf-8", newline="") as stream:
-            return stream.read()
-    except (OSError, ValueError) as problem:
-        raise CheckpointError(f"{file}: cannot be read as text ({problem})") from problem
 
 
 def read_json(file: Path, largest: int = LARGEST_JSON) -> dict[str, Any]:
@@ -205,27 +191,16 @@ def read_json(file: Path, largest: int = LARGEST_JSON) -> dict[str, Any]:
     Raises:
         CheckpointError: missing, too large, or not a JSON object.
     """
-    text = read_text(file, largest)
-    try:
-        content = json.loads(text, object_pairs_hook=_once_each)
-    except (ValueError, RecursionError) as problem:
-        raise CheckpointError(f"{file}: cannot be read as JSON ({str(problem):.300})") from problem
+    content = parse_json(read_bytes(file, CheckpointError, "a JSON file", largest), file, CheckpointError)
     if not isinstance(content, dict):
         raise CheckpointError(f"{file}: holds a {type(content).__name__}, expected an object")
-    return content
-
-
-def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    content = dict(pairs)
-    if len(content) < len(pairs):
-        raise ValueError("a name is there twice")
     return content
 
 
 def _existing(folder: Path, shard: str) -> Path:
     file = folder / shard
     if shard != file.name or len(os.fsencode(shard)) > LONGEST_FILE_NAME or not file.is_file():
-        raise CheckpointError(f"{folder}: the shard {shard:.200}, which the index names, is missing")
+        raise CheckpointError(f"{folder}: the shard {shortened(shard)}, which the index names, is missing")
     return file
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import stat
 import sys
 import zlib
 from collections.abc import Mapping
@@ -15,7 +13,8 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
-from maze_dla.errors import MazeDlaError
+from maze_dla.errors import MazeDlaError, shortened
+from maze_dla.files.boundary import reading
 
 CHUNK = 4 * 2**20  # bytes that are read at once
 SMALL = 64 * 2**20  # bytes; what is smaller may share its numbers as it likes
@@ -73,26 +72,6 @@ class StoredTensor:
         return len(self.shape)
 
 
-def file_size(path: Path, error: type[MazeDlaError]) -> int:
-    """The size of an ordinary file that can be read, in bytes.
-
-    Raises:
-        error: there is none, it is a folder, a pipe or a device, it is empty, or there is no permission to read it.
-    """
-    try:
-        found = path.stat()
-    except (OSError, ValueError) as problem:
-        raise error(f"{path}: cannot be read ({getattr(problem, 'strerror', None) or problem})") from problem
-    if not stat.S_ISREG(found.st_mode):
-        what = "a folder" if stat.S_ISDIR(found.st_mode) else "no ordinary file but a pipe or a device"
-        raise error(f"{path}: {what}, expected a file")
-    if not os.access(path, os.R_OK):
-        raise error(f"{path}: there is no permission to read it")
-    if found.st_size == 0:
-        raise error(f"{path}: the file is empty")
-    return found.st_size
-
-
 def read_tensors(tensors: Mapping[str, StoredTensor], error: type[MazeDlaError]) -> dict[str, Tensor]:
     """Tensors from their files; those that lie in one storage share it, as torch.load has it.
 
@@ -116,21 +95,23 @@ def read_tensors(tensors: Mapping[str, StoredTensor], error: type[MazeDlaError])
 def _check_place(name: str, tensor: StoredTensor, error: type[MazeDlaError]) -> None:
     storage = tensor.storage
     if storage is None or tensor.dtype is None:
-        raise error(f"{name:.200} is {tensor.other}, expected plain numbers")
-    where = f"{storage.file.path}: {name:.200}"
+        raise error(f"{shortened(name)} is {tensor.other}, expected plain numbers")
+    where = f"{storage.file.path}: {shortened(name)}"
     numbers = (*tensor.shape, *tensor.stride, tensor.offset, storage.count)
     if min(numbers) < 0 or max(numbers) > LARGEST:
         raise error(f"{where} has a size, step or offset below 0 or above {LARGEST}")
     span = storage.file.spans.get(storage.key)
     if span is None or span.size != storage.size:
         there = "is missing" if span is None else f"has {span.size}"
-        raise error(f"{where}: its record {storage.key:.40} of {storage.size} bytes {there}")
+        raise error(f"{where}: its record {shortened(storage.key, 60)} of {storage.size} bytes {there}")
     shape, count = "x".join(map(str, tensor.shape)), prod(tensor.shape)
     room = storage.size // tensor.dtype.itemsize
     last = tensor.offset + sum((n - 1) * step for n, step in zip(tensor.shape, tensor.stride, strict=True))
     if count and (last >= room or count > room):
         why = f"reaches to number {last + 1}" if last >= room else "says the same numbers several times"
-        raise error(f"{where} is {shape:.200}, {min(count, 10**300):.12g} numbers, and {why} of a record that has {room}")
+        raise error(
+            f"{where} is {shortened(shape)}, {min(count, 10**300):.12g} numbers, and {why} of a record that has {room}"
+        )
 
 
 def _check_sharing(file: TensorFile, tensors: Mapping[str, StoredTensor], error: type[MazeDlaError]) -> None:
@@ -146,32 +127,28 @@ def _check_sharing(file: TensorFile, tensors: Mapping[str, StoredTensor], error:
 
 def _read_file(file: TensorFile, tensors: Mapping[str, StoredTensor], error: type[MazeDlaError]) -> dict[str, Tensor]:
     read, storages = {}, {}
-    try:
-        with file.path.open("rb") as stream:
-            for name, tensor in tensors.items():
-                key, dtype = (tensor.storage.key, tensor.dtype) if tensor.storage else ("", None)
-                if key not in storages:
-                    storages[key] = _read_span(stream, file, key, error)
-                numbers = _as_numbers(storages[key], dtype, file.is_swapped)
-                read[name] = numbers.as_strided(tensor.shape, tensor.stride, tensor.offset)
-    except (OSError, RuntimeError, MemoryError) as problem:
-        reason = " ".join(str(getattr(problem, "strerror", None) or problem).split())[:200]
-        raise error(f"{file.path}: cannot be read ({reason or type(problem).__name__})") from problem
+    with reading(file.path, error), file.path.open("rb") as stream:
+        for name, tensor in tensors.items():
+            key, dtype = (tensor.storage.key, tensor.dtype) if tensor.storage else ("", None)
+            if key not in storages:
+                storages[key] = _read_span(stream, file, key, error)
+            numbers = _as_numbers(storages[key], dtype, file.is_swapped)
+            read[name] = numbers.as_strided(tensor.shape, tensor.stride, tensor.offset)
     return read
 
 
 def _read_span(stream: BinaryIO, file: TensorFile, key: str, error: type[MazeDlaError]) -> bytearray:
     span = file.spans[key]
-    content, view, at, found = bytearray(span.size), None, 0, 0
+    content, at, found = bytearray(span.size), 0, 0
     view = memoryview(content)
     stream.seek(span.offset)
     while at < span.size:
         n = stream.readinto(view[at : at + CHUNK])  # pyright: ignore[reportAttributeAccessIssue] (of open's streams)
         if not n:
-            raise error(f"{file.path}: cut off in the record {key:.40}")
+            raise error(f"{file.path}: cut off in the record {shortened(key, 60)}")
         found, at = zlib.crc32(view[at : at + n], found), at + n
     if span.checksum is not None and found != span.checksum:
-        raise error(f"{file.path}: the record {key:.40} is damaged (its checksum differs)")
+        raise error(f"{file.path}: the record {shortened(key, 60)} is damaged (its checksum differs)")
     return content
 
 

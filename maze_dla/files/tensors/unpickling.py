@@ -24,11 +24,11 @@ BUILTINS = ("builtins", "__builtin__")
 MODULES = {"posix": "os", "nt": "os"}  # as Python's own names are pickled
 
 
-class DamagedPickle(ValueError):
+class DamagedPickleError(ValueError):
     """A pickle that no torch.save has written, or whose numbers cannot be."""
 
 
-class ForeignPickle(ValueError):
+class ForeignPickleError(ValueError):
     """A pickle with something else than tensors and plain data in it; the message is its name."""
 
 
@@ -49,7 +49,7 @@ class Known:
 def unpickled(
     data: bytes, source: TensorFile, start: int = 0, seen: dict[str, Storage] | None = None
 ) -> tuple[Any, int]:
-    """The content of a pickle, and where it ends; tensors are `StoredTensor`s, sets lists, tuples and lists as they are.
+    """The content of a pickle, and where it ends; tensors are `StoredTensor`s and sets are lists.
 
     Args:
         data: the bytes, of which the pickle is a part.
@@ -58,18 +58,18 @@ def unpickled(
         seen: where to note the storages by their keys.
 
     Raises:
-        DamagedPickle: saying what is wrong at which byte.
-        ForeignPickle: naming what else is in it.
+        DamagedPickleError: saying what is wrong at which byte.
+        ForeignPickleError: naming what else is in it.
     """
     machine = _Machine(data, source, start, {} if seen is None else seen)
     try:
         return machine.run(), machine.at
-    except (DamagedPickle, ForeignPickle):
+    except (DamagedPickleError, ForeignPickleError):
         raise
     except (IndexError, struct.error):
-        raise DamagedPickle(f"the pickle is cut off at byte {machine.at}") from None
+        raise DamagedPickleError(f"the pickle is cut off at byte {machine.at}") from None
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RecursionError) as problem:
-        raise DamagedPickle(f"the pickle is damaged before byte {machine.at} ({type(problem).__name__})") from None
+        raise DamagedPickleError(f"the pickle is damaged before byte {machine.at} ({type(problem).__name__})") from None
 
 
 class _Machine:
@@ -91,10 +91,10 @@ class _Machine:
                 return self.stack[-1]
             operation = operations.get(code)
             if operation is None:
-                raise DamagedPickle(f"the pickle has the operation {code:#04x} at byte {self.at - 1}")
+                raise DamagedPickleError(f"the pickle has the operation {code:#04x} at byte {self.at - 1}")
             operation(self)
             left -= WORK.get(code, 4)
-        raise DamagedPickle(f"the pickle is more than {MOST_WORK} steps of work")
+        raise DamagedPickleError(f"the pickle is more than {MOST_WORK} steps of work")
 
     def take(self, n: int) -> bytes:
         """The next bytes."""
@@ -132,7 +132,7 @@ class _Machine:
 def _put_in(machine: _Machine, pairs: list[Any]) -> None:
     target = machine.stack[-1]
     if type(target) is not dict or len(pairs) % 2:
-        raise DamagedPickle(f"the pickle has entries of no dictionary at byte {machine.at}")
+        raise DamagedPickleError(f"the pickle has entries of no dictionary at byte {machine.at}")
     for i in range(0, len(pairs), 2):
         target[_checked_key(pairs[i])] = pairs[i + 1]
 
@@ -141,26 +141,26 @@ def _checked_key(key: Any) -> Any:
     """A key whose hash takes no time to speak of."""
     kind = type(key)
     if kind is int and abs(key) >= LARGEST_KEY:
-        raise DamagedPickle(f"a dictionary in the pickle has a key of {key.bit_length()} bits")
+        raise DamagedPickleError(f"a dictionary in the pickle has a key of {key.bit_length()} bits")
     if kind is tuple and len(key) <= 8 and not any(type(part) is tuple for part in key):
         return tuple(map(_checked_key, key))
     if kind in (str, bytes) and len(key) > LONGEST_KEY:
-        raise DamagedPickle(f"a dictionary in the pickle has a key of {len(key)} characters")
+        raise DamagedPickleError(f"a dictionary in the pickle has a key of {len(key)} characters")
     if kind not in (str, int, float, bool, bytes, type(None)):
-        raise DamagedPickle(f"a dictionary in the pickle has a {kind.__name__} as a key")
+        raise DamagedPickleError(f"a dictionary in the pickle has a {kind.__name__} as a key")
     return key
 
 
 def _append(machine: _Machine, items: list[Any]) -> None:
     target = machine.stack[-1]
     if type(target) is not list:
-        raise DamagedPickle(f"the pickle has items of no list at byte {machine.at}")
+        raise DamagedPickleError(f"the pickle has items of no list at byte {machine.at}")
     target.extend(items)
 
 
 def _global(machine: _Machine, module: Any, name: Any) -> None:
     if not isinstance(module, str) or not isinstance(name, str):
-        raise DamagedPickle(f"the pickle has a name that is no text at byte {machine.at}")
+        raise DamagedPickleError(f"the pickle has a name that is no text at byte {machine.at}")
     full = name if module in BUILTINS else f"{MODULES.get(module, module)}.{name}"
     dtype = getattr(torch, name, None) if module == "torch" and name.isidentifier() else None
     if isinstance(dtype, torch.dtype | torch.layout | torch.qscheme):
@@ -170,20 +170,20 @@ def _global(machine: _Machine, module: Any, name: Any) -> None:
     elif full in STORAGES:
         machine.stack.append(STORAGES[full])
     else:
-        raise ForeignPickle(full)
+        raise ForeignPickleError(full)
 
 
 def _reduce(machine: _Machine) -> None:
     arguments, function = machine.pop(), machine.pop()
     if not isinstance(function, Known) or function.name not in CALLS or type(arguments) is not tuple:
-        raise DamagedPickle(f"the pickle calls what is no function at byte {machine.at}")
+        raise DamagedPickleError(f"the pickle calls what is no function at byte {machine.at}")
     machine.stack.append(CALLS[function.name](*arguments))
 
 
 def _new(machine: _Machine) -> None:
     arguments, kind = machine.pop(), machine.pop()
     if getattr(kind, "name", "") != "collections.OrderedDict" or arguments != ():
-        raise DamagedPickle(f"the pickle makes an object that is no dictionary at byte {machine.at}")
+        raise DamagedPickleError(f"the pickle makes an object that is no dictionary at byte {machine.at}")
     machine.stack.append({})
 
 
@@ -191,16 +191,16 @@ def _build(machine: _Machine) -> None:
     """What else an object carries (the versions in a state dict, a tensor's own attributes) is left unread."""
     machine.pop()
     if not isinstance(machine.stack[-1], dict | StoredTensor | Other):
-        raise DamagedPickle(f"the pickle sets the state of no object at byte {machine.at}")
+        raise DamagedPickleError(f"the pickle sets the state of no object at byte {machine.at}")
 
 
 def _storage(machine: _Machine) -> None:
     said = machine.pop()
     if type(said) is not tuple or not 5 <= len(said) <= 6 or said[0] != "storage" or said[5:] not in ((), (None,)):
-        raise DamagedPickle(f"the pickle has no storage at byte {machine.at}")
+        raise DamagedPickleError(f"the pickle has no storage at byte {machine.at}")
     kind, key, location, count = said[1:5]
     if not isinstance(kind, StorageKind) or type(key) is not str or type(location) is not str or type(count) is not int:
-        raise DamagedPickle(f"the pickle has no storage at byte {machine.at}")
+        raise DamagedPickleError(f"the pickle has no storage at byte {machine.at}")
     machine.seen[key] = storage = Storage(machine.source, key, kind.dtype, count)
     machine.stack.append(storage)
 
@@ -216,28 +216,30 @@ def _tensor(storage: Any, offset: Any, shape: Any, stride: Any, *more: Any, dtyp
     dtype = storage.dtype if dtype is None else dtype
     axes = (shape, stride)
     if not all(type(a) is tuple and len(a) <= MOST_AXES and all(type(n) is int for n in a) for a in axes):
-        raise DamagedPickle("the pickle has a tensor whose sizes are no numbers")
+        raise DamagedPickleError("the pickle has a tensor whose sizes are no numbers")
     if type(offset) is not int or len(shape) != len(stride) or not isinstance(dtype, torch.dtype) or len(more) > 3:
-        raise DamagedPickle("the pickle has a tensor that is none")
+        raise DamagedPickleError("the pickle has a tensor that is none")
     return StoredTensor(dtype, shape, storage, offset, stride)
 
 
-def _tensor_of_bytes(storage: Any, offset: Any, shape: Any, stride: Any, grad: Any, hooks: Any, dtype: Any, *_: Any) -> Any:
+def _tensor_of_bytes(
+    storage: Any, offset: Any, shape: Any, stride: Any, grad: Any, hooks: Any, dtype: Any, *_: Any
+) -> Any:
     if not isinstance(dtype, torch.dtype):
-        raise DamagedPickle("the pickle has a tensor of no kind of numbers")
+        raise DamagedPickleError("the pickle has a tensor of no kind of numbers")
     return _tensor(storage, offset, shape, stride, dtype=dtype)
 
 
 def _parameter(data: Any, *_: Any) -> Any:
     if not isinstance(data, StoredTensor):
-        raise DamagedPickle("the pickle has a parameter that is no tensor")
+        raise DamagedPickleError("the pickle has a parameter that is no tensor")
     return data
 
 
 def _with_attributes(function: Any, kind: Any, arguments: Any, state: Any) -> Any:
     """A tensor that has attributes of its own, which are left unread."""
     if not isinstance(function, Known) or function.name not in TENSORS or type(arguments) is not tuple:
-        raise DamagedPickle("the pickle has a tensor of an unknown class")
+        raise DamagedPickleError("the pickle has a tensor of an unknown class")
     return TENSORS[function.name](*arguments)
 
 
@@ -253,7 +255,7 @@ def _as_it_is(*given: Any) -> Any:
     """A torch.Size, set or Counter as what it is made of."""
     (content,) = given
     if type(content) not in (tuple, list, dict):
-        raise DamagedPickle("the pickle makes a set of no list")
+        raise DamagedPickleError("the pickle makes a set of no list")
     return content
 
 
