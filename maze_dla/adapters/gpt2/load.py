@@ -17,6 +17,7 @@ from maze_dla.adapters.transformer_lens.build import check_placement
 from maze_dla.adapters.transformer_lens.hugging_face import from_hugging_face
 from maze_dla.adapters.transformer_lens.identity import set_provenance
 from maze_dla.errors import CheckpointError, ModelError
+from maze_dla.files.boundary import reading
 from maze_dla.results.torch_defaults import torch_defaults
 
 LARGEST_DIFFERENCE = 1e-2  # logits, between Hugging Face's model on the CPU and what is returned
@@ -63,19 +64,17 @@ def load_gpt2(
     """
     check_placement(device, dtype)
     found = locate_gpt2(source)
-    try:
+    with reading(found.path, CheckpointError):
         config_folder = _config_folder(found, architecture)
         state, inside = (read_folder(found.path), {}) if found.is_folder else read_checkpoint(found.path)
         config = config_of(state, found.path, inside, config_folder and config_folder / "config.json")
         tokenizer_folder = config_folder or _folder_of_gpt2(config)
         tokenizer = None if tokenizer_folder is None else read_tokenizer(tokenizer_folder)
         file_name = _file_name(found)
-    except OSError as problem:
-        raise CheckpointError(f"{found.path}: cannot be read ({problem.strerror or problem})") from problem
     with torch.random.fork_rng(devices=[]):  # the first weights are random, and at once replaced
         model = build_gpt2(config, state, found.path)
-        expected = self_check_logits(model)
-        with foreign_errors(f"{found.path}: TransformerLens cannot use it"):  # an odd architecture or tokenizer
+        with foreign_errors(f"{found.path}: it cannot be run as a model"):  # an odd architecture or tokenizer
+            expected = self_check_logits(model)
             model = from_hugging_face(model, tokenizer, _name(found, config))
     check_logits(model, expected, "this version of TransformerLens does not compute what the architecture asks for")
     if device is not None:
