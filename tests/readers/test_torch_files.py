@@ -11,6 +11,7 @@ import time
 import zipfile
 from collections import Counter, OrderedDict
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -181,12 +182,8 @@ def test_a_pickle_that_never_returns(name: str, tmp_path: Path) -> None:
     content, expected = NEVER[name]
     started = time.process_time()
     (tmp_path / "c.pth").write_bytes(archive(content, _0=bytes(8)))
-    try:
+    with nullcontext() if expected is None else pytest.raises(CheckpointError, match=expected):
         read_torch_file(tmp_path / "c.pth", CheckpointError)
-        assert expected is None
-    except CheckpointError as problem:
-        assert expected is not None, problem
-        assert expected in str(problem)
     assert time.process_time() - started < 5
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -199,7 +198,7 @@ def read_json(file: Path, largest: int = LARGEST_JSON) -> dict[str, Any]:
 
 def _existing(folder: Path, shard: str) -> Path:
     file = folder / shard
-    if shard != file.name or len(os.fsencode(shard)) > LONGEST_FILE_NAME or not file.is_file():
+    if shard != file.name or len(shard.encode(errors="surrogatepass")) > LONGEST_FILE_NAME or not file.is_file():
         raise CheckpointError(f"{folder}: the shard {shortened(shard)}, which the index names, is missing")
     return file
 
