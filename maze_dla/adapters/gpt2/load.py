@@ -58,8 +58,8 @@ def load_gpt2(
 
     Raises:
         InputError: no model's name, or a device or dtype that cannot be used.
-        CheckpointError: files that are missing, damaged, of another architecture, or that contradict each other; every
-            key at fault is named.
+        CheckpointError: files that are missing, damaged, of another architecture, or that contradict each other; the
+            keys at fault are named, of many the first ones and their number.
         ModelError: logits that differ from Hugging Face's own by more than 1e-2.
     """
     check_placement(device, dtype)
