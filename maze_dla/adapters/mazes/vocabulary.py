@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -27,6 +28,9 @@ class MazeVocabulary:
 
     tokens: tuple[str, ...]
     tokenizer: Any = field(default=None, compare=False)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _unpickled, (self.tokens, pickle.dumps(self.tokenizer))
 
     @cached_property
     def ids(self) -> dict[str, int]:
@@ -77,6 +81,11 @@ class MazeVocabulary:
     def cell_mask(self, grid_n: int) -> Bool[Tensor, " vocab"]:
         """Which tokens name a cell of a lattice of this size."""
         return (self.lattice_sizes > 0) & (self.lattice_sizes <= grid_n)
+
+
+def _unpickled(tokens: tuple[str, ...], tokenizer: bytes) -> MazeVocabulary:
+    import_maze_dataset()  # which the pickle would import in a way that seeds Python's generator
+    return MazeVocabulary(tokens, pickle.loads(tokenizer))
 
 
 def vocabulary_of(config: Mapping[str, Any], file: Path) -> MazeVocabulary:
