@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any, SupportsIndex, cast
 
+SCREEN = 1000  # characters of a message
+
 
 def visible(text: object) -> str:
     r"""The text on one line; whatever controls a terminal or a line is an escape: `\n`, `\x1b`, `\u202e`."""
@@ -17,11 +19,24 @@ def visible(text: object) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown)
 
 
+def shortened(text: object, longest: int = 200) -> str:
+    """The text, the middle of a long one left out: `abc ... [10000 characters] ... xyz`."""
+    shown = str(text)
+    if len(shown) <= longest:
+        return shown
+    cut = f" ... [{len(shown)} characters] ... "
+    kept = max(longest - len(cut), 2)
+    return shown[: kept - kept // 3] + cut + shown[-(kept // 3) :]
+
+
 class MazeDlaError(Exception):
-    """Base class: the message says what was seen and what was expected, on one line, whatever a file's names hold."""
+    """Base class: the message says what was seen and what was expected, on one line, whatever a file's names hold.
+
+    No longer than a screen: of a longer message the middle is left out.
+    """
 
     def __str__(self) -> str:
-        return visible(super().__str__())
+        return shortened(visible(shortened(super().__str__(), SCREEN)), SCREEN)
 
 
 class InputError(MazeDlaError, ValueError):
