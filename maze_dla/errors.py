@@ -127,6 +127,11 @@ def whole_number(value: object) -> int | None:
         return None
 
 
+def shown_number(number: int) -> str:
+    """A whole number for a message: its digits, or how large it is where Python refuses to write them."""
+    return str(number) if number.bit_length() <= 256 else f"a number of {number.bit_length()} bits"
+
+
 def check_whole(name: str, value: object, least: int, largest: float = float("inf")) -> int:
     """A whole number from outside, numpy's as well, within its bounds.
 
@@ -136,5 +141,6 @@ def check_whole(name: str, value: object, least: int, largest: float = float("in
     if (number := whole_number(value)) is None:
         raise InputError(f"{name} is a whole number, got {value!r:.80}")
     if not least <= number <= largest:
-        raise InputError(f"{name} is {f'at least {least}' if number < least else f'at most {largest}'}, got {number}")
+        bound = f"at least {least}" if number < least else f"at most {largest}"
+        raise InputError(f"{name} is {bound}, got {shown_number(number)}")
     return number

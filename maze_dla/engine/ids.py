@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from maze_dla.errors import InputError, PromptError, whole_number
+from maze_dla.errors import InputError, PromptError, shown_number, whole_number
 from maze_dla.results.arrays import as_array, check_values
 
 NONE = -1  # fills up rows of sets, whose sizes differ
@@ -32,7 +32,7 @@ def whole_numbers(what: str, given: Any) -> Tensor:
         try:
             return torch.tensor([int(x) for x in given], dtype=torch.long)
         except (OverflowError, ValueError, RuntimeError):  # each by some version of torch
-            raise PromptError(f"{takes} that 64 bits hold, got {max(map(int, given), key=abs)}") from None
+            raise PromptError(f"{takes} that 64 bits hold, got {shown_number(max(map(int, given), key=abs))}") from None
     numbers = as_array(what, given, takes, PromptError)
     if numbers.dtype != torch.int64:
         raise PromptError(f"{takes}, got {str(numbers.dtype).removeprefix('torch.')}")
