@@ -15,6 +15,7 @@ from torch import Tensor
 from maze_dla.adapters.mazes.vocabulary import MazeVocabulary, vocabulary_of
 from maze_dla.adapters.transformer_lens.build import DecoderSpec
 from maze_dla.errors import CheckpointError, shortened, shown_number, visible
+from maze_dla.files.boundary import reading
 from maze_dla.files.zanj_file import read_container
 
 BUFFERS = (".attn.mask", ".attn.IGNORE")
@@ -43,10 +44,15 @@ def read_checkpoint(path: str | Path) -> MazeCheckpoint:
     Raises:
         CheckpointError: naming the file and what in it is missing, damaged or does not fit.
     """
-    file = Path(path)
-    content = read_container(file, CheckpointError)
+    with reading(path, CheckpointError):  # whatever else a damaged file leads to
+        return _checkpoint(read_container(path, CheckpointError), Path(path))
+
+
+def _checkpoint(content: Mapping[str, Any], file: Path) -> MazeCheckpoint:
     if missing := [k for k in ("zanj_model_config", "state_dict") if not isinstance(content.get(k), dict)]:
-        raise CheckpointError(f"{file}: no saved model: {' and '.join(missing)} missing, it holds {', '.join(content)}")
+        raise CheckpointError(
+            f"{file}: no saved model: {' and '.join(missing)} missing, it holds {shortened(', '.join(content))}"
+        )
     config = content["zanj_model_config"]
     model_config, dataset_config = (_section(config, name, file) for name in ("model_cfg", "dataset_cfg"))
     stored = _stored(content["state_dict"], file)
