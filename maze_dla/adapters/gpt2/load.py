@@ -12,7 +12,7 @@ from torch import Tensor
 from maze_dla.adapters.gpt2.architecture import build_gpt2, config_of, foreign_errors
 from maze_dla.adapters.gpt2.sources import BUNDLED, GPT2_SMALL, GPT2Location, locate_gpt2
 from maze_dla.adapters.gpt2.tokenizer import read_tokenizer
-from maze_dla.adapters.gpt2.weights import read_checkpoint, read_folder, weight_files
+from maze_dla.adapters.gpt2.weights import read_checkpoint, read_folder, some, weight_files
 from maze_dla.adapters.transformer_lens.build import check_placement
 from maze_dla.adapters.transformer_lens.hugging_face import from_hugging_face
 from maze_dla.adapters.transformer_lens.identity import set_provenance
@@ -132,7 +132,7 @@ def _config_folder(found: GPT2Location, architecture: str | Path | None) -> Path
     if (folder / "config.json").is_file():
         return folder
     if found.is_folder or architecture is not None:
-        inside = ", ".join(sorted(p.name for p in folder.iterdir())[:6]) if folder.is_dir() else "no folder"
+        inside = some(sorted(p.name for p in folder.iterdir()), 6) if folder.is_dir() else "no folder"
         raise CheckpointError(f"{folder}: a model's folder has config.json, this one holds {inside or 'nothing'}")
     return None
 
