@@ -53,6 +53,8 @@ def id_sets(what: str, given: Any) -> Int[Tensor, "prompt k"]:
         InputError: neither of these, or a tensor on the meta device.
         PromptError: ids that are no whole numbers, or none for a prompt.
     """
+    if isinstance(given, Tensor):
+        check_values(what, given)  # before it is asked for its shape, which nested ones do not have
     if hasattr(given, "shape"):
         ids = whole_numbers(what, given)
         if ids.ndim not in (1, 2) or ids.shape[1:] == (0,):

@@ -118,7 +118,7 @@ def test_named_limits(name: str, read: Read) -> None:
 
 def test_what_is_noted_of_a_generation_is_not_read(read: Read) -> None:
     """A tokenizer for a lattice of a million rows stands there; nobody makes it."""
-    plain, noted = (read("dataset", maze_files_of(meta)) for meta in (None, {"tokenizer": HUGE_TOKENIZER}))
+    plain, noted = (read("dataset", data_set(mazes=[saved_maze(generation_meta=meta)])) for meta in (None, {"tokenizer": HUGE_TOKENIZER}))
     assert plain.kind == noted.kind == "content"
     assert plain.said == noted.said
     assert noted.is_good({plain.said})
