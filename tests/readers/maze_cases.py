@@ -125,9 +125,17 @@ CASES: dict[str, tuple[str, Callable[[], bytes], str]] = {
         "n_layers is 1000000, state_dict holds 38 weights",
     ),
     "a thousand layers": ("checkpoint", lambda: checkpoint(model_cfg__n_layers=1000), "n_layers is 1000, "),
-    "layers and a half": ("checkpoint", lambda: checkpoint(model_cfg__n_layers=2.5), "n_layers is 2.5, expected a whole"),
+    "layers and a half": (
+        "checkpoint",
+        lambda: checkpoint(model_cfg__n_layers=2.5),
+        "n_layers is 2.5, expected a whole",
+    ),
     "true layers": ("checkpoint", lambda: checkpoint(model_cfg__n_layers=True), "n_layers is True, expected a whole"),
-    "a huge width": ("checkpoint", lambda: checkpoint(model_cfg__d_model=10**4000), "d_model is a number of 13288 bits"),
+    "a huge width": (
+        "checkpoint",
+        lambda: checkpoint(model_cfg__d_model=10**4000),
+        "d_model is a number of 13288 bits",
+    ),
     "a lattice of a million": (
         "checkpoint",
         lambda: checkpoint(dataset_cfg__grid_n=10**6),
@@ -204,7 +212,7 @@ CASES: dict[str, tuple[str, Callable[[], bytes], str]] = {
     ),
     "a path outside": (
         "dataset",
-        lambda: data_set(mazes=[saved_maze(solution=array(PATH + [[0, 0], [0, 2**40], [0, 0]]))]),
+        lambda: data_set(mazes=[saved_maze(solution=array(PATH + np.array([[0, 0], [0, 2**40], [0, 0]])))]),
         "step 1: the path is at (0, 1099511627776), outside a lattice of (2, 2)",
     ),
     "a path of fractions": (
@@ -222,9 +230,17 @@ CASES: dict[str, tuple[str, Callable[[], bytes], str]] = {
         lambda: data_set(mazes=[saved_maze(solution=array(PATH[[0, 2]]))]),
         "step 1: the path goes from (1,0) to (0,1), which are no neighbours on the lattice",
     ),
-    "more mazes than memory": ("dataset", lambda: data_set(n_mazes=10**4000), "cfg.n_mazes says a number of 13288 bits"),
+    "more mazes than memory": (
+        "dataset",
+        lambda: data_set(n_mazes=10**4000),
+        "cfg.n_mazes says a number of 13288 bits",
+    ),
     "a data set's huge lattice": ("dataset", lambda: data_set(grid_n=10**9), "expected (2, 1000000000, 1000000000)"),
-    "a data set's negative lattice": ("dataset", lambda: data_set(grid_n=-5), "has shape (2, 2, 2), expected (2, -5, -5)"),
+    "a data set's negative lattice": (
+        "dataset",
+        lambda: data_set(grid_n=-5),
+        "has shape (2, 2, 2), expected (2, -5, -5)",
+    ),
     "millions of mazes of one cell": (
         "dataset",
         lambda: joined(np.zeros((3 * 10**6, 2, 1, 1), bool), np.ones(3 * 10**6, "i1"), np.zeros((3 * 10**6, 2), "i1")),
@@ -250,7 +266,11 @@ CASES: dict[str, tuple[str, Callable[[], bytes], str]] = {
         lambda: TOKENS.replace("(2,2)", LONG_CELL).encode(),
         "... [5006 characters] ...",
     ),
-    "a state of no numbers": ("state", lambda: changed_state(lambda c: c.update(step="2")), "its step is '2', expected"),
+    "a state of no numbers": (
+        "state",
+        lambda: changed_state(lambda c: c.update(step="2")),
+        "its step is '2', expected",
+    ),
     "a state without its generator": ("state", lambda: changed_state(lambda c: c.pop("rng")), STATE),
     "a state of a huge weight": (
         "state",

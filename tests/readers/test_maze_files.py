@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import zipfile
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from random import Random
 
 import pytest
@@ -29,7 +28,7 @@ Read = Callable[[str, bytes], Outcome]
 
 @pytest.fixture(scope="module")
 def read(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Read]:
-    """What becomes of a content, by the name of its reader; the readers share a worker, as they share what they import."""
+    """What becomes of a content, by the name of its reader; readers share a worker, as they share what they import."""
     folder = tmp_path_factory.mktemp("damaged")
     for reader in maze_files.READERS:
         (folder / reader).mkdir()
@@ -100,7 +99,7 @@ def test_seeded_damage(name: str, read: Read, digests: dict[str, str]) -> None:
 @given(name=st.sampled_from(list(GOOD)), seed=st.integers(0, 2**64), times=st.integers(1, 3))
 @settings(max_examples=60, deadline=None, derandomize=True, database=None)
 def test_any_damage(read: Read, digests: dict[str, str], name: str, seed: int, times: int) -> None:
-    reader, content = GOOD[name]
+    reader, _ = GOOD[name]
     random = Random(seed)
     damage = damage_to(name, random)
     for _ in range(times - 1):
@@ -118,7 +117,10 @@ def test_named_limits(name: str, read: Read) -> None:
 
 def test_what_is_noted_of_a_generation_is_not_read(read: Read) -> None:
     """A tokenizer for a lattice of a million rows stands there; nobody makes it."""
-    plain, noted = (read("dataset", data_set(mazes=[saved_maze(generation_meta=meta)])) for meta in (None, {"tokenizer": HUGE_TOKENIZER}))
+    plain, noted = (
+        read("dataset", data_set(mazes=[saved_maze(generation_meta=meta)]))
+        for meta in (None, {"tokenizer": HUGE_TOKENIZER})
+    )
     assert plain.kind == noted.kind == "content"
     assert plain.said == noted.said
     assert noted.is_good({plain.said})

@@ -249,4 +249,5 @@ def _token_lists(given: Any) -> TokenLists:
 
 def _is_file_name(given: str) -> bool:
     """Whether a text names a file, and is neither a drawing nor tokens: by its end, or since there is such a file."""
-    return given.endswith(ENDING) or os.path.exists(given) or not ("<" in given or is_drawn(given))
+    is_there = os.path.exists(given)  # noqa: PTH110 (Path.exists raises where a text is too long for a name)
+    return given.endswith(ENDING) or is_there or not ("<" in given or is_drawn(given))

@@ -21,7 +21,8 @@ class Picklable:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         model = copied(self.__dict__["model"], memo)
-        return type(self)(model=model, **copy.deepcopy(_others(self), memo))
+        kind: Any = type(self)
+        return kind(model=model, **copy.deepcopy(_others(self), memo))
 
     def __copy__(self) -> Any:
         return type(self)(**self.__dict__)

@@ -62,7 +62,7 @@ def _check_mazes(name: str, held: Any, path: str | Path) -> None:
         DatasetError: naming the part of the file or the maze, and the limit.
     """
     kind = "array" if name == CONNECTIONS else "list"
-    if not isinstance(held, np.ndarray if kind == "array" else list) or (kind == "array" and not held.ndim):
+    if not isinstance(held, np.ndarray if kind == "array" else list) or getattr(held, "ndim", 1) == 0:
         raise DatasetError(f"{path}: {name} is no {kind}")
     if (n := len(held)) > MAZES_FLOOR and n > (most := max(MAZES_FLOOR, size_on_disk(path) // BYTES_OF_A_MAZE)):
         size = megabytes(size_on_disk(path))

@@ -169,7 +169,9 @@ def _saved_vocabulary(config: Mapping[str, Any], file: Path, d_vocab: int) -> Ma
         raise CheckpointError(f"{file}: the vocabulary has {len(listed)} tokens, embed.W_E has {d_vocab} rows")
     for i, token in enumerate(listed):
         if (fault := _token_fault(token)) is not None:
-            raise CheckpointError(f"{file}: dataset_cfg.token_arr has {shortened(repr(token), 80)} as token {i}: {fault}")
+            raise CheckpointError(
+                f"{file}: dataset_cfg.token_arr has {shortened(repr(token), 80)} as token {i}: {fault}"
+            )
     token, count = Counter(listed).most_common(1)[0]
     if count > 1:
         raise CheckpointError(f"{file}: dataset_cfg.token_arr holds {token!r} twice")

@@ -138,7 +138,7 @@ def _numbers(model: Any) -> dict[str, Tensor]:
 
 def _parts(model: Any) -> dict[str, nn.Module]:
     """Every module of a bridge by its name."""
-    found = {name: part for name, part in model.named_modules()}
+    found = dict(model.named_modules())
     wrapped = vars(model).get("original_model")
     if isinstance(wrapped, nn.Module):
         found |= {f"original_model.{name}": part for name, part in wrapped.named_modules()}

@@ -45,9 +45,7 @@ def read_state(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, r
         raise CheckpointError(f"{path}: no state of such a run ({reason}); begin anew in another folder") from problem
 
 
-def _checked(
-    content: Any, model: nn.Module, optimizer: torch.optim.Optimizer, rng: np.random.Generator
-) -> SavedState:
+def _checked(content: Any, model: nn.Module, optimizer: torch.optim.Optimizer, rng: np.random.Generator) -> SavedState:
     if not isinstance(content, dict) or set(content) != PARTS:
         raise ValueError(f"it does not hold {', '.join(sorted(PARTS))}")
     step = content["step"]
@@ -105,7 +103,7 @@ def _by_weight(moments: Mapping[str, StoredTensor], read: Mapping[str, Tensor]) 
 
 
 def _groups(saved: Any, optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
-    """The optimizer's settings as they were saved; those that another version of torch did not save are the run's own."""
+    """The optimizer's settings as they were saved; what another version of torch did not save is the run's own."""
     own, groups = optimizer.state_dict()["param_groups"], saved.get("param_groups")
     if not isinstance(groups, list) or len(groups) != len(own):
         raise ValueError(f"its optimizer has no {len(own)} groups of weights")

@@ -131,7 +131,10 @@ CONFIGS: dict[str, tuple[dict[str, Any], str]] = {
         {"dataset_cfg__token_arr": [*VOCABULARY[:-1], "<PADDING>"]},
         r"dataset_cfg\.token_arr holds '<PADDING>' twice",
     ),
-    "tokens that are none": ({"dataset_cfg__token_arr": [1, *VOCABULARY[1:]]}, r"dataset_cfg.token_arr has 1 as token 0: expected a text"),
+    "tokens that are none": (
+        {"dataset_cfg__token_arr": [1, *VOCABULARY[1:]]},
+        r"dataset_cfg.token_arr has 1 as token 0: expected a text",
+    ),
     "unknown tokenizer": (
         {"maze_tokenizer": {OLD: "BytePairs(SerializableDataclass)"}},
         r"unknown tokenizer 'BytePairs', expected MazeTokenizer or MazeTokenizerModular",

@@ -123,7 +123,7 @@ def test_what_cannot_be_pickled_says_so(maze: MazeModel) -> None:
     class Local(torch.nn.Module):
         cfg, hook_dict = maze.model.cfg, {}
 
-    with pytest.raises(ModelError, match="^Local cannot be pickled"):
+    with pytest.raises(ModelError, match=r"^Local cannot be pickled"):
         pickle.dumps(MazeModel(Local(), maze.vocabulary, maze.dataset_config))
 
 
