@@ -48,7 +48,8 @@ class MazeModel(Picklable):
     """A maze transformer (`model`, of TransformerLens) with its vocabulary and the config of its data set.
 
     `prepend_bos` says whether prompts get an extra `<ADJLIST_START>` in front, as maze-transformer's models see them
-    in training and at inference.
+    in training and at inference. It can be pickled, for processes that are spawned, and copied: what comes out has the
+    same numbers and the same `info`.
     """
 
     model: Any
