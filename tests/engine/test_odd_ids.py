@@ -48,10 +48,15 @@ def value(name: str) -> Any:
         return ODD[name]()
 
 
+def made(**given: Any) -> PromptBatch:
+    arguments: dict[str, Any] = {**GOOD, **given}
+    return PromptBatch.from_tokens(**arguments)
+
+
 def refused(**given: Any) -> None:
     """By us, or here, in the tests, by the check of an annotation."""
     with pytest.raises((MazeDlaError, jaxtyping.TypeCheckError)) as found:
-        PromptBatch.from_tokens(**(GOOD | given))
+        made(**given)
     if isinstance(found.value, MazeDlaError):
         said = str(found.value)
         assert said.isprintable()
@@ -61,7 +66,7 @@ def refused(**given: Any) -> None:
 @pytest.mark.parametrize("name", ODD)
 @pytest.mark.parametrize("argument", ["tokens", "targets", "incorrect"])
 def test_odd_ids_are_refused(argument: str, name: str) -> None:
-    assert len(PromptBatch.from_tokens(**GOOD)) == 2
+    assert len(made()) == 2
     odd = value(name)
     refused(**{argument: odd})
     refused(**{argument: [odd, GOOD[argument][1]]})
@@ -77,16 +82,16 @@ def test_odd_sizes_and_labels_are_refused(argument: str) -> None:
 def test_ids_outside_the_vocabulary() -> None:
     for wrong in (5, -1, 2**62):
         with pytest.raises(PromptError, match=f"prompt 0: token id {wrong} outside the vocabulary of 5 tokens"):
-            PromptBatch.from_tokens(**(GOOD | {"incorrect": [wrong, 3]}))
+            made(incorrect=[wrong, 3])
         with pytest.raises(PromptError, match=f"prompt 0: token id {wrong} outside the vocabulary of 5 tokens"):
-            PromptBatch.from_tokens(**(GOOD | {"targets": [wrong, 3]}))
+            made(targets=[wrong, 3])
     with pytest.raises(PromptError, match="position 0: token id -1 outside the vocabulary"):
-        PromptBatch.from_tokens(**(GOOD | {"tokens": [[-1, 2], [3]]}))
+        made(tokens=[[-1, 2], [3]])
 
 
 def test_a_number_of_5_000_digits_has_a_name() -> None:
     with pytest.raises(PromptError, match="that 64 bits hold, got a number of 16610 bits"):
-        PromptBatch.from_tokens(**(GOOD | {"tokens": [[HUGE], [3]]}))
+        made(tokens=[[HUGE], [3]])
     with pytest.raises(InputError, match=r"^seed is at most 9, got a number of 16610 bits$"):
         check_whole("seed", HUGE, 0, 9)
     assert quoted(HUGE) == "a number of 16610 bits"
