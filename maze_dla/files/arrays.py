@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import re
 from math import prod
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from maze_dla.errors import shortened
+from maze_dla.errors import MazeDlaError, shortened
+from maze_dla.files.archive import opened_archive
+from maze_dla.files.boundary import reading
 from maze_dla.files.limits import AXES, EMPTY_AXIS, NPY_HEADER
 
 MAGIC = b"\x93NUMPY"
@@ -53,6 +56,21 @@ def npy_array(content: bytearray) -> np.ndarray:
     values = np.frombuffer(content, dtype, count, start) if count else np.zeros(0, dtype)
     order = "F" if found["fortran"] == "True" else "C"
     return np.require(values, requirements=["A"]).reshape(shape, order=order)
+
+
+def read_arrays(path: str | Path, error: type[MazeDlaError]) -> dict[str, np.ndarray]:
+    """The arrays of a `.npz` file by their names.
+
+    Raises:
+        error: as `opened_archive`, or a member that is no plain array.
+    """
+    with opened_archive(path, error, "a .npz file") as archive:
+        found = {}
+        for name in archive.names:
+            content = archive.member(name)
+            with reading(archive.file, error, f"member {shortened(name)} is no plain array"):
+                found[name.removesuffix(".npy")] = npy_array(content)
+        return found
 
 
 def array_of(item: dict[str, Any]) -> np.ndarray:
