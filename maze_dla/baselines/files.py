@@ -17,6 +17,7 @@ from maze_dla.baselines.prompts import check_stored, prompts_hash
 from maze_dla.baselines.questions import Question
 from maze_dla.errors import BaselineError, InputError, shortened
 from maze_dla.files import drafted_folder, made_folder, writing
+from maze_dla.files.arrays import read_arrays
 from maze_dla.files.boundary import reading
 from maze_dla.files.json_file import read_object
 from maze_dla.results.tolerances import PRECISIONS
@@ -105,7 +106,7 @@ def read_baselines(file: Path) -> dict[str, Baseline]:
         raise BaselineError(f"{file}: format version {content.get('format_version')!r:.20}, expected {FORMAT_VERSION}")
     if not content["baselines"]:
         raise BaselineError(f"{file}: it holds no baseline")
-    arrays = _read_arrays(arrays_file(file))
+    arrays = _arrays_beside(file)
     found = {}
     for name, saved in content["baselines"].items():
         with reading(file, BaselineError, f"the baseline {shortened(name, 80)!r} is damaged"):
@@ -120,7 +121,7 @@ def stale_arrays(file: Path, baselines: Mapping[str, Baseline]) -> tuple[str, ..
     """The names of arrays beside a file that none of its baselines has any more."""
     measured = [number for baseline in baselines.values() for number in baseline.measured.numbers.values()]
     known = {array_hash(number.values) for number in measured if number.labels is None}
-    return tuple(sorted({*_read_arrays(arrays_file(file))} - known))
+    return tuple(sorted({*_arrays_beside(file)} - known))
 
 
 def _as_json(baseline: Baseline, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
@@ -233,11 +234,6 @@ def _finite(name: str, value: Any) -> float:
     return float(value)
 
 
-def _read_arrays(file: Path) -> dict[str, np.ndarray]:
-    if not file.exists():
-        return {}
-    try:
-        with np.load(file, allow_pickle=False) as held:
-            return {name: held[name] for name in held.files}
-    except Exception as problem:
-        raise BaselineError(f"{file}: no arrays, or cut off ({type(problem).__name__})") from problem
+def _arrays_beside(file: Path) -> dict[str, np.ndarray]:
+    beside = arrays_file(file)
+    return read_arrays(beside, BaselineError) if beside.exists() else {}
