@@ -255,7 +255,7 @@ def test_arrays_beside_a_baseline(beside: Path) -> None:
     assert checked(beside).same
     for end in range(0, len(whole), 97):
         arrays.write_bytes(whole[:end])
-        refused(beside, "no arrays, or cut off|its array is not")
+        refused(beside, r"b\.(npz|json): ")
     arrays.unlink()
     refused(beside, "its array is not in the file beside it")
     with np.load(_restored(arrays, whole)) as held:
@@ -268,7 +268,7 @@ def test_arrays_beside_a_baseline(beside: Path) -> None:
     np.savez(arrays, **{name: values + 1 for name, values in kept.items()})  # pyright: ignore[reportArgumentType]
     refused(beside, "its array is not that of its hash")
     np.savez(arrays, **{name: np.array([{}], dtype=object) for name in kept})  # pyright: ignore[reportArgumentType]
-    refused(beside, "no arrays, or cut off")
+    refused(beside, r"b\.npz: member")
 
 
 def _restored(file: Path, content: bytes) -> Path:
