@@ -12,8 +12,8 @@ import maze_dla as dla
 def of_baselines(folder: Path) -> dict[str, Callable[[Any], object]]:
     """The functions of baselines by their names and the argument that is wrong."""
     file, new = dla.record_baseline(folder / "b.json", n_mazes=2), folder / "new.json"
-    asked = ("source", "task", "metric", "reduce", "n_mazes", "seed", "prepend_bos", "padding", "dataset")
-    placed, run = ("dtype", "device"), ("source", "sequences_at_once", "forward", "task", "dataset")
+    asked = ("source", "task", "metric", "reduce", "n_mazes", "padding", "dataset")
+    placed, run = ("dtype",), ("forward", "task", "dataset")
     few_mazes: dict[str, Any] = {"n_mazes": 2}
     return {
         "record_baseline path": lambda w: dla.record_baseline(w, n_mazes=2),
