@@ -134,7 +134,8 @@ def _ioi(model: Any, question: Question) -> PromptBatch:
 def _of_mazes(model: Any, question: Question, folder: Path) -> PromptBatch:
     if not isinstance(model, MazeModel):
         raise InputError(f"the task {question.task!r} is asked of a maze model, got {type(model).__name__}")
-    mazes = None if question.dataset is None else str(folder / question.dataset)
+    # normalized, since the folder may not be there yet
+    mazes = None if question.dataset is None else os.path.normpath(folder / question.dataset)
     return model.prompts(
         mazes,
         task=question.task,
