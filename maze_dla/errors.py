@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import operator
 import os
+import random
+import sys
 from collections.abc import Mapping
 from importlib import import_module
 from typing import Any, SupportsIndex, cast
+
+SCREEN = 1000  # characters of a message
 
 
 def visible(text: object) -> str:
@@ -17,11 +21,24 @@ def visible(text: object) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown)
 
 
+def shortened(text: object, longest: int = 200) -> str:
+    """The text, the middle of a long one left out: `abc ... [10000 characters] ... xyz`."""
+    shown = str(text)
+    if len(shown) <= longest:
+        return shown
+    cut = f" ... [{len(shown)} characters] ... "
+    kept = max(longest - len(cut), 2)
+    return shown[: kept - kept // 3] + cut + shown[-(kept // 3) :]
+
+
 class MazeDlaError(Exception):
-    """Base class: the message says what was seen and what was expected, on one line, whatever a file's names hold."""
+    """Base class: the message says what was seen and what was expected, on one line, whatever a file's names hold.
+
+    No longer than a screen: of a longer message the middle is left out.
+    """
 
     def __str__(self) -> str:
-        return visible(super().__str__())
+        return shortened(visible(shortened(super().__str__(), SCREEN)), SCREEN)
 
 
 class InputError(MazeDlaError, ValueError):
@@ -61,15 +78,20 @@ class MissingPackageError(MazeDlaError, ImportError):
 
 
 def optional_module(name: str, what: str, install: str) -> Any:
-    """A module of a package that not everybody has.
+    """A module of a package that not everybody has; an import that draws leaves the global generator as it was.
 
     Raises:
         MissingPackageError: as "probes need scikit-learn, which is not installed: pip install 'maze_dla[probes]'".
     """
+    if sys.modules.get(name) is not None:
+        return sys.modules[name]
+    before = random.getstate()
     try:
         return import_module(name)
     except ImportError as problem:
         raise MissingPackageError(f"{what}, which cannot be imported ({problem}): pip install {install}") from problem
+    finally:
+        random.setstate(before)
 
 
 def check_kind(value: object, kinds: Any, takes: str) -> None:

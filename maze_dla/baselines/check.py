@@ -15,13 +15,13 @@ from maze_dla.analysis.metrics import metric_by_name
 from maze_dla.analysis.running import as_residual_model
 from maze_dla.baselines.baseline import IN_MEMORY, Baseline
 from maze_dla.baselines.comparing import compared
-from maze_dla.baselines.files import read_baselines, write_baselines
+from maze_dla.baselines.files import read_baselines, stale_arrays, write_baselines
 from maze_dla.baselines.meaning import meaning
 from maze_dla.baselines.models import described_model, is_another_model, model_changes
 from maze_dla.baselines.numbers import measure, tolerance_in
 from maze_dla.baselines.outcome import BaselineCheck, Change, Checked
-from maze_dla.baselines.prompts import differ_by_tokens, differences, restored_prompts, stored_prompts
-from maze_dla.baselines.questions import IOI, Asked, Question, ask, load_model
+from maze_dla.baselines.prompts import differences, have_other_texts, restored_prompts, stored_prompts
+from maze_dla.baselines.questions import BUNDLED, IOI, Asked, Question, ask, load_model, place_seen_from
 from maze_dla.baselines.record import described_run, recorded, with_relative_data
 from maze_dla.engine.metrics import LinearMetric
 from maze_dla.engine.model import ResidualModel
@@ -78,9 +78,10 @@ def check_baseline(
     asked = with_relative_data(Question.of(options), file.parent) if options else None
     run = {"sequences_at_once": sequences_at_once, "forward": forward}
     checks = tuple(checked(b, file.parent, source, asked, run, dtype, device) for b in held.values())
+    stale = stale_arrays(file, held)
     if update:
         _update(file, held, source, asked, dtype, device)
-    return BaselineCheck(str(file), checks, update)
+    return BaselineCheck(str(file), checks, stale, update)
 
 
 def checked(
@@ -116,23 +117,28 @@ def load_recorded(
 
 
 def _recorded_place(checkpoint: str, folder: Path) -> Any:
-    return checkpoint if checkpoint == "bundled" else folder / checkpoint
+    return checkpoint if checkpoint == BUNDLED else place_seen_from(folder, checkpoint)
 
 
 def _checked(baseline: Baseline, model: Any, folder: Path, asked: Question | None, run: dict[str, Any]) -> Checked:
     view = as_residual_model(model)
-    now, here = described_model(view), described_run(view)
-    changes = [Change("weights", text, fails=True) for text in model_changes(now, baseline.model)]
+    here = described_run(view)
+    in_half = not {here["dtype"], baseline.run["dtype"]} <= {"float32", "float64"}
+    texts = model_changes(described_model(view, model), baseline.model, in_half=in_half)
+    changes = [Change("weights", text, fails=True) for text in texts]
     if asked is not None:
         changes += [Change("question", text, fails=True) for text in asked.differences(baseline.question)]
     versions = _changed_versions(here, baseline.run)
-    prompts, again = _prompts_again(model, baseline, folder, versions)
-    changes += [*prompts, *_run_changes(here, baseline.run, versions), *_widened(baseline)]
-    batch, metric = _stored_question(baseline, view) if again is None else (again.batch, again.metric)
-    measured = measure(model, batch, metric, run)
+    changes += [*_run_changes(here, baseline.run, versions), *_widened(baseline)]
+    try:
+        prompts, again = _prompts_again(model, baseline, folder, versions)
+        batch, metric = _stored_question(baseline, view) if again is None else (again.batch, again.metric)
+        measured = measure(model, batch, metric, run)
+    except MazeDlaError as problem:  # what changed may say why
+        return Checked(baseline.name, tuple(changes), (), (), problem=str(problem))
     rows = compared(measured, baseline.measured, coarser=here["dtype"] != baseline.run["dtype"])
     words = () if all(row.holds for row in rows) else meaning(measured, baseline.measured)
-    return Checked(baseline.name, tuple(changes), rows, words)
+    return Checked(baseline.name, (*changes, *prompts), rows, words)
 
 
 def _prompts_again(
@@ -143,15 +149,16 @@ def _prompts_again(
         again = ask(model, baseline.question, folder)
     except MazeDlaError as problem:
         return [Change("prompts", f"they cannot be made again ({problem}); {INSTEAD}", fails=True)], None
-    now = stored_prompts(again.batch, str(again.question.metric))
+    now = stored_prompts(again.batch, again.question)
     if (text := differences(now, baseline.prompts)) is None:
         return [], again
     movers = [name for name in MAKERS[baseline.question.task == IOI] if name in versions]
-    if movers and differ_by_tokens(now, baseline.prompts):
+    if movers and have_other_texts(now, baseline.prompts):
         whose = " and ".join(f"{name} {versions[name][0]} became {versions[name][1]}" for name in movers)
         text = f"what makes the prompts makes others now ({whose}): {text}; {INSTEAD}"
         return [Change("prompts", text, fails=False)], None
-    text = f"{text}, with the same versions of what makes them; {INSTEAD}"
+    why = f"and {' and '.join(movers)} changed" if movers else "with the same versions of what makes them"
+    text = f"{text}, {why}; {INSTEAD}"
     return [Change("prompts", text, fails=True)], None
 
 
@@ -182,11 +189,13 @@ def _run_changes(
 def _widened(baseline: Baseline) -> list[Change]:
     """Tolerances that someone wrote into the file."""
     usual = tolerance_in(PRECISIONS[baseline.run["dtype"]])
-    shares = {name: number.tolerance for name, number in baseline.measured.numbers.items() if name != "accuracy"}
+    of_accuracy = len(baseline.measured.near_ties) / len(baseline.prompts["rows"])
+    shares = {name: number.tolerance for name, number in baseline.measured.numbers.items()}
+    usuals = {name: of_accuracy if name == "accuracy" else usual for name in shares}
     texts = [
-        f"{name} may be {share:g} of the largest part off, {share / usual:.0f} times the usual"
+        f"{name} may be {share:g} of the largest part off, the usual is {usuals[name]:g}: someone changed the file"
         for name, share in shares.items()
-        if share > usual
+        if share > usuals[name]
     ]
     return [Change("tolerance", text, fails=False) for text in texts]
 
@@ -208,7 +217,7 @@ def _recorded_again(
 ) -> Baseline:
     model = load_recorded(baseline, file.parent, source, dtype, device)
     question = baseline.question if asked is None else asked
-    other = is_another_model(described_model(as_residual_model(model)), baseline.model)
+    other = is_another_model(described_model(as_residual_model(model), model), baseline.model)
     if question.task != baseline.question.task:
         other = f"task was {baseline.question.task!r}, now it is {question.task!r}"
     if other is not None:

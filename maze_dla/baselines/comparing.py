@@ -11,6 +11,9 @@ import numpy as np
 from maze_dla.baselines.numbers import Measured, Number
 
 MISSING, EXTRA = "missing", "not in the file"
+# an interval of two mazes reaches t = 12.7 times their distance from the mean, one of more mazes less far
+OF_INTERVALS, ROUNDING = 14.0, 1e-9
+Interval = tuple[float, float] | None
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,18 @@ def _both(name: str, now: Number, before: Number, coarser: bool) -> list[Row]:
     rows = [*_each(name, now, before, allowed)]
     if all(row.holds for row in rows):  # else it says nothing new; what is allowed must not hide behind it
         rows.append(Row(f"{name}: largest part", before.largest, now.largest, tolerance * now.largest))
+        rows += _intervals(name, now.interval, before.interval, OF_INTERVALS * allowed + ROUNDING)
     return rows
+
+
+def _intervals(name: str, now: Interval, before: Interval, allowed: float) -> list[Row]:
+    if now is None and before is None:
+        return []
+    if now is None or before is None:
+        note = MISSING if now is None else EXTRA
+        return [Row(f"{name}: interval", math.nan, math.nan, allowed, note)]
+    pairs = zip(("low", "high"), before, now, strict=True)
+    return [Row(f"{name}: interval, {end}", was, is_now, allowed) for end, was, is_now in pairs]
 
 
 def _each(name: str, now: Number, before: Number, allowed: float) -> Iterator[Row]:

@@ -13,17 +13,38 @@ import numpy as np
 
 from maze_dla.baselines.baseline import Baseline
 from maze_dla.baselines.numbers import Measured, Number
-from maze_dla.baselines.prompts import prompts_hash
+from maze_dla.baselines.prompts import check_stored, prompts_hash
 from maze_dla.baselines.questions import Question
-from maze_dla.errors import BaselineError, InputError
+from maze_dla.errors import BaselineError, InputError, shortened
 from maze_dla.files import drafted_folder, made_folder, writing
+from maze_dla.files.boundary import reading
+from maze_dla.files.json_file import read_object
 from maze_dla.results.tolerances import PRECISIONS
 
 FORMAT, FORMAT_VERSION = "maze_dla baselines", 1
 INLINE = 300  # numbers of an array that stand in the JSON itself
-FACTS: dict[str, dict[str, type]] = {
-    "model": {"name": str, "checkpoint": str, "sha256": str, "sizes": dict, "norm": str, "norm_epsilons": dict},
-    "prompts": {"kinds": list, "rows": list, "sequences": list, "unit": str, "sha256": str},
+FACTS: dict[str, dict[str, Any]] = {
+    "model": {
+        **dict.fromkeys(("name", "checkpoint", "sha256", "norm"), str),
+        **dict.fromkeys(("weights", "heads", "sizes", "norm_epsilons"), dict),
+        "logit_cap": int | float | None,
+        "vocabulary_sha256": str | None,
+        "prepend_bos": bool | None,
+    },
+    "prompts": {
+        **dict.fromkeys(("kinds", "rows", "sequences"), list),
+        **dict.fromkeys(("unit", "sha256"), str),
+        "seed": int,
+        "others": list | None,
+    },
+    "question": {
+        **dict.fromkeys(("task", "metric", "reduce"), str),
+        "n_mazes": int | None,
+        "seed": int,
+        "prepend_bos": bool,
+        "padding": int | str | None,
+        "dataset": str | None,
+    },
     "run": {"device": str, "dtype": str, "versions": dict},
 }
 
@@ -68,26 +89,29 @@ def read_baselines(file: Path) -> dict[str, Baseline]:
     Raises:
         BaselineError: no such file, damaged, cut off, of another format, or whose arrays are missing or others.
     """
-    content = _read_json(file)
+    content = read_object(file, BaselineError, finite=True)
     if content.get("format") != FORMAT or not isinstance(content.get("baselines"), dict):
         raise BaselineError(f"{file}: no file of baselines; it holds {', '.join(map(str, content))[:80] or 'nothing'}")
     if content.get("format_version") != FORMAT_VERSION:
         raise BaselineError(f"{file}: format version {content.get('format_version')!r:.20}, expected {FORMAT_VERSION}")
     if not content["baselines"]:
         raise BaselineError(f"{file}: it holds no baseline")
-    arrays, used = _read_arrays(arrays_file(file)), set()
+    arrays = _read_arrays(arrays_file(file))
     found = {}
     for name, saved in content["baselines"].items():
-        try:
-            found[name] = _from_json(saved, arrays, used)
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as problem:
-            reason = f"lacks {problem}" if isinstance(problem, KeyError) else str(problem)
-            raise BaselineError(f"{file}: the baseline {name!r:.80} is damaged: {reason}"[:500]) from problem
+        with reading(file, BaselineError, f"the baseline {shortened(name, 80)!r} is damaged"):
+            found[name] = _from_json(saved, arrays)
         if found[name].name != name:
-            raise BaselineError(f"{file}: the baseline {name!r:.80} says that it is {found[name].name!r:.80}")
-    if stale := sorted({*arrays} - used):
-        raise BaselineError(f"{arrays_file(file)}: the array {stale[0]:.20} belongs to no baseline of {file.name}")
+            says = shortened(found[name].name, 80)
+            raise BaselineError(f"{file}: the baseline {shortened(name, 80)!r} says that it is {says!r}")
     return found
+
+
+def stale_arrays(file: Path, baselines: Mapping[str, Baseline]) -> tuple[str, ...]:
+    """The names of arrays beside a file that none of its baselines has any more."""
+    measured = [number for baseline in baselines.values() for number in baseline.measured.numbers.values()]
+    known = {array_hash(number.values) for number in measured if number.labels is None}
+    return tuple(sorted({*_read_arrays(arrays_file(file))} - known))
 
 
 def _as_json(baseline: Baseline, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
@@ -126,22 +150,23 @@ def array_hash(values: np.ndarray) -> str:
     return digest.hexdigest()
 
 
-def _from_json(saved: Any, arrays: Mapping[str, np.ndarray], used: set[str]) -> Baseline:
+def _from_json(saved: Any, arrays: Mapping[str, np.ndarray]) -> Baseline:
     """A baseline from its content.
 
     Raises:
         ValueError, KeyError, TypeError: whatever a damaged part leads to.
     """
-    model, prompts, run = (saved[name] for name in ("model", "prompts", "run"))
-    for what, given in (("model", model), ("prompts", prompts), ("run", run)):
-        for name, kind in FACTS[what].items():
-            if not isinstance(given[name], kind):
-                raise ValueError(f"{what}.{name} is no {kind.__name__}")
+    model, prompts, run, question = (_facts(what, saved[what]) for what in ("model", "prompts", "run", "question"))
     if run["dtype"] not in PRECISIONS:
         raise ValueError(f"run.dtype is {run['dtype']!r:.40}, expected one of {', '.join(PRECISIONS)}")
+    for name, epsilon in model["norm_epsilons"].items():
+        _finite(f"model.norm_epsilons.{name}", epsilon)
     if prompts_hash(prompts) != prompts["sha256"]:
         raise ValueError("the prompts are not those of their hash")
-    numbers = {name: _number_from_json(name, number, arrays, used) for name, number in saved["numbers"].items()}
+    check_stored(prompts)
+    if question["seed"] != prompts["seed"]:
+        raise ValueError(f"question.seed is {question['seed']}, its prompts were made with {prompts['seed']}")
+    numbers = {name: _number_from_json(name, number, arrays) for name, number in saved["numbers"].items()}
     n, ties, predicted = len(prompts["rows"]), saved["near_ties"], saved["predicted"]
     if len(predicted) != n or not all(isinstance(token, str) for token in predicted):
         raise ValueError(f"predicted holds no token for each of the {n} prompts")
@@ -150,10 +175,26 @@ def _from_json(saved: Any, arrays: Mapping[str, np.ndarray], used: set[str]) -> 
     if wrong := [k for k, number in numbers.items() if number.labels is None and number.values.shape[:1] != (n,)]:
         raise ValueError(f"{wrong[0]} is not of {n} prompts")
     measured = Measured(numbers, tuple(predicted), tuple(ties))
-    return Baseline(str(saved["checkpoint"]), model, Question(**saved["question"]), prompts, run, measured)
+    return Baseline(_text("checkpoint", saved["checkpoint"]), model, Question.of(question), prompts, run, measured)
 
 
-def _number_from_json(name: str, saved: Any, arrays: Mapping[str, np.ndarray], used: set[str]) -> Number:
+def _facts(what: str, given: Any) -> dict[str, Any]:
+    """A part of a baseline, each entry of its kind."""
+    for name, kind in FACTS[what].items():
+        if not isinstance(given[name], kind) or (isinstance(given[name], bool) and not (name == "prepend_bos")):
+            raise ValueError(f"{what}.{name} is {given[name]!r:.40}, expected {getattr(kind, '__name__', kind)}")
+    if unknown := [name for name in given if name not in FACTS[what]]:
+        raise ValueError(f"{what}.{unknown[0]:.40} is not known")
+    return given
+
+
+def _text(name: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{name} is {value!r:.40}, expected text")
+    return value
+
+
+def _number_from_json(name: str, saved: Any, arrays: Mapping[str, np.ndarray]) -> Number:
     tolerance, largest = (_finite(f"{name}.{key}", saved[key]) for key in ("tolerance", "largest"))
     if tolerance < 0 or largest < 0:
         raise ValueError(f"{name}: tolerance and largest are not negative")
@@ -163,7 +204,6 @@ def _number_from_json(name: str, saved: Any, arrays: Mapping[str, np.ndarray], u
         values = np.array([_finite(f"{name}.{label}", value) for label, value in saved["values"].items()])
         return Number(values, tuple(saved["values"]), tolerance, largest, low_high)
     key = saved["sha256"]
-    used.add(key)
     if "values" in saved:
         values = np.array(saved["values"], dtype=saved["dtype"]).reshape(saved["shape"])
     elif key in arrays:
@@ -179,20 +219,6 @@ def _finite(name: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise ValueError(f"{name} is {value!r:.40}, expected a number")
     return float(value)
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError as problem:
-        raise BaselineError(f"{file}: no such file") from problem
-    except OSError as problem:
-        raise BaselineError(f"{file}: cannot be read ({problem.strerror or problem})") from problem
-    except (ValueError, RecursionError) as problem:
-        raise BaselineError(f"{file}: not valid JSON, or cut off ({problem})") from problem
-    if not isinstance(content, dict):
-        raise BaselineError(f"{file}: holds a {type(content).__name__}, expected an object")
-    return content
 
 
 def _read_arrays(file: Path) -> dict[str, np.ndarray]:

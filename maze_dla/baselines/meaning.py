@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from itertools import combinations
 
 import numpy as np
 
 from maze_dla.baselines.numbers import Measured, Number
+from maze_dla.baselines.wording import listed
 
 N_TOP = 5  # heads whose order is looked at
+MOST_MOVED = 64  # parts of which pairs are looked at
 COUNTS = 0.05  # of the largest: a number whose sign is worth a word
 
 
@@ -21,7 +24,9 @@ def meaning(now: Measured, before: Measured) -> tuple[str, ...]:
             found += _outside(name, *shared[name])
     for name in ("heads", "layers"):
         if name in shared and shared[name][0].labels == shared[name][1].labels:
-            found += _moved(name, *shared[name])
+            found += _moved(name, shared)
+            found += _silent(name, *shared[name])
+            found += _exchanged(name, *shared[name])
             found += _places(name, *shared[name])
             found += _signs(name, *shared[name])
     if "lens" in shared:
@@ -40,12 +45,38 @@ def _outside(name: str, now: Number, before: Number) -> Iterator[str]:
         yield f"{name} is {value:.3f}, outside the interval of the recorded {was:.3f} [{low:.3f}, {high:.3f}]"
 
 
-def _moved(name: str, now: Number, before: Number) -> Iterator[str]:
-    """Which part moved most."""
-    most = int(np.abs(now.values - before.values).argmax())
-    was, is_now = float(before.values[most]), float(now.values[most])
-    if abs(is_now - was) > before.allowed:
-        yield f"of the {name}, {(before.labels or ())[most]} moved most, from {was:+.3f} to {is_now:+.3f} in the mean"
+def _moved(name: str, shared: Mapping[str, tuple[Number, Number]]) -> Iterator[str]:
+    """Which part moved most, by its numbers in each prompt where these are known: a mean can hide them."""
+    now, before = shared[name]
+    each = shared.get(f"{name} of each prompt")
+    change = np.abs(now.values - before.values)
+    if each is not None and each[0].values.shape == each[1].values.shape:
+        one, other = (number.values.reshape(len(number.values), -1) for number in each)
+        change = np.abs(one.astype(np.float64) - other).mean(0)  # of layers without the constant
+    most = int(change.argmax())
+    if change[most] > before.allowed:
+        was, is_now = float(before.values[most]), float(now.values[most])
+        mean = f"its mean from {was:+.3f} to {is_now:+.3f}"
+        yield f"of the {name}, {(before.labels or ())[most]} moved most: by {change[most]:.3f} in a prompt, {mean}"
+
+
+def _silent(name: str, now: Number, before: Number) -> Iterator[str]:
+    """Which parts write nothing where they wrote something, or the other way round."""
+    for one, other, words in ((now, before, "write nothing now"), (before, now, "wrote nothing before")):
+        silent = np.flatnonzero((one.values == 0) & (np.abs(other.values) > before.allowed))
+        if len(silent):
+            yield f"of the {name}, {listed([(before.labels or ())[i] for i in silent])} {words}"
+
+
+def _exchanged(name: str, now: Number, before: Number) -> Iterator[str]:
+    """Which parts gave what another one gives now, and the other way round."""
+    found, labels, least = [], before.labels or (), before.allowed
+    moved = [int(i) for i in np.flatnonzero(np.abs(now.values - before.values) > least)]
+    for i, j in combinations(moved, 2) if len(moved) <= MOST_MOVED else ():
+        if abs(now.values[i] - before.values[j]) <= least and abs(now.values[j] - before.values[i]) <= least:
+            found.append(f"{labels[i]} and {labels[j]}")
+    if found:
+        yield f"{name} changed places, each gives what the other gave: {listed(found)}"
 
 
 def _places(name: str, now: Number, before: Number) -> Iterator[str]:
@@ -56,7 +87,7 @@ def _places(name: str, now: Number, before: Number) -> Iterator[str]:
     labels = before.labels or ()
     if moved:
         shown = ", ".join(f"{labels[i]} from place {other.index(i) + 1} to {one.index(i) + 1}" for i in moved)
-        yield f"the strongest {name} changed places: {shown}"
+        yield f"the order of the strongest {name} changed: {shown}"
 
 
 def _signs(name: str, now: Number, before: Number) -> Iterator[str]:
@@ -65,9 +96,8 @@ def _signs(name: str, now: Number, before: Number) -> Iterator[str]:
     flipped = np.flatnonzero((now.values * before.values < 0) & (np.abs(before.values) > least))
     labels = before.labels or ()
     if len(flipped):
-        shown = ", ".join(f"{labels[i]} {before.values[i]:+.3f} to {now.values[i]:+.3f}" for i in flipped[:N_TOP])
-        more = f" and {len(flipped) - N_TOP} more" if len(flipped) > N_TOP else ""
-        yield f"the sign of {name} flipped: {shown}{more}"
+        shown = listed([f"{labels[i]} {before.values[i]:+.3f} to {now.values[i]:+.3f}" for i in flipped])
+        yield f"the sign of {name} flipped: {shown}"
 
 
 def _half(now: Number, before: Number) -> Iterator[str]:

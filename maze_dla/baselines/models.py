@@ -3,55 +3,71 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from maze_dla.adapters.mazes.model import MazeModel
+from maze_dla.adapters.transformer_lens.identity import heads_hashes, weights_hashes
+from maze_dla.baselines.wording import listed
 from maze_dla.engine.model import ResidualModel
 
-NORMS = ("ln1", "ln2", "ln_final")
-PROBE = 1e-3  # so small that a norm's epsilon counts, and no rounding does
-SAME_EPSILON = 1e-3  # as a share; and beside it what float32 can tell
-SMALLEST_EPSILON = 1e-10
+NORMS = ("ln1", "ln2")
+PROBE = 2.0**-10  # so small that a norm's epsilon counts, and no rounding does, in half precision either
+LARGE_PROBE = 32.0
+SAME_EPSILON = 2e-2  # as a share, what half precision can tell; and beside it, of variances of the small probe:
+SMALLEST_EPSILON, SMALLEST_IN_HALF = 1e-10, 1e-8
 
 
-def described_model(view: ResidualModel) -> dict[str, Any]:
-    """Name, hash of the weights' values, sizes, norms, and hash of the vocabulary, where that is a list."""
+def described_model(view: ResidualModel, model: Any) -> dict[str, Any]:
+    """Name, hashes of the weights' values, sizes, norms, hash of the vocabulary where that is a list, and BOS.
+
+    Args:
+        view: the engine's view of the model.
+        model: a `MazeModel`, or what the view is of.
+    """
     weights = view.weights
-    words = view.vocabulary if isinstance(view.vocabulary, tuple | list) else None
+    words = model.vocabulary.tokens if isinstance(model, MazeModel) else view.vocabulary
     return {
         "name": str(view.info["model"]),
         "checkpoint": str(view.info.get("checkpoint", "in memory")),
         "sha256": str(view.info["sha256"]),
+        "weights": weights_hashes(view.source),
+        "heads": {f"L{layer}H{head}": found for (layer, head), found in heads_hashes(view.source).items()},
         "sizes": asdict(weights.shape),
         "norm": weights.final_norm.kind,
-        "norm_epsilons": norm_epsilons(view.source),
+        "norm_epsilons": norm_epsilons(view.source, weights.shape.d_mlp),
         "logit_cap": weights.logit_cap,
-        "vocabulary_sha256": None if words is None else _words_hash(words),
+        "vocabulary_sha256": _words_hash(words) if isinstance(words, tuple | list) else None,
+        "prepend_bos": model.prepend_bos if isinstance(model, MazeModel) else None,
     }
 
 
-def model_changes(now: Mapping[str, Any], before: Mapping[str, Any]) -> list[str]:
-    """What is no longer as it was recorded, each with both values."""
-    found = []
-    if now["sha256"] != before["sha256"]:
-        found.append(f"the weights' values are others: their hash was {_short(before)}, now it is {_short(now)}")
+def model_changes(now: Mapping[str, Any], before: Mapping[str, Any], *, in_half: bool = False) -> list[str]:
+    """What is no longer as it was recorded, each with both values.
+
+    Args:
+        now, before: of `described_model`.
+        in_half: whether one of them is in half precision.
+    """
+    found = [*_changed_weights(now, before)]
     found += [
-        f"{name} was {before['sizes'].get(name)}, now it is {size}"
-        for name, size in now["sizes"].items()
-        if size != before["sizes"].get(name)
+        f"{name} was {before['sizes'].get(name)}, now it is {now['sizes'].get(name)}"
+        for name in {**before["sizes"], **now["sizes"]}
+        if now["sizes"].get(name) != before["sizes"].get(name)
     ]
     for name in ("norm", "logit_cap"):
         if now[name] != before[name]:
             found.append(f"{name} was {before[name]}, now it is {now[name]}")
-    if not _same_epsilons(now["norm_epsilons"], before["norm_epsilons"]):
-        shown = [", ".join(f"{k} {v:.3g}" for k, v in of["norm_epsilons"].items()) for of in (before, now)]
-        found.append(f"the norms' epsilon was {shown[0]}, now it is {shown[1]}")
+    found += _changed_epsilons(now["norm_epsilons"], before["norm_epsilons"], in_half)
     if now["vocabulary_sha256"] != before["vocabulary_sha256"]:
         found.append("the vocabulary holds other tokens, or in another order")
+    if now["prepend_bos"] != before["prepend_bos"]:
+        found.append(f"the model's prepend_bos (BOS before each prompt) was {before['prepend_bos']}, "
+                     f"now it is {now['prepend_bos']}")  # fmt: skip
     return found
 
 
@@ -63,56 +79,86 @@ def is_another_model(now: Mapping[str, Any], before: Mapping[str, Any]) -> str |
     return None
 
 
+def _changed_weights(now: Mapping[str, Any], before: Mapping[str, Any]) -> Iterator[str]:
+    """Which weights have other values, and which heads have those of another one."""
+    if now["sha256"] != before["sha256"]:
+        hashes = f"their hash was {before['sha256'][:12]}..., now it is {now['sha256'][:12]}..."
+        yield f"the weights' values are others: {hashes}"
+    new, old = now["weights"], before["weights"]
+    if others := [name for name in new if name in old and new[name] != old[name]]:
+        yield f"other values in {listed(others)}"
+    if gone := [name for name in old if name not in new]:
+        yield f"all zero now, or gone: {listed(gone)}"
+    if added := [name for name in new if name not in old]:
+        yield f"all zero or absent before: {listed(added)}"
+    yield from _exchanged(now["heads"], before["heads"])
+
+
+def _exchanged(now: Mapping[str, str], before: Mapping[str, str]) -> Iterator[str]:
+    owners = {before[head]: head for head in before}
+    moved = {head: owners[now[head]] for head in now if now[head] != before.get(head) and now[head] in owners}
+    if pairs := [f"{head} and {other}" for head, other in moved.items() if head < other and moved.get(other) == head]:
+        yield f"the weights of heads changed places: {listed(pairs)}"
+    if copies := [f"{head} has those of {other}" for head, other in moved.items() if moved.get(other) != head]:
+        yield f"heads have the weights of others: {listed(copies)}"
+
+
 @torch.no_grad()
-def norm_epsilons(model: Any) -> dict[str, float]:
-    """The epsilon that each kind of norm adds to the variance, the largest over the layers, by what the norms do.
+def norm_epsilons(model: Any, d_mlp: int | None) -> dict[str, float]:
+    """The epsilon that each norm adds to the variance, by what it does.
 
     A config may say something else than the modules hold, and classes hold it under several names. Measured with
     vectors of small and of large variance v, since a norm gives w * x / sqrt(v + epsilon) + b.
     """
-    found: dict[str, float] = {}
-    for holder in (*getattr(model, "blocks", ()), model):
-        for name in NORMS:
-            module = getattr(holder, name, None)
-            if isinstance(module, nn.Module) and (epsilon := _epsilon(module, model)) is not None:
-                found[name] = max(epsilon, found.get(name, 0.0))
+    found = {}
+    for name, module, size in _norms(model, d_mlp):
+        like = torch.empty(size, dtype=model.W_U.dtype, device=model.W_U.device)
+        if (epsilon := _epsilon(module, like)) is not None:
+            found[name] = epsilon
     return found
 
 
-def _epsilon(norm: nn.Module, model: Any) -> float | None:
-    like = model.W_U
-    if like.dtype not in (torch.float32, torch.float64):
-        return None  # too coarse to tell
-    signs = torch.ones(like.shape[0], dtype=like.dtype, device=like.device)
+def _norms(model: Any, d_mlp: int | None) -> Iterator[tuple[str, nn.Module, int]]:
+    d_model = int(model.W_U.shape[0])
+    places = [("ln_final", getattr(model, "ln_final", None), d_model)]
+    for i, block in enumerate(getattr(model, "blocks", ())):
+        places += [(f"{i}.{name}", getattr(block, name, None), d_model) for name in NORMS]
+        places.append((f"{i}.mlp.ln", getattr(getattr(block, "mlp", None), "ln", None), d_mlp or 0))
+    for name, module, size in places:
+        if isinstance(module, nn.Module) and size:
+            yield name, module, size
+
+
+def _epsilon(norm: nn.Module, like: Tensor) -> float | None:
+    signs = torch.ones_like(like)
     signs[1::2] = -1
     if len(signs) % 2:
         signs[-1] = 0  # the mean is zero
-    large, small = (_odd_part(norm, size * signs) for size in (1e3, PROBE))
+    large, small = (_odd_part(norm, size * signs) for size in (LARGE_PROBE, PROBE))
     seen = (large.abs() > 0) & (signs != 0)
     if not bool(seen.any()):
         return None  # all weights are zero
     ratio = float((small[seen] / large[seen]).median())  # sqrt(v / (v + epsilon))
-    variance = float((PROBE * signs).square().mean())
+    variance = float((PROBE * signs.double()).square().mean())
     return variance * (1 / ratio**2 - 1) if ratio > 0 else None
 
 
-def _odd_part(norm: nn.Module, x: torch.Tensor) -> torch.Tensor:
+def _odd_part(norm: nn.Module, x: Tensor) -> Tensor:
     """What a norm makes of a vector, without its bias, in double precision."""
     up, down = norm(x[None, None]), norm(-x[None, None])
     return (up.double() - down.double())[0, 0] / 2
 
 
-def _same_epsilons(now: Mapping[str, float], before: Mapping[str, float]) -> bool:
-    if not now or not before:  # half precision cannot tell
-        return True
-    return now.keys() == before.keys() and all(
-        abs(now[name] - before[name]) <= SAME_EPSILON * before[name] + SMALLEST_EPSILON for name in now
-    )
+def _changed_epsilons(now: Mapping[str, float], before: Mapping[str, float], in_half: bool) -> Iterator[str]:
+    least = SMALLEST_IN_HALF if in_half else SMALLEST_EPSILON
+    both = [name for name in before if name in now]
+    others = [name for name in both if not abs(now[name] - before[name]) <= SAME_EPSILON * abs(before[name]) + least]
+    if others:
+        was, is_now = before[others[0]], now[others[0]]
+        yield f"the epsilon of the norm was {was:.3g}, now it is {is_now:.3g} (norms: {listed(others)})"
+    if alone := sorted({*now} ^ {*before}):
+        yield f"norms that only the recorded model or only this one has, or that are zero in one: {listed(alone)}"
 
 
 def _words_hash(words: Sequence[str]) -> str:
     return hashlib.sha256("\x1f".join(words).encode(errors="surrogatepass")).hexdigest()
-
-
-def _short(model: Mapping[str, Any]) -> str:
-    return f"{model['sha256'][:12]}..."

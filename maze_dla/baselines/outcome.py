@@ -56,16 +56,17 @@ class Checked:
     def lines(self) -> list[str]:
         """The outcome as text: a verdict, what changed and what it means, and the worst numbers."""
         if self.problem is not None:
-            return [f"{self.name}: CANNOT BE CHECKED: {self.problem}"]
-        lines = [f"{self.name}: {'same' if self.same else 'CHANGED'}"]
-        for kind in KINDS:
-            told = [change for change in self.changes if change.kind == kind]
-            if told or kind in ("weights", "prompts"):
-                lines.append(f"  {kind}: {'; '.join(change.text for change in told) or 'same'}")
+            return [f"{self.name}: CANNOT BE CHECKED: {self.problem}", *self._changes(())]
+        lines = [f"{self.name}: {'same' if self.same else 'CHANGED'}", *self._changes(("weights", "prompts"))]
         broken = [row for row in self.rows if not row.holds]
-        lines.append(f"  numbers: {_counted(len(self.rows), len(broken))}")
+        lines.append(f"  numbers: {_counted(self.rows, broken)}")
         lines += [f"  it means: {sentence}" for sentence in self.meaning]
-        return [*lines, *_table_lines(broken or list(self.rows[:1]), len(broken))]
+        return [*lines, *_table_lines(broken)]
+
+    def _changes(self, always: tuple[Kind, ...]) -> list[str]:
+        """A line for each kind of change that there is, and for these kinds in any case."""
+        texts = {kind: [change.text for change in self.changes if change.kind == kind] for kind in KINDS}
+        return [f"  {kind}: {'; '.join(told) or 'same'}" for kind, told in texts.items() if told or kind in always]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -74,12 +75,14 @@ class BaselineCheck:
 
     file: str
     checks: tuple[Checked, ...]
+    stale: tuple[str, ...] = ()
+    """Arrays beside the file that belong to none of its baselines."""
     updated: bool = False
 
     @property
     def same(self) -> bool:
-        """Whether every baseline is as it was recorded."""
-        return all(check.same for check in self.checks)
+        """Whether every baseline is as it was recorded, and nothing else is in the file."""
+        return not self.stale and all(check.same for check in self.checks)
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -88,24 +91,30 @@ class BaselineCheck:
 
     def __repr__(self) -> str:
         lines = [self.file, *(line for check in self.checks for line in check.lines())]
+        lines += [f"STALE: the array {name} beside the file belongs to none of its baselines" for name in self.stale]
         if self.updated:
             lines.append("the file was rewritten with what the models say now")
         return "\n".join(visible(line) for line in lines)
 
 
-def _counted(n: int, broken: int) -> str:
-    return f"{broken} of {n} are not within what is allowed" if broken else f"all {n} are within what is allowed"
+def _counted(rows: tuple[Row, ...], broken: list[Row]) -> str:
+    if broken:
+        return f"{len(broken)} of {len(rows)} are not within what is allowed"
+    nearest = f"; nearest to its limit is {rows[0].name}, at {rows[0].ratio:.1%} of it" if rows else ""
+    return f"all {len(rows)} are within what is allowed{nearest}"
 
 
-def _table_lines(rows: list[Row], n_broken: int) -> list[str]:
-    """The worst numbers as aligned text, or the one nearest to its limit."""
-    shown = [COLUMNS, *(_cells(row) for row in rows[:SHOWN_ROWS])]
+def _table_lines(broken: list[Row]) -> list[str]:
+    """The worst of the numbers that are not as they were, as aligned text."""
+    if not broken:
+        return []
+    shown = [COLUMNS, *(_cells(row) for row in broken[:SHOWN_ROWS])]
     widths = [max(len(cells[i]) for cells in shown) for i in range(len(COLUMNS))]
     lines = []
     for name, *cells in shown:
         columns = [cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True)]
         lines.append("    " + "  ".join([name.ljust(widths[0]), *columns]))
-    more = n_broken - SHOWN_ROWS
+    more = len(broken) - SHOWN_ROWS
     return [*lines, f"    and {more} more"] if more > 0 else lines
 
 

@@ -14,19 +14,20 @@ from maze_dla.baselines.questions import Question
 from maze_dla.engine.ids import NONE
 from maze_dla.engine.model import ResidualModel
 from maze_dla.engine.prompts import PromptBatch
-from maze_dla.errors import InputError
+from maze_dla.errors import InputError, PromptError
 
 DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"  # of the kinds of tokens
+LARGEST_ID = 2**31
 Stored = dict[str, Any]
 
 
-def stored_prompts(batch: PromptBatch, metric: str) -> Stored:
+def stored_prompts(batch: PromptBatch, question: Question) -> Stored:
     """Everything of a batch that its numbers hang on: tokens and ids, where they are read, right and wrong answers.
 
     A row is a prompt: the first `length` tokens of its sequence, the ids of its `answers` and `foils`, those that the
     metric sets against the answers (`others`; once for all where all prompts have the same), and what it is `about`.
     """
-    shared, of_each = _others(batch.token_sets.get(metric))
+    shared, of_each = _others(batch.token_sets.get(str(question.metric)))
     rows = [
         {
             "about": _about(batch, i),
@@ -42,6 +43,7 @@ def stored_prompts(batch: PromptBatch, metric: str) -> Stored:
         "kinds": list(batch.kinds),
         "others": shared,
         "rows": rows,
+        "seed": question.seed,
         "sequences": [_sequence(batch, s) for s in range(len(batch.sequences))],
         "unit": batch.unit,
     }
@@ -62,6 +64,7 @@ def restored_prompts(stored: Mapping[str, Any], question: Question, model: Resid
     """
     sequences, rows, shape = stored["sequences"], stored["rows"], model.weights.shape
     ids = [[int(token) for token in sequence["ids"].split()] for sequence in sequences]
+    _check_ids(stored, ids, shape.d_vocab_in or shape.d_vocab, shape.d_vocab)
     kinds = [[DIGITS.index(digit) for digit in sequence["kinds"]] for sequence in sequences]
     sequence_of = [row["sequence"] for row in rows]
     sets = {} if question.metric is None else _token_sets(stored, question.metric, shape.d_vocab)
@@ -95,25 +98,87 @@ def differences(now: Mapping[str, Any], before: Mapping[str, Any]) -> str | None
         return None
     if len(now["rows"]) != len(before["rows"]):
         return f"{len(before['rows'])} prompts were recorded, now there are {len(now['rows'])}"
+    if now["seed"] != before["seed"]:
+        return f"the seed was {before['seed']}, now it is {now['seed']}"
     rows = [_differing(now, before, i) for i in range(len(before["rows"]))]
     if not (found := [(i, names) for i, names in enumerate(rows) if names]):
-        return "the names of token kinds, or the tokens that all answers are compared with, are others"
+        return "the names of token kinds, the unit, or the tokens that all answers are compared with are others"
     i, names = found[0]
     return f"{len(found)} of {len(rows)} prompts differ, the first of them prompt {i} in its {' and '.join(names)}"
 
 
-def differ_by_tokens(now: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
-    """Whether prompts differ as those of another generator do: each one that differs has other tokens."""
-    if len(now["rows"]) != len(before["rows"]):
-        return True
-    rows = [_differing(now, before, i) for i in range(len(before["rows"]))]
-    return any(rows) and all("tokens" in names for names in rows if names)
+def have_other_texts(now: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
+    """Whether prompts differ as those of another generator do: each one that differs is about something else.
+
+    It is not where the same texts are read elsewhere, or have something in front of them, or other ids.
+    """
+    texts = [[_text(stored, i) for i in range(len(stored["rows"]))] for stored in (now, before)]
+    if len(texts[0]) != len(texts[1]):
+        one, other = ({about for about, _ in of} for of in texts)
+        return not (one <= other or other <= one)
+    differing = [i for i in range(len(texts[0])) if _differing(now, before, i)]
+    pairs = [(texts[0][i], texts[1][i]) for i in differing]
+    return bool(pairs) and all(a != b and one not in other and other not in one for (a, one), (b, other) in pairs)
+
+
+def _text(stored: Mapping[str, Any], i: int) -> tuple[str, str]:
+    """The thing that a prompt is about, and the whole text of its sequence."""
+    row = stored["rows"][i]
+    return row["about"], "".join(_tokens(stored["sequences"][row["sequence"]]))
+
+
+def check_stored(stored: Mapping[str, Any]) -> None:
+    """Refuse prompts of a file that are not as `stored_prompts` makes them.
+
+    Raises:
+        ValueError, KeyError, TypeError: whatever a damaged part leads to.
+    """
+    for s, sequence in enumerate(stored["sequences"]):
+        n = len(_ids(f"sequence {s}", [int(token) for token in sequence["ids"].split()]))
+        if n == 0 or len(sequence["kinds"]) != (n if stored["kinds"] else 0) or len(_tokens(sequence)) != n:
+            raise ValueError(f"prompts: sequence {s} has {n} ids, and not as many kinds and tokens")
+        if any(DIGITS.index(digit) >= len(stored["kinds"]) for digit in sequence["kinds"]):
+            raise ValueError(f"prompts: sequence {s} has kinds of tokens that are not named")
+        if not all(isinstance(token, str) for token in _tokens(sequence)):
+            raise ValueError(f"prompts: sequence {s} has tokens that are no text")
+    for i, row in enumerate(stored["rows"]):
+        place, length = _ids(f"row {i}", [row["sequence"], row["length"]])
+        answers = [*_ids(f"row {i}", row["answers"]), *_ids(f"row {i}", row["foils"])]
+        if not row["answers"] or not isinstance(row["about"], str) or place >= len(stored["sequences"]):
+            raise ValueError(f"prompts: row {i} has no answers, no sequence, or nothing that it is about")
+        if not 1 <= length <= len(_tokens(stored["sequences"][place])):
+            raise ValueError(f"prompts: row {i} is {length} tokens long, its sequence is not")
+        _ids(f"row {i}", [*row.get("others", []), *answers])
+    if not stored["rows"] or len({"others" in row for row in stored["rows"]}) > 1:
+        raise ValueError("prompts: no rows, or others of the metric in some of them alone")
+    if stored["others"] is not None:
+        _ids("others", stored["others"])
+
+
+def _ids(where: str, ids: Any) -> list[int]:
+    if not isinstance(ids, list) or not all(type(i) is int and 0 <= i < LARGEST_ID for i in ids):
+        raise ValueError(f"prompts: {where} holds {str(ids)[:60]}, expected ids of tokens")
+    return ids
+
+
+def _check_ids(stored: Mapping[str, Any], ids: Sequence[Sequence[int]], n_in: int, n_out: int) -> None:
+    """Refuse ids that a model does not have.
+
+    Raises:
+        PromptError: one that is at least as large as the vocabulary.
+    """
+    rows = stored["rows"]
+    out = [i for row in rows for name in ("answers", "foils", "others") for i in row.get(name, [])]
+    read = [i for row in ids for i in row]
+    for largest, n in ((max(read), n_in), (max([*out, *(stored["others"] or [])]), n_out)):
+        if largest >= n:
+            raise PromptError(f"the recorded prompts hold token {largest}, this model has {n} tokens")
 
 
 def _differing(now: Mapping[str, Any], before: Mapping[str, Any], i: int) -> list[str]:
     """In what one prompt differs."""
     one, other = (_whole_row(stored, i) for stored in (now, before))
-    return [name for name in one if one[name] != other[name]]
+    return [name for name in one if one[name] != other.get(name)]
 
 
 def _whole_row(stored: Mapping[str, Any], i: int) -> dict[str, Any]:
@@ -127,6 +192,7 @@ def _whole_row(stored: Mapping[str, Any], i: int) -> dict[str, Any]:
         "right answers": row["answers"],
         "wrong answers": row["foils"],
         "others of the metric": row.get("others"),
+        f"{stored['unit']} that it is about": row["about"],
     }
 
 

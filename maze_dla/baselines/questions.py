@@ -117,6 +117,11 @@ def ask(model: Any, question: Question, folder: Path) -> Asked:
     return Asked(replace(question, metric=name, n_mazes=n, prepend_bos=bos), kept, metric)
 
 
+def place_seen_from(folder: Path, place: str) -> Path:
+    """Where a file is that is named as it is seen from a folder; a way up starts where the folder really is."""
+    return (folder.resolve() if place.startswith("..") else folder) / place
+
+
 def _default_metric(batch: PromptBatch) -> str:
     if batch.foils is not None:
         return "logit_diff"
@@ -134,8 +139,7 @@ def _ioi(model: Any, question: Question) -> PromptBatch:
 def _of_mazes(model: Any, question: Question, folder: Path) -> PromptBatch:
     if not isinstance(model, MazeModel):
         raise InputError(f"the task {question.task!r} is asked of a maze model, got {type(model).__name__}")
-    # normalized, since the folder may not be there yet
-    mazes = None if question.dataset is None else os.path.normpath(folder / question.dataset)
+    mazes = None if question.dataset is None else str(place_seen_from(folder, question.dataset))
     return model.prompts(
         mazes,
         task=question.task,

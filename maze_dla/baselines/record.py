@@ -12,7 +12,7 @@ import torch
 
 from maze_dla.analysis.running import as_residual_model
 from maze_dla.baselines.baseline import IN_MEMORY, Baseline
-from maze_dla.baselines.files import write_baselines
+from maze_dla.baselines.files import arrays_file, write_baselines
 from maze_dla.baselines.models import described_model
 from maze_dla.baselines.numbers import measure
 from maze_dla.baselines.prompts import stored_prompts
@@ -56,9 +56,14 @@ def record_baseline(
     file = Path(path)
     if file.exists():
         raise BaselineError(f"{file}: is there already; check it with update=True (--update) to rewrite it")
+    if os.path.lexists(arrays := arrays_file(file)):
+        raise BaselineError(f"{arrays}: is there already, and the arrays of {file.name} would be written there")
     sources = list(source) if isinstance(source, list | tuple) else [source]
     tasks = options.pop("task", Question.task)
-    questions = [Question.of({**options, "task": task}) for task in (tasks if isinstance(tasks, list) else [tasks])]
+    questions = [
+        with_relative_data(Question.of({**options, "task": task}), file.parent)
+        for task in (tasks if isinstance(tasks, list) else [tasks])
+    ]
     if not sources or not questions:
         raise InputError("a baseline needs at least one model and one task")
     made = [recorded(one, question, file.parent, dtype, device) for one in sources for question in questions]
@@ -72,16 +77,15 @@ def record_baseline(
 def recorded(
     source: Any, question: Question, folder: Path, dtype: torch.dtype | None = None, device: Any = None
 ) -> Baseline:
-    """A model's numbers as they are now; paths in it are relative to the folder."""
-    question = with_relative_data(question, folder)
+    """A model's numbers as they are now; the question's paths are relative to the folder."""
     model = load_model(source, question.task, dtype=dtype, device=device)
     asked = ask(model, question, folder)
     view = as_residual_model(model)
     return Baseline(
         checkpoint=relative_source(source, folder),
-        model=described_model(view),
+        model=described_model(view, model),
         question=asked.question,
-        prompts=stored_prompts(asked.batch, str(asked.question.metric)),
+        prompts=stored_prompts(asked.batch, asked.question),
         run=described_run(view),
         measured=measure(model, asked.batch, asked.metric, {}),
     )
@@ -107,9 +111,12 @@ def relative_source(source: Any, folder: Path) -> str:
 
 
 def relative_path(path: Path, folder: Path) -> str:
-    """A path as seen from a folder, with slashes on every system."""
+    """A path as seen from a folder, with slashes on every system.
+
+    Links of folders are followed first, since a way up from a folder leads to where it really is.
+    """
     try:
-        return Path(os.path.relpath(path, folder)).as_posix()
+        return Path(os.path.relpath(path.parent.resolve() / path.name, folder.resolve())).as_posix()
     except ValueError:  # another drive
         return path.absolute().as_posix()
 

@@ -32,5 +32,6 @@ def _medians() -> tuple[float, float]:
 
 def _fresh_process(arguments: tuple[str, ...]) -> float:
     start = time.perf_counter()
-    subprocess.run([sys.executable, *arguments], cwd=HERE, stdout=subprocess.DEVNULL, check=True)
+    command, nowhere = [sys.executable, *arguments], subprocess.DEVNULL  # silent also when it is interrupted
+    subprocess.run(command, cwd=HERE, stdout=nowhere, stderr=nowhere, check=True)
     return time.perf_counter() - start

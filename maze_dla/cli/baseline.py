@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from maze_dla.cli.parser import BAD_INPUT, DONE, Commands, add_seed
+from maze_dla.cli.parser import BAD_INPUT, DONE, Commands, add_seed, count, out_file
 from maze_dla.cli.printing import complain, say
+from maze_dla.cli.report import padding_of
 
 CHANGED = 1
 
@@ -35,14 +36,18 @@ def _add_record(inner: Any) -> None:
     )
     record.add_argument("--metric", help="as of `report` (default: neighbors where a step is asked for, else all)")
     record.add_argument("--reduce", default="mean", help="mean or sum over the others (default: %(default)s)")
-    record.add_argument("--n-mazes", type=int, metavar="N", help="how many mazes, or prompts of ioi (default: 100, 8)")
+    record.add_argument(
+        "--n-mazes", type=count, metavar="N", help="how many mazes, or prompts of ioi (default: 100, 8)"
+    )
     add_seed(record)
     record.add_argument("--dataset", metavar="FILE", help="a saved .zanj data set (default: mazes are generated)")
     record.add_argument("--no-bos", action="store_true", help="without the extra BOS in front of each prompt")
-    record.add_argument("--padding", metavar="longest|N", help="<PADDING> in front of each prompt, as of `report`")
+    record.add_argument(
+        "--padding", type=padding_of, metavar="longest|N", help="<PADDING> in front of each prompt, as of `report`"
+    )
     record.add_argument("--dtype", help="float32, float64, float16 or bfloat16 (default: float32)")
     record.add_argument("--device", help="cpu, cuda or mps (default: cpu)")
-    record.add_argument("-o", "--out", required=True, metavar="FILE.json", help="the new file")
+    record.add_argument("-o", "--out", type=out_file, required=True, metavar="FILE.json", help="the new file")
     record.set_defaults(run=_record)
 
 
@@ -66,7 +71,6 @@ def _add_check(inner: Any) -> None:
 
 def _record(chosen: argparse.Namespace) -> int:
     from maze_dla.baselines.record import record_baseline
-    from maze_dla.cli.report import padding_of
 
     written = record_baseline(
         chosen.out,
@@ -80,7 +84,7 @@ def _record(chosen: argparse.Namespace) -> int:
         seed=chosen.seed,
         dataset=chosen.dataset,
         prepend_bos=False if chosen.no_bos else None,
-        padding=padding_of(chosen.padding),
+        padding=chosen.padding,
     )
     say(f"written: {written}")
     return DONE

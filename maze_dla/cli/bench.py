@@ -6,7 +6,7 @@ import argparse
 import json
 from contextlib import nullcontext
 
-from maze_dla.cli.parser import DONE, Commands
+from maze_dla.cli.parser import DONE, Commands, count, out_file
 from maze_dla.cli.printing import say
 
 
@@ -16,20 +16,20 @@ def add_bench(commands: Commands) -> None:
     bench = commands.add_parser("bench", help=text, description=text)
     bench.add_argument("--shape", default="all", help="maze, gpt2 (as gpt2-small) or all (default: %(default)s)")
     bench.add_argument(
-        "--prompts", type=int, nargs="+", metavar="N", help="how many (default: what fits in about a minute)"
+        "--prompts", type=count, nargs="+", metavar="N", help="how many (default: what fits in about a minute)"
     )
     bench.add_argument(
         "--rounds",
-        type=int,
+        type=count,
         metavar="N",
         help="timed runs of each way (default: 3, and 1 of what takes more than 3 seconds)",
     )
-    bench.add_argument("--threads", type=int, metavar="N", help="threads for torch (default: as many as it takes)")
+    bench.add_argument("--threads", type=count, metavar="N", help="threads for torch (default: as many as it takes)")
     bench.add_argument("--device", help="cpu, cuda or mps (default: cpu)")
     bench.add_argument(
         "--causal", action="store_true", help="time patching and ablation instead, beside one forward pass per site"
     )
-    bench.add_argument("--out", metavar="FILE.json", help="also write every measurement to a file")
+    bench.add_argument("--out", type=out_file, metavar="FILE.json", help="also write every measurement to a file")
     bench.set_defaults(run=_bench)
 
 

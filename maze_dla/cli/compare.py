@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from maze_dla.cli.parser import DONE, Commands, add_out, add_seed
+from maze_dla.cli.parser import DONE, Commands, add_out, add_seed, count
 from maze_dla.cli.printing import say
 
 
@@ -22,7 +22,7 @@ def add_compare(commands: Commands) -> None:
     compare.add_argument(
         "--model", metavar="NAME|FOLDER|FILE", help="without results: the model for IOI, as for `maze-dla ioi`"
     )
-    compare.add_argument("--n-prompts", type=int, metavar="N", help="without results: prompts of each (default: 200)")
+    compare.add_argument("--n-prompts", type=count, metavar="N", help="without results: prompts of each (default: 200)")
     add_seed(compare)
     add_out(compare, "maze_dla_comparison")
     compare.set_defaults(run=_compare)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from maze_dla.cli.parser import DONE, Commands, add_out, add_prompt, add_seed, print_report
+from maze_dla.cli.parser import DONE, Commands, add_out, add_prompt, add_seed, count, print_report
 
 
 def add_ioi(commands: Commands) -> None:
@@ -18,7 +18,7 @@ def add_ioi(commands: Commands) -> None:
         "(default: gpt2-small where it is on this machine, else the bundled tiny model)",
     )
     ioi.add_argument(
-        "--n-prompts", type=int, metavar="N", help="how many to sample (default: the eight standard prompts)"
+        "--n-prompts", type=count, metavar="N", help="how many to sample (default: the eight standard prompts)"
     )
     ioi.add_argument(
         "--causal",

@@ -11,6 +11,8 @@ from typing import TextIO
 
 from maze_dla.errors import InputError, visible
 
+SCREEN = 2000  # characters
+
 
 def say(*lines: object) -> None:
     """Print lines; none of them can control the terminal or become two, whatever it holds and wherever it goes.
@@ -31,9 +33,18 @@ def say(*lines: object) -> None:
 
 
 def complain(line: object) -> None:
-    """Print a line to standard error, where there is one."""
+    """Print a line to standard error, where there is one; of a line longer than a screen the ends."""
     with suppress(OSError, ValueError):
-        _print(line, sys.stderr)
+        _print(on_a_screen(line), sys.stderr)
+
+
+def on_a_screen(line: object) -> str:
+    """The line as it is printed; one longer than a screen without its middle, and with how much that is."""
+    text = visible(line)
+    if len(text) <= SCREEN:
+        return text
+    left_out = f" [... {len(text) - SCREEN} characters left out ...] "
+    return f"{text[: SCREEN // 2]}{left_out}{text[-SCREEN // 2 :]}"
 
 
 def print_no_more() -> None:
@@ -49,7 +60,7 @@ def print_no_more() -> None:
 def visible_warnings() -> Iterator[None]:
     """Warnings as lines of the same kind, for a while."""
     before = warnings.formatwarning
-    warnings.formatwarning = lambda message, *about: f"maze-dla: warning: {visible(message)}\n"
+    warnings.formatwarning = lambda message, *about: f"maze-dla: warning: {on_a_screen(message)}\n"
     try:
         yield
     finally:

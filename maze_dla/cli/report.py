@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from maze_dla.cli.parser import DONE, Commands, add_out, add_prompt, add_seed, print_report
+from maze_dla.cli.parser import DONE, Commands, add_out, add_prompt, add_seed, count, print_report
 
 
 def add_report(commands: Commands) -> None:
@@ -26,7 +26,7 @@ def add_report(commands: Commands) -> None:
         help="what is to be predicted, every_path_step for all of the path (default: %(default)s)",
     )
     report.add_argument(
-        "--n-mazes", type=int, metavar="N", help="how many mazes (default: 100 generated, or all given)"
+        "--n-mazes", type=count, metavar="N", help="how many mazes (default: 100 generated, or all given)"
     )
     report.add_argument(
         "--metric",
@@ -40,6 +40,7 @@ def add_report(commands: Commands) -> None:
     report.add_argument("--no-bos", action="store_true", help="without the extra BOS in front of each prompt")
     report.add_argument(
         "--padding",
+        type=padding_of,
         metavar="longest|N",
         help="<PADDING> in front of each prompt, up to the longest or to N tokens, as models of 2023 saw it in "
         "training (default: none)",
@@ -61,8 +62,11 @@ def add_report(commands: Commands) -> None:
 
 
 def _report(chosen: argparse.Namespace) -> int:
+    from maze_dla.errors import InputError
     from maze_dla.files import output_folder
 
+    if chosen.reduce not in ("mean", "sum"):  # also where the metric has nothing to reduce
+        raise InputError(f"reduce is 'mean' or 'sum', got {chosen.reduce!r}")
     with output_folder(chosen.out):
         return _write_reports(chosen)
 
@@ -74,7 +78,7 @@ def _write_reports(chosen: argparse.Namespace) -> int:
     from maze_dla.report.write import write_report
 
     asked = [_asked(chosen, checkpoint) for checkpoint in chosen.checkpoint or [None]]
-    folders = [Path(chosen.out)] if len(asked) == 1 else _folders(chosen.out, chosen.checkpoint)
+    folders = [chosen.out] if len(asked) == 1 else _folders(chosen.out, chosen.checkpoint)
     together = asked if len(asked) > 1 else []
     beside = [attribute(maze, batch, metric, neurons="mean", sources="kinds") for maze, batch, metric, _ in together]
     beside += [logit_lens(maze, batch, metric, scale="own") for maze, batch, metric, _ in together]
@@ -96,9 +100,9 @@ def _asked(chosen: argparse.Namespace, checkpoint: str | None) -> tuple[Any, Any
 
     maze = load_maze_model(checkpoint, prepend_bos=not chosen.no_bos, device=chosen.device)
     batch = maze.prompts(
-        chosen.dataset, task=chosen.task, n_mazes=chosen.n_mazes, seed=chosen.seed, padding=padding_of(chosen.padding)
+        chosen.dataset, task=chosen.task, n_mazes=chosen.n_mazes, seed=chosen.seed, padding=chosen.padding
     )
-    name = chosen.metric or ("neighbors" if batch.asks_for_steps else "all")
+    name = ("neighbors" if batch.asks_for_steps else "all") if chosen.metric is None else chosen.metric
     kept, metric = metric_by_name(batch, name, chosen.reduce)
     return maze, kept, metric, len(batch) - len(kept)
 
@@ -111,7 +115,7 @@ def _pairs(chosen: argparse.Namespace, maze: Any, change: Any) -> Any:
         change=change,
         n_mazes=chosen.n_mazes,
         seed=chosen.seed,
-        padding=padding_of(chosen.padding),
+        padding=chosen.padding,
     )
 
 
@@ -134,7 +138,7 @@ def _causal(chosen: argparse.Namespace, maze: Any, pairs: Any) -> Any:
     return NoPairs(refused[0])
 
 
-def _folders(out: str, checkpoints: list[str]) -> list[Path]:
+def _folders(out: Path, checkpoints: list[str]) -> list[Path]:
     """A folder for each checkpoint, named after its file.
 
     Raises:
@@ -145,9 +149,9 @@ def _folders(out: str, checkpoints: list[str]) -> list[Path]:
     names = [Path(checkpoint).stem for checkpoint in checkpoints]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise InputError(f"two checkpoints have the name {twice!r}: give them different names, or one report each")
-    return [Path(out) / name for name in names]
+    return [out / name for name in names]
 
 
-def padding_of(given: str | None) -> Any:
+def padding_of(given: str) -> int | str:
     """A number where one is given; words are left to `prompts`, which knows which it takes."""
-    return int(given) if given is not None and given.isdecimal() else given
+    return count(given) if given.isdecimal() else given

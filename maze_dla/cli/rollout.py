@@ -6,7 +6,7 @@ import argparse
 from contextlib import nullcontext
 from typing import Any
 
-from maze_dla.cli.parser import DONE, Commands, add_seed
+from maze_dla.cli.parser import DONE, Commands, add_seed, count, out_file
 from maze_dla.cli.printing import say
 
 WORDS = (
@@ -24,20 +24,22 @@ def add_rollout(commands: Commands) -> None:
         "checkpoint", nargs="*", metavar="CHECKPOINT", help="a .zanj checkpoint, or several (default: the bundled one)"
     )
     rollout.add_argument(
-        "--n-mazes", type=int, metavar="N", help="how many mazes (default: 100 generated, or all given)"
+        "--n-mazes", type=count, metavar="N", help="how many mazes (default: 100 generated, or all given)"
     )
     rollout.add_argument("--dataset", metavar="FILE", help="a saved .zanj data set (default: mazes are generated)")
     rollout.add_argument(
         "--temperature", type=float, metavar="T", help="draw each step at this temperature (default: the likeliest)"
     )
-    rollout.add_argument("--n-samples", type=int, default=1, metavar="N", help="walks for each maze, where drawn")
+    rollout.add_argument("--n-samples", type=count, default=1, metavar="N", help="walks for each maze, where drawn")
     rollout.add_argument(
-        "--max-steps", type=int, metavar="N", help="tokens of a walk at most (default: up to the end of the context)"
+        "--max-steps", type=count, metavar="N", help="tokens of a walk at most (default: up to the end of the context)"
     )
     add_seed(rollout)
     rollout.add_argument("--no-bos", action="store_true", help="without the extra BOS in front of each prompt")
     rollout.add_argument("--device", help="cpu, cuda or mps (default: cpu)")
-    rollout.add_argument("--out", metavar="FILE.csv", help="also write the table, one row a walk, to a file")
+    rollout.add_argument(
+        "--out", type=out_file, metavar="FILE.csv", help="also write the table, one row a walk, to a file"
+    )
     rollout.set_defaults(run=_rollout)
 
 

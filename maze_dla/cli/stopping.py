@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import _thread
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from maze_dla.cli.process import STOPS, is_default
+
+TIDYING = 2.0  # seconds after a signal in which further ones are not heard: they would cut the tidying up short
+IMPORTING = 5.0  # seconds for which a signal waits for an import to end
+AGAIN = 0.02
 
 
 class Stopped(KeyboardInterrupt):
@@ -18,31 +26,69 @@ class Stopped(KeyboardInterrupt):
         self.exit_code = 128 + number
 
 
+class Stopping:
+    """Raises `Stopped` when a signal is heard, and knows that it did, whatever becomes of the exception.
+
+    A module whose import is interrupted stays half made, and some swallow the exception or turn it into one of theirs:
+    while something is imported, a signal waits.
+    """
+
+    def __init__(self) -> None:
+        self.stopped: Stopped | None = None
+        self._raised = self._first = float("-inf")
+
+    def __call__(self, number: int, frame: Any) -> None:
+        """Hear a signal."""
+        now = time.monotonic()
+        if now < self._raised + TIDYING:
+            return
+        if self._first == float("-inf"):
+            self._first = now
+        if now < self._first + IMPORTING and _imports(frame):
+            _thread.start_new_thread(_send_again, (number,))
+            return
+        self._raised = now
+        self.stopped = Stopped(number)
+        raise self.stopped
+
+
+def _imports(frame: Any) -> bool:
+    """Whether a module is being imported."""
+    while frame is not None:
+        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _send_again(number: int) -> None:
+    """To the main thread, which may by then wait for something: only a real signal ends that."""
+    time.sleep(AGAIN)
+    if hasattr(signal, "pthread_kill"):
+        signal.pthread_kill(threading.main_thread().ident or 0, number)
+    else:  # Windows
+        _thread.interrupt_main(signal.Signals(number))
+
+
 @contextmanager
-def signals_as_errors() -> Iterator[None]:
-    """Signals that would end the process at once raise `Stopped` instead, the first of them.
+def signals_as_errors() -> Iterator[Stopping]:
+    """Signals that would end the process at once raise `Stopped` instead.
 
     Outside of the main thread, where Python hears no signals, nothing is changed.
     """
-
-    def stop(number: int, frame: Any) -> None:
-        signal.signal(number, signal.SIG_IGN)  # a second one would cut the tidying up short
-        raise Stopped(number)
-
-    heard = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    if threading.current_thread() is not threading.main_thread():
-        heard = []
-    changed = [number for number in heard if signal.getsignal(number) is signal.SIG_DFL]
-    for number in changed:
-        signal.signal(number, stop)
+    hear = Stopping()
+    in_main = threading.current_thread() is threading.main_thread()
+    before = {number: signal.getsignal(number) for number in STOPS if in_main and is_default(number)}
+    for number in before:
+        signal.signal(number, hear)
     try:
-        yield
+        yield hear
     finally:
-        for number in changed:
-            signal.signal(number, signal.SIG_DFL)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
-def files_at(out: str | None) -> dict[str, tuple[int, int]]:
+def files_at(out: str | Path | None) -> dict[str, tuple[int, int]]:
     """Which files stand where a command writes, each with its number and time of change, without hidden ones."""
     place = Path(out) if out is not None else None
     if place is None or not place.exists():

@@ -7,7 +7,7 @@ from collections.abc import Generator, Mapping
 from contextlib import closing
 from pathlib import Path
 
-from maze_dla.cli.parser import DONE, Commands
+from maze_dla.cli.parser import DONE, Commands, count, out_folder
 from maze_dla.cli.printing import say
 
 
@@ -16,9 +16,11 @@ def add_train(commands: Commands) -> None:
     text = "Train a bundled model again; the maze model goes on where a run in the folder stopped."
     train = commands.add_parser("train", help=text, description=text)
     train.add_argument("model", nargs="?", default="maze", help="maze or ioi (default: %(default)s)")
-    train.add_argument("--out", required=True, metavar="DIR", help="where checkpoints and the state to resume from go")
+    train.add_argument(
+        "--out", type=out_folder, required=True, metavar="DIR", help="where checkpoints and the state to resume from go"
+    )
     train.add_argument("--device", help="cpu, cuda or mps (default: cpu)")
-    train.add_argument("--steps", type=int, metavar="N", help="how long (default: as the bundled model)")
+    train.add_argument("--steps", type=count, metavar="N", help="how long (default: as the bundled model)")
     train.set_defaults(run=_train)
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from maze_dla.engine.ids import NONE
 
 BATCH_ENTRIES = 1 << 20  # entries of a dense array looked at together
+SMALLEST = 0.25  # the sum of a row's absolute values, as a share of the pattern's
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +42,8 @@ class SparseRows:
     def of(cls, array: Tensor) -> SparseRows:
         """A dense or sparse array [prompt, vocab], looked at a few rows at a time.
 
-        The pattern is zero, or the first row where most entries of the other rows are as there.
+        The pattern is zero, or the first row where most entries of the other rows are as there and no row is much
+        smaller than it: a small row as the difference of two large ones would be rounded as these are.
         """
         if array.layout != torch.strided:
             return cls._of_entries(array.to_sparse_coo().coalesce())
@@ -49,10 +51,14 @@ class SparseRows:
         rows = max(BATCH_ENTRIES // max(d_vocab, 1), 1)
         pieces = [array[i : i + rows] for i in range(0, n, rows)]
         not_zero, not_first = torch.zeros(n, dtype=torch.long), torch.zeros(n, dtype=torch.long)
+        sizes = torch.zeros(n, dtype=torch.float64)
         for i, piece in enumerate(pieces):  # counted into one array: small ones would keep memory from being used again
             torch.sum(piece != 0, 1, out=not_zero[i * rows : (i + 1) * rows])
             torch.sum(piece != array[0], 1, out=not_first[i * rows : (i + 1) * rows])
-        as_first = int(not_first.sum()) < int(not_zero.sum()) // 2
+            numbers = piece if piece.is_floating_point() else piece.float()
+            sizes[i * rows : (i + 1) * rows] = torch.linalg.vector_norm(numbers, 1, 1)
+        alike = bool((sizes >= SMALLEST * sizes[0]).all())
+        as_first = alike and int(not_first.sum()) < int(not_zero.sum()) // 2
         pattern = array[0].double() if as_first else torch.zeros(d_vocab, dtype=torch.float64)
         width = int((not_first if as_first else not_zero).max())
         ids, values = torch.zeros(n, width, dtype=torch.long), torch.zeros(n, width, dtype=torch.float64)

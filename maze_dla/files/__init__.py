@@ -6,6 +6,7 @@ the old one as it was, and a link of its name is replaced, not followed.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Iterable, Iterator
@@ -13,9 +14,31 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from maze_dla.errors import InputError, MazeDlaError
+from maze_dla.errors import InputError, MazeDlaError, check_path
 
 PREFIX = ".maze_dla-"  # of folders that are there while something is written
+LONGEST_NAME = 255  # bytes
+
+
+def output_path(path: str | Path, error: type[MazeDlaError] = InputError) -> Path:
+    """A path that something can be written at, as far as its words show; nothing is opened, which a pipe would block.
+
+    Raises:
+        InputError: no path.
+        error: it is empty, too long, holds a null byte, or its folder cannot be looked into.
+    """
+    check_path(path, "where to write")
+    if not str(path):
+        raise error("the path to write at is empty: name a file or a folder, '.' for the current one")
+    try:
+        if any(len(os.fsencode(name)) > LONGEST_NAME for name in Path(path).parts):  # also in folders yet to be made
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):  # the one can be made, of the other whoever makes folders can tell
+        pass
+    except (OSError, ValueError) as problem:  # a ValueError where no file system has such names
+        raise error(f"{path}: cannot be written ({getattr(problem, 'strerror', None) or problem})") from None
+    return Path(path)
 
 
 @contextmanager
@@ -47,7 +70,7 @@ def output_folder(out: str | Path) -> Iterator[Path]:
     Raises:
         InputError: it is a file, or cannot be made or written.
     """
-    folder = Path(out)
+    folder = output_path(out)
     with ExitStack() as stack:
         with writing(folder, what=" as a folder"):
             stack.enter_context(made_folder(folder))
@@ -85,7 +108,7 @@ def drafted(path: str | Path, error: type[MazeDlaError] = InputError, *, is_new:
     Raises:
         error: the folder or the file cannot be written; nothing was replaced.
     """
-    file = Path(path)
+    file = output_path(path, error)
     check_replaceable(file, error)
     with writing(file, error), made_folder(file.parent), draft_folder(file.parent) as name:
         written = Path(name) / f"written{file.suffix}"

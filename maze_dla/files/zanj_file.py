@@ -2,24 +2,38 @@
 
 Read here without zanj's own loader, which turns files of another generation into plain dicts without a word and runs
 whatever loader a format name asks for. Nothing is executed from a file: JSON and plain arrays only, never a pickle.
+What the archive declares is compared with the limits before a member is read.
 """
 
 from __future__ import annotations
 
 import io
-import json
 import zipfile
-import zlib
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from maze_dla.errors import MazeDlaError
+from maze_dla.errors import MazeDlaError, shortened
+from maze_dla.files.arrays import array_of, npy_array
+from maze_dla.files.boundary import reading, regular_file
+from maze_dla.files.json_file import parse_json, parse_json_lines
+from maze_dla.files.limits import (
+    ARCHIVE_DIRECTORY,
+    JSON,
+    JSON_FLOOR,
+    MIB,
+    UNFOLDED,
+    UNFOLDED_FLOOR,
+    megabytes,
+    size_on_disk,
+)
 
 MAIN = "__zanj__.json"
 OLD_KEY, NEW_KEY = "__format__", "__muutils_format__"  # zanj renamed it in 0.4
+METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # all others unfold without bounds, and zanj writes none of them
+ENCRYPTED = 0x1  # a member's flag
 
 
 def read_container(path: str | Path, error: type[MazeDlaError]) -> dict[str, Any]:
@@ -30,29 +44,122 @@ def read_container(path: str | Path, error: type[MazeDlaError]) -> dict[str, Any
         error: the class to raise, for what the caller wants to read from it.
 
     Raises:
-        error: no such file, a folder, empty, not a zip, cut off, a member missing or broken; file and member named.
+        error: no such file, a folder or pipe, empty, not a zip, cut off, larger inside than `files.limits` allow, a
+            member missing, broken or used twice; file and member named.
     """
-    file = Path(path)
-    if not file.exists():
-        raise error(f"{file}: no such file")
-    if file.is_dir():
-        raise error(f"{file}: a folder, expected a .zanj file")
-    if file.stat().st_size == 0:
-        raise error(f"{file}: the file is empty")
-    try:
-        with zipfile.ZipFile(file) as archive:
-            if twice := [name for name, n in Counter(archive.namelist()).items() if n > 1]:
-                raise error(f"{file}: member {twice[0]} is there twice, expected once")
-            if MAIN not in archive.namelist():
-                raise error(f"{file}: a zip without {MAIN}, so not a .zanj file; it holds {_some(archive.namelist())}")
-            main = _parse_json(_member(archive, MAIN, file, error), file, error)
-            if not isinstance(main, dict):
-                raise error(f"{file}: {MAIN} holds a {type(main).__name__}, expected an object")
-            return _resolve(main, archive, file, error)
-    except (zipfile.BadZipFile, NotImplementedError) as problem:
-        raise error(f"{file}: not a zip file, or cut off ({problem})") from problem
-    except OSError as problem:
-        raise error(f"{file}: cannot be read ({problem.strerror or problem})") from problem
+    file = regular_file(path, error, "a .zanj file")
+    with _archive(file, error) as archive:
+        return _Reader(archive, file, error).content()
+
+
+@contextmanager
+def _archive(file: Path, error: type[MazeDlaError]) -> Iterator[zipfile.ZipFile]:
+    with reading(file, error, "not a zip file, or cut off"):
+        stream = _Bounded(io.FileIO(file))
+        try:
+            with zipfile.ZipFile(stream) as archive:
+                stream.largest = None
+                yield archive
+        finally:
+            stream.close()
+
+
+class _Bounded(io.BufferedReader):
+    """A file of which no large piece is read at once while the archive's directory is."""
+
+    largest: int | None = ARCHIVE_DIRECTORY
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if self.largest is not None and size is not None and size > self.largest:
+            raise ValueError(f"its list of members has {megabytes(size)}, at most {megabytes(self.largest)} are read")
+        return super().read(size)
+
+
+class _Reader:
+    """Reads the members of one archive, each of them once."""
+
+    def __init__(self, archive: zipfile.ZipFile, file: Path, error: type[MazeDlaError]) -> None:
+        self.archive, self.file, self.error = archive, file, error
+        self.on_disk = size_on_disk(file)
+        self.used: set[str] = set()
+
+    def content(self) -> dict[str, Any]:
+        self._check_members()
+        main = parse_json(self._member(MAIN), self.file, self.error, MAIN, on_disk=self.on_disk, made=_renamed)
+        if not isinstance(main, dict):
+            raise self.error(f"{self.file}: {MAIN} holds a {type(main).__name__}, expected an object")
+        return self._resolved(main, "")
+
+    def _check_members(self) -> None:
+        """Refuse names that are there twice, and sizes beyond the limits, by what the archive declares."""
+        members = self.archive.infolist()
+        names = Counter(m.filename for m in members)
+        if twice := [name for name, n in names.items() if n > 1]:
+            raise self.error(f"{self.file}: member {shortened(twice[0])} is there twice, expected once")
+        if MAIN not in names:
+            raise self.error(f"{self.file}: a zip without {MAIN}, so not a .zanj file; it holds {_some(list(names))}")
+        arrays = [m for m in members if m.filename.endswith(".npy")]
+        texts = [m for m in members if not m.filename.endswith(".npy")]
+        self._check_size(texts, max(JSON_FLOOR, JSON * self.on_disk), "JSON")
+        self._check_size(texts + arrays, max(UNFOLDED_FLOOR, UNFOLDED * self.on_disk), "members")
+
+    def _check_size(self, members: list[zipfile.ZipInfo], most: int, what: str) -> None:
+        if (total := sum(m.file_size for m in members)) > most:
+            worst = max(members, key=lambda m: m.file_size)
+            raise self.error(
+                f"{self.file}: declares {megabytes(total)} of {what}, {megabytes(worst.file_size)} of it in member "
+                f"{shortened(worst.filename)}; at most {megabytes(most)} are read of a file of "
+                f"{megabytes(self.on_disk)}"
+            )
+
+    def _member(self, name: Any) -> bytearray:
+        """The content of a member, which is used once."""
+        shown = shortened(name)
+        if not isinstance(name, str) or name not in self.archive.NameToInfo:
+            raise self.error(f"{self.file}: member {shown} is missing")
+        if name in self.used:
+            raise self.error(f"{self.file}: member {shown} is referred to twice, expected once")
+        self.used.add(name)
+        info = self.archive.NameToInfo[name]
+        with reading(self.file, self.error, f"member {shown} is damaged"):
+            if info.flag_bits & ENCRYPTED:
+                raise ValueError("it is encrypted")
+            if info.compress_type not in METHODS:
+                raise ValueError(f"compression method {info.compress_type}, expected deflated or stored")
+            content, at = bytearray(info.file_size), 0
+            with self.archive.open(info) as stream:
+                while piece := stream.read(MIB):  # zipfile reads nothing beyond the size that is declared
+                    content[at : at + len(piece)] = piece
+                    at += len(piece)
+            if at != info.file_size:
+                raise ValueError(f"it ends after {at} of {info.file_size} bytes")
+            return content
+
+    def _resolved(self, item: Any, at: str) -> Any:
+        """The item with its arrays, external and inline; lists and objects are changed in place."""
+        if isinstance(item, list):
+            for i, value in enumerate(item):
+                if isinstance(value, list | dict):
+                    item[i] = self._resolved(value, at)
+            return item
+        kind = str(item.get(NEW_KEY, ""))
+        if "$ref" in item and kind.endswith(":external"):
+            return self._external(item["$ref"])
+        if kind.endswith((":array_list_meta", ":zero_dim")):
+            with reading(self.file, self.error, f"{at} in {MAIN} is no array"):
+                return array_of(item)
+        for key, value in item.items():
+            if isinstance(value, list | dict):
+                item[key] = self._resolved(value, f"{at}.{key}" if at else key)
+        return item
+
+    def _external(self, name: Any) -> Any:
+        content = self._member(name)
+        if name.endswith(".jsonl"):
+            lines = [line for line in content.splitlines() if line.strip()]
+            return parse_json_lines(lines, self.file, self.error, name, on_disk=self.on_disk, made=_renamed)
+        with reading(self.file, self.error, f"member {shortened(name)} is no plain array"):
+            return npy_array(content)
 
 
 def rename_format_keys(item: Any, old: str = OLD_KEY, new: str = NEW_KEY) -> Any:
@@ -62,64 +169,10 @@ def rename_format_keys(item: Any, old: str = OLD_KEY, new: str = NEW_KEY) -> Any
     return [rename_format_keys(v, old, new) for v in item] if isinstance(item, list) else item
 
 
-def _member(archive: zipfile.ZipFile, name: str, file: Path, error: type[MazeDlaError]) -> bytes:
-    try:
-        return archive.read(name)
-    except KeyError:
-        raise error(f"{file}: member {name} is missing") from None
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as problem:
-        raise error(f"{file}: member {name} is damaged ({problem})") from problem
-
-
-def _parse_json(content: bytes, file: Path, error: type[MazeDlaError]) -> Any:
-    try:
-        return json.loads(content, object_pairs_hook=_once_each)
-    except (ValueError, RecursionError) as problem:
-        raise error(f"{file}: member {MAIN} is not valid JSON ({problem})") from problem
-
-
-def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    item = dict(pairs)
-    if len(item) < len(pairs):
-        raise ValueError(f"key {Counter(key for key, _ in pairs).most_common(1)[0][0]!r} is there twice")
-    return item
-
-
-def _resolve(item: Any, archive: zipfile.ZipFile, file: Path, error: type[MazeDlaError], at: str = "") -> Any:
-    """Old key to new key; external and inline arrays to numpy arrays."""
-    if isinstance(item, list):
-        return [_resolve(v, archive, file, error, at) for v in item]
-    if not isinstance(item, dict):
-        return item
-    kind = str(item.get(NEW_KEY, item.get(OLD_KEY, "")))
-    if "$ref" in item and kind.endswith(":external"):
-        return _external(item["$ref"], kind, archive, file, error)
-    if kind.endswith((":array_list_meta", ":zero_dim")):
-        return _inline(item, file, at, error)
-    return {
-        NEW_KEY if k == OLD_KEY else k: _resolve(v, archive, file, error, f"{at}.{k}" if at else k)
-        for k, v in item.items()
-    }
-
-
-def _external(name: Any, kind: str, archive: zipfile.ZipFile, file: Path, error: type[MazeDlaError]) -> Any:
-    content = _member(archive, str(name), file, error)
-    try:
-        if str(name).endswith(".jsonl"):
-            return [rename_format_keys(json.loads(line)) for line in content.splitlines() if line.strip()]
-        return np.load(io.BytesIO(content), allow_pickle=False)
-    except (ValueError, EOFError, OSError, MemoryError, RecursionError) as problem:
-        raise error(f"{file}: member {name} is no plain array ({problem})") from problem
-
-
-def _inline(item: dict[str, Any], file: Path, at: str, error: type[MazeDlaError]) -> np.ndarray:
-    try:
-        dtype = np.dtype(str(item["dtype"]).removeprefix("torch."))
-        return np.asarray(item["data"], dtype=dtype).reshape(item["shape"])
-    except (KeyError, TypeError, ValueError, OverflowError, MemoryError) as problem:
-        raise error(f"{file}: {at} in {MAIN} is no array ({problem})") from problem
+def _renamed(item: dict[str, Any]) -> dict[str, Any]:
+    return {NEW_KEY if k == OLD_KEY else k: v for k, v in item.items()} if OLD_KEY in item else item
 
 
 def _some(names: list[str]) -> str:
-    shown = ", ".join(names[:3]) or "nothing"
+    shown = ", ".join(shortened(name) for name in names[:3]) or "nothing"
     return f"{shown}, ..." if len(names) > 3 else shown

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from maze_dla.plots import _matplotlib  # noqa: F401 # isort: skip (before all that imports from matplotlib)
+
 from maze_dla.plots.attention import attention_by_distance, attention_maze, attention_mazes
 from maze_dla.plots.bars import layers, neurons, source_kinds
 from maze_dla.plots.curves import lens

@@ -5,8 +5,9 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
+from html import escape as escape_html
 
+from maze_dla.errors import visible
 from maze_dla.report.facts import N_RANKED, part_text
 from maze_dla.report.pictures import Picture
 from maze_dla.results.attribution import AttributionResult
@@ -42,6 +43,11 @@ class Section:
     words: str
     pictures: Sequence[Picture]
     rows: Sequence[tuple[str, str]] = ()
+
+
+def escape(text: str) -> str:
+    """Text for a page, which is UTF-8: a file's name need not be, nor need what was read from a file."""
+    return escape_html(visible(text))
 
 
 def render_page(result: AttributionResult, facts: list[tuple[str, str]], sections: Sequence[Section]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,6 +60,19 @@ class ContrastResult(Reported):
         """A sentence where the model cannot do the task in one of the two runs."""
         said = [f"{name} prompts: {run.warning}" for name, run in self._runs().items() if run.warning]
         return " ".join(said) or None
+
+    def select(self, prompts: Any) -> ContrastResult:
+        """The contrast of just these pairs, numbered anew in this order, or of those where a mask holds.
+
+        Args:
+            prompts: as in `AttributionResult.select`.
+
+        Raises:
+            InputError: as `AttributionResult.select`.
+        """
+        parts = {part: getattr(self, part).select(prompts) for part in PARTS}
+        made = self.info.get("selected_from", len(self))
+        return replace(self, **parts, info={**self.info, "pairs": len(parts["clean"]), "selected_from": made})
 
     def save(self, path: str | Path) -> Path:
         """Write all four results to one `.zanj` file, replacing one of that name only when the new one is whole.

@@ -261,3 +261,17 @@ def test_the_lens_of_a_half_is_half_of_both_lenses(model: Any, pairs: PromptPair
     ones = [run.lens().values[:, :-1] - run.constant[:, None] for run in (found.clean, found.corrupted)]
     expected = (ones[0] * s - ones[1] * t) / 2 * (1 / s + 1 / t) / 2
     torch.testing.assert_close(lens.values[:, :-1], expected)
+
+
+def test_a_selection_is_the_contrast_of_these_pairs(model: Any, pairs: PromptPairs, found: ContrastResult) -> None:
+    part, alone = found.select([3, 0]), dla.contrast(model, pairs.select([3, 0]), neurons=True, sources=True)
+    assert dict(part.info) == dict(alone.info)
+    assert len(part) == part.info["pairs"] == 2
+    for half in ("clean", "corrupted", "dependent", "shared"):
+        for name in ARRAYS:
+            seen, expected = (getattr(getattr(one, half), name) for one in (part, alone))
+            torch.testing.assert_close(seen, expected)
+    assert not torch.allclose(part.dependent.metric, found.dependent.metric[:2])
+    assert found.select([5, 3, 0]).select([1, 2]).info["selected_from"] == len(found)
+    with pytest.raises(InputError, match="prompt 7 outside the 7 prompts"):
+        found.select([7])

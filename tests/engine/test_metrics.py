@@ -11,6 +11,7 @@ from torch import Tensor
 
 from maze_dla.engine.metrics import LinearMetric, correct_vs_other, linear_metric, logit, logit_diff
 from maze_dla.engine.prompts import PromptBatch
+from maze_dla.engine.sparse import SparseRows
 from maze_dla.errors import InputError, PromptError
 
 D_VOCAB, N = 11, 6
@@ -109,6 +110,18 @@ def test_linear_metric() -> None:
     expected = [sum(a * b for a, b in zip(x, y, strict=True)) for x, y in zip(logits.tolist(), c.tolist(), strict=True)]
     assert linear_metric(make_batch(), c)(logits).tolist() == pytest.approx(expected, abs=1e-12)
     assert torch.equal(linear_metric(make_batch(), c).coefficients(), c)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_row_keeps_its_digits_beside_far_larger_ones_that_are_alike(dtype: torch.dtype) -> None:
+    """Held as the first row plus a difference it would be rounded as the first row is."""
+    c, W_U = random_logits(1), torch.randn(7, D_VOCAB, dtype=dtype, generator=torch.Generator().manual_seed(0))
+    c[:-1] = 1e8 * c[0]
+    alone = linear_metric(make_batch().select([N - 1]), c[-1:]).direction(W_U)
+    assert torch.allclose(linear_metric(make_batch(), c).direction(W_U)[-1:], alone, rtol=1e-5, atol=1e-6)
+    for share, is_first in ((0.5, True), (1e-3, False)):  # where rows are of one size the first stands for all
+        held = SparseRows.of(torch.cat([c[:1].expand(N - 1, -1), share * c[:1]]))
+        assert bool(held.pattern.any()) == is_first
 
 
 METRICS = {

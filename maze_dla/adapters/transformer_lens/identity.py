@@ -14,8 +14,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from maze_dla.adapters.transformer_lens.architecture import is_pre_norm_decoder
+from maze_dla.errors import visible
 
 ATTRIBUTE = "provenance"
+SHORT = 16  # digits
 CHUNK = 1 << 20  # numbers turned into doubles at a time
 ROW, BYTES = 1024, 8  # bit patterns are summed so many at a time, as integers of so many bytes
 NORMS = ("ln1", "ln2")
@@ -34,8 +36,11 @@ class Provenance:
 
 
 def set_provenance(model: Any, name: str, checkpoint: str, vocabulary: Sequence[str] | None = None) -> None:
-    """Write on a model object where it came from; its weights are hashed as they are now."""
-    setattr(model, ATTRIBUTE, Provenance(name, checkpoint, weights_hash(model), vocabulary))
+    """Write on a model object where it came from; its weights are hashed as they are now.
+
+    Names of files need not be text: bytes that are none stand as escapes in all tables, pages and files.
+    """
+    setattr(model, ATTRIBUTE, Provenance(visible(name), visible(checkpoint), weights_hash(model), vocabulary))
 
 
 def identity(model: Any) -> dict[str, Any]:
@@ -127,6 +132,30 @@ def weights_hash(model: Any) -> str:
     digest = _digest(_named_weights(model))
     _HASHES[model] = _Remembered(fingerprint, digest)
     return digest
+
+
+def weights_hashes(model: Any) -> dict[str, str]:
+    """The first 16 digits of the hash of each weight that counts, under the names and rules of `weights_hash`."""
+    return {name: _digest({name: weight})[:SHORT] for name, weight in sorted(_named_weights(model).items())}
+
+
+def heads_hashes(model: Any) -> dict[tuple[int, int], str]:
+    """The same of each head of a pre-norm decoder, by layer and head; the same for a head in another place.
+
+    Of models in which heads share keys and values it is that of the queries and the output.
+    """
+    if not is_pre_norm_decoder(model.cfg):
+        return {}
+    n_heads, parts = int(model.cfg.n_heads), {}
+    for name, weight in _named_weights(model).items():
+        _, layer, *_, kind = name.split(".") if name.startswith("blocks.") else ("", "", "")
+        if kind in ATTENTION and kind != "b_O" and len(weight) == n_heads:
+            parts.setdefault(int(layer), {})[kind] = weight
+    return {
+        (layer, head): _digest({kind: weight[head] for kind, weight in of_layer.items()})[:SHORT]
+        for layer, of_layer in parts.items()
+        for head in range(n_heads)
+    }
 
 
 @torch.no_grad()

@@ -232,7 +232,7 @@ TENSORS: dict[str, tuple[Change, str]] = {
     ),
     "list damaged": (
         lambda f: (f.state.update(x={OLD: "list:external", "$ref": "x.jsonl"}), f.members.update({"x.jsonl": b"{"})),
-        r"member x\.jsonl is no plain array \(",
+        r"member x\.jsonl is not valid JSON \(",
     ),
 }
 
