@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from maze_dla.adapters.transformer_lens.view import Forward
 from maze_dla.analysis.running import as_residual_model
 from maze_dla.baselines.baseline import IN_MEMORY, Baseline, baseline_name
 from maze_dla.baselines.check import checked
-from maze_dla.baselines.files import read_baselines, write_baselines
+from maze_dla.baselines.files import read_baselines, stale_arrays, write_baselines
 from maze_dla.baselines.models import described_model, is_another_model
 from maze_dla.baselines.questions import BUNDLED, Question, ask, load_model
 from maze_dla.baselines.record import recorded, relative_source, with_relative_data
@@ -63,7 +64,7 @@ class BaselinesOfTest:
             BaselineError: it is there and cannot be read.
         """
         self.file, self.folders, self.update, self.update_new = file, folders, update, update_new
-        self.held = _read(file)
+        self.held, self.arrays = _read(file)
         self.asked: list[str] = []
         self.made: dict[str, Baseline] = {}
         self.failures: list[str] = []
@@ -107,16 +108,22 @@ class BaselinesOfTest:
                 f"{_some(self.asked)}; it is never rewritten so: remove it, then record with {UPDATE_NEW}"
             )
             return
-        drops = bool(stale and self.asked and self.update)
-        if self.made or drops:
-            kept = {name: baseline for name, baseline in self.held.items() if not (drops and name in stale)}
-            write_baselines(self.file, {**kept, **self.made})
-            self.failures += [f"written: {name}" for name in self.made]
-            self.failures += [f"dropped, since the test no longer asks for it: {name}" for name in stale if drops]
-            self.failures.append(f"{self.file}: was written; look at it, and run the test again without {UPDATE}")
-        if stale and not drops:
+        dropped = stale if self.update and self.asked else []
+        if self.made or dropped or (self.arrays and self.update and self.asked):
+            self._write(dropped)
+        elif self.arrays:
+            n = len(self.arrays)
+            self.failures.append(f"{self.file}: the .npz beside it holds {n} stale arrays; pytest {UPDATE} drops them")
+        if stale and not dropped:
             advice = f"pytest {UPDATE} drops it" if self.asked else "remove the file"
             self.failures.append(f"{self.file}: stale, the test no longer asks for {_some(stale)}; {advice}")
+
+    def _write(self, dropped: Sequence[str]) -> None:
+        kept = {name: baseline for name, baseline in self.held.items() if name not in dropped}
+        write_baselines(self.file, {**kept, **self.made})
+        self.failures += [f"written: {name}" for name in self.made]
+        self.failures += [f"dropped, since the test no longer asks for it: {name}" for name in dropped]
+        self.failures.append(f"{self.file}: was written; look at it, and run the test again without {UPDATE}")
 
     def _ask(self, source: Any, how: How, options: Mapping[str, Any]) -> Asked:
         place = self._place(source)
@@ -176,7 +183,7 @@ class BaselinesOfTest:
 
     def _make(self, asked: Asked, place: str, before: Sequence[Baseline]) -> None:
         """Record anew, unless baselines of the same place were of another model."""
-        now = described_model(as_residual_model(asked.model))
+        now = described_model(as_residual_model(asked.model), asked.model)
         for baseline in before:
             if (other := is_another_model(now, baseline.model)) is not None:
                 self.failures.append(
@@ -193,15 +200,17 @@ def text_of(failures: Sequence[str]) -> str:
     return "\n".join(visible(line) for line in failures)
 
 
-def _read(file: Path) -> dict[str, Baseline]:
-    """The baselines of a file; none where it is not there."""
+def _read(file: Path) -> tuple[dict[str, Baseline], tuple[str, ...]]:
+    """The baselines of a file, none where it is not there, and the arrays beside it that belong to none of them."""
     if not file.exists():
-        return {}
-    try:
-        return read_baselines(file)
-    except BaselineError:  # another run may have been replacing its two files
-        with locked(file.parent, wait=True):
-            return read_baselines(file)
+        return {}, ()
+    with suppress(BaselineError):
+        held = read_baselines(file)
+        if not stale_arrays(file, held):
+            return held, ()
+    with locked(file.parent, wait=True):  # another run may have been replacing its two files
+        held = read_baselines(file)
+        return held, stale_arrays(file, held)
 
 
 def _subject(name: str) -> str:
