@@ -13,6 +13,7 @@ import pytest
 
 from maze_dla.baselines.files import FORMAT, read_baselines
 from maze_dla.baselines.plugin_files import LONGEST, MARK, file_of_test, safe_name
+from maze_dla.baselines.record import record_baseline
 
 from adapters.mazes.small_files import random_state, small_checkpoint
 
@@ -27,8 +28,15 @@ def a_test(body: str, name: str = "test_model", arguments: str = "dla_baseline")
     return f"def {name}({arguments}):\n" + textwrap.indent(body, "    ") + "\n\n"
 
 
+@pytest.fixture(scope="module")
+def _loaded(tmp_path_factory) -> None:
+    """Every library is imported once, here: sessions in this process forget what they import, and some cannot twice."""
+    folder = tmp_path_factory.mktemp("loaded")
+    record_baseline(folder / "it.json", small_checkpoint().write(folder / "it.zanj"), n_mazes=3)
+
+
 @pytest.fixture
-def inner(pytester: pytest.Pytester):
+def inner(_loaded, pytester: pytest.Pytester):
     """A folder with a model, and sessions in it: their outcomes and what they print."""
     (pytester.path / "tests").mkdir()
     small_checkpoint().write(pytester.path / "model.zanj")
