@@ -124,10 +124,10 @@ def check_list(value: Any, what: str, each: str = "prompt") -> None:
     try:
         unordered = isinstance(value, str | bytes | Mapping) or hasattr(value, "columns")
         listed = not unordered and hasattr(value, "__getitem__") and len(value) >= 0
-    except TypeError:  # an array of no axes has no length
+    except (TypeError, RuntimeError):  # an array of no axes has no length, a nested tensor has no size
         listed = False
     if not listed:
-        raise InputError(f"{what} are a list with an entry for each {each}, got {value!r:.60}")
+        raise InputError(f"{what} are a list with an entry for each {each}, got {quoted(value, 60)}")
 
 
 def whole_number(value: object) -> int | None:
@@ -138,6 +138,19 @@ def whole_number(value: object) -> int | None:
         return None
 
 
+def quoted(value: object, longest: int = 60) -> str:
+    """The beginning of what Python calls a value, of whatever kind it is: integers of 5,000 digits have no repr."""
+    try:
+        return repr(value)[:longest]
+    except Exception:  # of whatever kind, by a class of its own
+        return shown_number(value) if isinstance(value, int) else f"something of {type(value).__name__}"
+
+
+def shown_number(number: int) -> str:
+    """A whole number for a message: its digits, or how large it is where Python refuses to write them."""
+    return str(number) if number.bit_length() <= 256 else f"a number of {number.bit_length()} bits"
+
+
 def check_whole(name: str, value: object, least: int, largest: float = float("inf")) -> int:
     """A whole number from outside, numpy's as well, within its bounds.
 
@@ -145,7 +158,8 @@ def check_whole(name: str, value: object, least: int, largest: float = float("in
         InputError: it is none, or too small or large.
     """
     if (number := whole_number(value)) is None:
-        raise InputError(f"{name} is a whole number, got {value!r:.80}")
+        raise InputError(f"{name} is a whole number, got {quoted(value, 80)}")
     if not least <= number <= largest:
-        raise InputError(f"{name} is {f'at least {least}' if number < least else f'at most {largest}'}, got {number}")
+        bound = f"at least {least}" if number < least else f"at most {largest}"
+        raise InputError(f"{name} is {bound}, got {shown_number(number)}")
     return number

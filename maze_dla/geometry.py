@@ -14,7 +14,7 @@ Cell = tuple[int, int]
 Passage = tuple[Cell, Cell]
 CONNECTOR, SEPARATOR = "<-->", ";"
 
-_CELL = re.compile(r"\((\d+),(\d+)\)")
+_CELL = re.compile(r"\(([0-9]{1,3}),([0-9]{1,3})\)")  # no lattice has more rows: its arrays grow with their square
 _REMEMBERED = 2**14  # tokens, more than any vocabulary has
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from matplotlib import pyplot as plt
+from wrong_kinds_baselines import of_baselines
 from wrong_kinds_inputs import (
     WRONG,
     batch,
@@ -126,6 +127,7 @@ def calls(folder: Path) -> dict[str, Callable[[Any], object]]:
         **_of_interventions(),
         **_of_attention(),
         **_of_activations(folder),
+        **of_baselines(folder),
     }
 
 

@@ -26,7 +26,7 @@ from maze_dla.baselines.record import described_run, recorded, with_relative_dat
 from maze_dla.engine.metrics import LinearMetric
 from maze_dla.engine.model import ResidualModel
 from maze_dla.engine.prompts import PromptBatch
-from maze_dla.errors import BaselineError, MazeDlaError, check_path
+from maze_dla.errors import BaselineError, CompletenessError, MazeDlaError, ModelError, check_path
 from maze_dla.results.tolerances import PRECISIONS
 from maze_dla.results.torch_defaults import torch_defaults
 
@@ -134,8 +134,11 @@ def _checked(baseline: Baseline, model: Any, folder: Path, asked: Question | Non
         prompts, again = _prompts_again(model, baseline, folder, versions)
         batch, metric = _stored_question(baseline, view) if again is None else (again.batch, again.metric)
         measured = measure(model, batch, metric, run)
-    except MazeDlaError as problem:  # what changed may say why
-        return Checked(baseline.name, tuple(changes), (), (), problem=str(problem))
+    except MazeDlaError as problem:
+        if not isinstance(problem, CompletenessError | ModelError) and not any(change.fails for change in changes):
+            return Checked(baseline.name, tuple(changes), (), (), problem=str(problem))
+        text = f"they cannot be computed any more: {problem}"  # once they could be, so that the model changed
+        return Checked(baseline.name, (*changes, Change("numbers", text, fails=True)), (), ())
     rows = compared(measured, baseline.measured, coarser=here["dtype"] != baseline.run["dtype"])
     words = () if all(row.holds for row in rows) else meaning(measured, baseline.measured)
     return Checked(baseline.name, (*changes, *prompts), rows, words)

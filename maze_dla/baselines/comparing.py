@@ -56,7 +56,7 @@ def compared(now: Measured, before: Measured, *, coarser: bool) -> tuple[Row, ..
     rows += [row for name in now.numbers if name not in before.numbers for row in _alone(name, now, EXTRA)]
     for name, number in before.numbers.items():
         if name in now.numbers:
-            rows += _both(name, now.numbers[name], number, coarser)
+            rows += _both(name, now.numbers[name], number, coarser, now.labels_of(name))
     rows.append(_predictions(now, before))
     return tuple(sorted(rows, key=lambda row: (row.holds, -row.ratio)))
 
@@ -65,10 +65,10 @@ def _alone(name: str, measured: Measured, note: str) -> list[Row]:
     return [Row(name, math.nan, math.nan, measured.numbers[name].allowed, note)]
 
 
-def _both(name: str, now: Number, before: Number, coarser: bool) -> list[Row]:
+def _both(name: str, now: Number, before: Number, coarser: bool, labels: tuple[str, ...]) -> list[Row]:
     tolerance = max(now.tolerance, before.tolerance) if coarser else before.tolerance
     allowed = tolerance * before.largest
-    rows = [*_each(name, now, before, allowed)]
+    rows = [*_each(name, now, before, allowed, labels)]
     if all(row.holds for row in rows):  # else it says nothing new; what is allowed must not hide behind it
         rows.append(Row(f"{name}: largest part", before.largest, now.largest, tolerance * now.largest))
         rows += _intervals(name, now.interval, before.interval, OF_INTERVALS * allowed + ROUNDING)
@@ -85,9 +85,9 @@ def _intervals(name: str, now: Interval, before: Interval, allowed: float) -> li
     return [Row(f"{name}: interval, {end}", was, is_now, allowed) for end, was, is_now in pairs]
 
 
-def _each(name: str, now: Number, before: Number, allowed: float) -> Iterator[Row]:
+def _each(name: str, now: Number, before: Number, allowed: float, labels: tuple[str, ...]) -> Iterator[Row]:
     if before.labels is None or now.labels is None:
-        yield _worst(name, now.values, before.values, allowed)
+        yield _worst(name, now.values, before.values, allowed, labels)
         return
     obtained = dict(zip(now.labels, now.values.tolist(), strict=True))
     for label, expected in zip(before.labels, before.values.tolist(), strict=True):
@@ -99,14 +99,15 @@ def _each(name: str, now: Number, before: Number, allowed: float) -> Iterator[Ro
         yield Row(f"{name} {label}", math.nan, value, allowed, EXTRA)
 
 
-def _worst(name: str, now: np.ndarray, before: np.ndarray, allowed: float) -> Row:
+def _worst(name: str, now: np.ndarray, before: np.ndarray, allowed: float, labels: tuple[str, ...]) -> Row:
     """The number of any prompt that is farthest from the recorded one."""
     if now.shape != before.shape:
         return Row(name, math.nan, math.nan, allowed, f"its shape was {before.shape}, now it is {now.shape}")
     errors = np.abs(now.astype(np.float64) - before.astype(np.float64))
     place = np.unravel_index(np.nan_to_num(errors, nan=np.inf).argmax(), errors.shape)
-    where = ", ".join(str(int(i)) for i in place)
-    return Row(f"{name} [{where}]", float(before[place]), float(now[place]), allowed)
+    within = int(np.ravel_multi_index(place[1:], errors.shape[1:])) if errors.ndim > 1 else len(labels)
+    which = f", {labels[within]}" if within < len(labels) else ""
+    return Row(f"{name}: prompt {place[0]}{which}", float(before[place]), float(now[place]), allowed)
 
 
 def _predictions(now: Measured, before: Measured) -> Row:

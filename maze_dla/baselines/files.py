@@ -54,14 +54,23 @@ def arrays_file(file: Path) -> Path:
     return file.with_suffix(".npz")
 
 
+def check_name(file: Path) -> None:
+    """Refuse a file of another ending.
+
+    Raises:
+        BaselineError: a name that does not end in `.json`.
+    """
+    if file.suffix != ".json":
+        raise BaselineError(f"{file}: a baseline's file name ends in .json")
+
+
 def write_baselines(file: Path, baselines: Mapping[str, Baseline]) -> None:
     """Write baselines by their names, and the arrays beside them: both files or, on any failure, neither.
 
     Raises:
         BaselineError: a name that does not end in `.json`, or a folder that cannot be written.
     """
-    if file.suffix != ".json":
-        raise BaselineError(f"{file}: a baseline's file name ends in .json")
+    check_name(file)
     arrays: dict[str, np.ndarray] = {}
     content = {
         "baselines": {name: _as_json(baseline, arrays) for name, baseline in baselines.items()},
@@ -161,6 +170,9 @@ def _from_json(saved: Any, arrays: Mapping[str, np.ndarray]) -> Baseline:
         raise ValueError(f"run.dtype is {run['dtype']!r:.40}, expected one of {', '.join(PRECISIONS)}")
     for name, epsilon in model["norm_epsilons"].items():
         _finite(f"model.norm_epsilons.{name}", epsilon)
+    for part, texts in (("model.weights", model["weights"]), ("model.heads", model["heads"])):
+        for name, value in texts.items():
+            _text(f"{part}.{name}", value)
     if prompts_hash(prompts) != prompts["sha256"]:
         raise ValueError("the prompts are not those of their hash")
     check_stored(prompts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -17,13 +18,13 @@ COUNTS = 0.05  # of the largest: a number whose sign is worth a word
 
 def meaning(now: Measured, before: Measured) -> tuple[str, ...]:
     """Sentences about accuracy, metric, the order and the signs of the strongest parts, and where the lens rises."""
-    shared = {name: (now.numbers[name], number) for name, number in before.numbers.items() if name in now.numbers}
+    shared = _shared(now, before)
     found: list[str] = []
     for name in ("accuracy", "metric"):
         if name in shared:
             found += _outside(name, *shared[name])
     for name in ("heads", "layers"):
-        if name in shared and shared[name][0].labels == shared[name][1].labels:
+        if name in shared:
             found += _moved(name, shared)
             found += _silent(name, *shared[name])
             found += _exchanged(name, *shared[name])
@@ -35,6 +36,27 @@ def meaning(now: Measured, before: Measured) -> tuple[str, ...]:
     if changed:
         found.append(f"the model's likeliest token is another one in {changed} of {len(before.predicted)} prompts")
     return tuple(found)
+
+
+def _shared(now: Measured, before: Measured) -> dict[str, tuple[Number, Number]]:
+    """The numbers that both have, with the labels that both have in the order of the new run, since files sort them;
+    those of each prompt where no label is missing.
+    """  # fmt: skip
+    found = {}
+    for name in (name for name in before.numbers if name in now.numbers):
+        new, number = now.numbers[name], before.numbers[name]
+        ours, theirs = (of.labels_of(name) for of in (now, before))
+        labels = tuple(label for label in ours if label in theirs)
+        if new.labels is not None and number.labels is not None and labels:
+            found[name] = (_with_labels(new, labels), _with_labels(number, labels))
+        elif new.labels is None and number.labels is None and len(labels) == len(ours) == len(theirs):
+            found[name] = (new, number)
+    return found
+
+
+def _with_labels(number: Number, labels: tuple[str, ...]) -> Number:
+    of = dict(zip(number.labels or (), number.values.tolist(), strict=True))
+    return replace(number, values=np.array([of[label] for label in labels]), labels=labels)
 
 
 def _outside(name: str, now: Number, before: Number) -> Iterator[str]:

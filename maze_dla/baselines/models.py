@@ -12,10 +12,12 @@ from torch import Tensor, nn
 
 from maze_dla.adapters.mazes.model import MazeModel
 from maze_dla.adapters.transformer_lens.identity import heads_hashes, weights_hashes
+from maze_dla.adapters.transformer_lens.refusals import foreign_errors_named
 from maze_dla.baselines.wording import listed
 from maze_dla.engine.model import ResidualModel
 
 NORMS = ("ln1", "ln2")
+STATED = " as stated"
 PROBE = 2.0**-10  # so small that a norm's epsilon counts, and no rounding does, in half precision either
 LARGE_PROBE = 32.0
 SAME_EPSILON = 2e-2  # as a share, what half precision can tell; and beside it, of variances of the small probe:
@@ -105,17 +107,20 @@ def _exchanged(now: Mapping[str, str], before: Mapping[str, str]) -> Iterator[st
 
 @torch.no_grad()
 def norm_epsilons(model: Any, d_mlp: int | None) -> dict[str, float]:
-    """The epsilon that each norm adds to the variance, by what it does.
+    """The epsilon that each norm adds to the variance, by what it does; and those that config and modules state.
 
-    A config may say something else than the modules hold, and classes hold it under several names. Measured with
-    vectors of small and of large variance v, since a norm gives w * x / sqrt(v + epsilon) + b.
+    These may differ, and only one of them counts, which one by the class. Measured with vectors of small and of large
+    variance v, since a norm gives w * x / sqrt(v + epsilon) + b.
+
+    Raises:
+        ModelError: a norm that cannot be run.
     """
-    found = {}
-    for name, module, size in _norms(model, d_mlp):
-        like = torch.empty(size, dtype=model.W_U.dtype, device=model.W_U.device)
-        if (epsilon := _epsilon(module, like)) is not None:
-            found[name] = epsilon
-    return found
+    found = {"config": getattr(model.cfg, "eps", None)}
+    with foreign_errors_named(getattr(model.cfg, "model_name", None) or "unnamed", "running its norms"):
+        for name, module, size in _norms(model, d_mlp):
+            found[name] = _epsilon(module, torch.empty(size, dtype=model.W_U.dtype, device=model.W_U.device))
+            found[f"{name}{STATED}"] = _stated(module)
+    return {name: float(epsilon) for name, epsilon in found.items() if isinstance(epsilon, int | float)}
 
 
 def _norms(model: Any, d_mlp: int | None) -> Iterator[tuple[str, nn.Module, int]]:
@@ -127,6 +132,10 @@ def _norms(model: Any, d_mlp: int | None) -> Iterator[tuple[str, nn.Module, int]
     for name, module, size in places:
         if isinstance(module, nn.Module) and size:
             yield name, module, size
+
+
+def _stated(norm: nn.Module) -> Any:
+    return getattr(norm, "eps", getattr(norm, "variance_epsilon", None))
 
 
 def _epsilon(norm: nn.Module, like: Tensor) -> float | None:
@@ -153,10 +162,13 @@ def _changed_epsilons(now: Mapping[str, float], before: Mapping[str, float], in_
     least = SMALLEST_IN_HALF if in_half else SMALLEST_EPSILON
     both = [name for name in before if name in now]
     others = [name for name in both if not abs(now[name] - before[name]) <= SAME_EPSILON * abs(before[name]) + least]
-    if others:
-        was, is_now = before[others[0]], now[others[0]]
-        yield f"the epsilon of the norm was {was:.3g}, now it is {is_now:.3g} (norms: {listed(others)})"
-    if alone := sorted({*now} ^ {*before}):
+    done = [name for name in others if name != "config" and not name.endswith(STATED)]
+    told = [name for name in others if name not in done and not done]
+    for names, whose in ((done, "the norms'"), (told, "the stated, though the norms do the same,")):
+        if names:
+            was, is_now = before[names[0]], now[names[0]]
+            yield f"{whose} epsilon was {was:.3g}, now it is {is_now:.3g} (in {listed(names)})"
+    if alone := sorted(name for name in {*now} ^ {*before} if name != "config" and not name.endswith(STATED)):
         yield f"norms that only the recorded model or only this one has, or that are zero in one: {listed(alone)}"
 
 

@@ -21,6 +21,7 @@ from maze_dla.results.tolerances import HALF_TOLERANCE, TOLERANCES
 # how far a number may be from the recorded one, as a share of the largest part: in float32 what other engines, batches
 # and versions of the libraries move at most; sums are held to ten times that
 FLOAT32_TOLERANCE = 1e-5
+OF_EACH = " of each prompt"
 LARGEST_PER_PROMPT = 250_000  # numbers; beyond, a baseline holds their means alone
 
 
@@ -50,6 +51,11 @@ class Measured:
     numbers: dict[str, Number]
     predicted: tuple[str, ...]
     near_ties: tuple[int, ...]
+
+    def labels_of(self, name: str) -> tuple[str, ...]:
+        """The names along the axes of a number of each prompt beside that of prompts: those of its mean."""
+        mean = self.numbers.get(name.removesuffix(OF_EACH))
+        return () if mean is None else mean.labels or ()
 
 
 def tolerance_in(dtype: torch.dtype) -> float:
@@ -119,12 +125,15 @@ def _per_prompt(
     """The numbers of each prompt."""
     size = _largest(result.layers)
     arrays = {
-        "metric of each prompt": (by_itself.metric, size),
-        "layers of each prompt": (result.layers, size),
-        "heads of each prompt": (result.heads, size),
-        "lens of each prompt": (lens.values, max(size, _largest(lens.values))),
+        "metric": (by_itself.metric, size),
+        "layers": (result.layers, size),
+        "heads": (result.heads, size),
+        "lens": (lens.values, max(size, _largest(lens.values))),
     }
-    return {name: Number(_array(values), None, tolerance, largest) for name, (values, largest) in arrays.items()}
+    return {
+        f"{name}{OF_EACH}": Number(_array(values), None, tolerance, largest)
+        for name, (values, largest) in arrays.items()
+    }
 
 
 def _near_ties(model: Any, batch: PromptBatch, closer_than: float, options: dict[str, Any]) -> tuple[int, ...]:

@@ -12,15 +12,17 @@ from maze_dla.errors import visible
 if TYPE_CHECKING:
     import pandas as pd
 
-Kind = Literal["question", "weights", "prompts", "versions", "tolerance"]
-KINDS: tuple[Kind, ...] = ("question", "weights", "prompts", "versions", "tolerance")
+Kind = Literal["question", "weights", "prompts", "versions", "tolerance", "numbers"]
+KINDS: tuple[Kind, ...] = ("question", "weights", "prompts", "versions", "tolerance", "numbers")
 SHOWN_ROWS = 12
 COLUMNS = ("name", "expected", "obtained", "error", "allowed", "error/allowed")
 
 
 @dataclass(frozen=True)
 class Change:
-    """Something beside the numbers that is no longer as it was recorded, and whether that fails the check."""
+    """Something that is no longer as it was recorded, and whether that fails the check; of numbers, that there are none
+    any more.
+    """  # fmt: skip
 
     kind: Kind
     text: str
@@ -58,6 +60,8 @@ class Checked:
         if self.problem is not None:
             return [f"{self.name}: CANNOT BE CHECKED: {self.problem}", *self._changes(())]
         lines = [f"{self.name}: {'same' if self.same else 'CHANGED'}", *self._changes(("weights", "prompts"))]
+        if not self.rows:
+            return lines
         broken = [row for row in self.rows if not row.holds]
         lines.append(f"  numbers: {_counted(self.rows, broken)}")
         lines += [f"  it means: {sentence}" for sentence in self.meaning]

@@ -168,11 +168,11 @@ def _check_ids(stored: Mapping[str, Any], ids: Sequence[Sequence[int]], n_in: in
         PromptError: one that is at least as large as the vocabulary.
     """
     rows = stored["rows"]
-    out = [i for row in rows for name in ("answers", "foils", "others") for i in row.get(name, [])]
     read = [i for row in ids for i in row]
-    for largest, n in ((max(read), n_in), (max([*out, *(stored["others"] or [])]), n_out)):
-        if largest >= n:
-            raise PromptError(f"the recorded prompts hold token {largest}, this model has {n} tokens")
+    out = [i for row in rows for name in ("answers", "foils", "others") for i in row.get(name, [])]
+    for found, n in ((read, n_in), ([*out, *(stored["others"] or [])], n_out)):
+        if beyond := [i for i in found if i >= n]:
+            raise PromptError(f"the recorded prompts hold token {beyond[0]}, this model has {n} tokens")
 
 
 def _differing(now: Mapping[str, Any], before: Mapping[str, Any], i: int) -> list[str]:

@@ -17,7 +17,7 @@ from maze_dla.adapters.text.ioi import ioi_prompts
 from maze_dla.analysis.metrics import metric_by_name
 from maze_dla.engine.metrics import LinearMetric
 from maze_dla.engine.prompts import PromptBatch
-from maze_dla.errors import InputError
+from maze_dla.errors import InputError, check_kind, check_path
 
 IOI = "ioi"  # the one task that is not a maze's
 BUNDLED = "bundled"
@@ -54,6 +54,10 @@ class Question:
         question = cls(**options)
         if not isinstance(question.task, str):
             raise InputError(f"a baseline's task is a name, since it is asked again later, got {question.task!r:.60}")
+        for name, given in (("metric", question.metric or ""), ("reduce", question.reduce)):
+            check_kind(given, str, f"a baseline's {name} is a name")
+        if question.dataset is not None:
+            check_path(question.dataset, "a baseline's data set")
         if question.dataset is not None:
             question = replace(question, dataset=os.fspath(question.dataset))
         return question

@@ -12,7 +12,7 @@ import torch
 
 from maze_dla.analysis.running import as_residual_model
 from maze_dla.baselines.baseline import IN_MEMORY, Baseline
-from maze_dla.baselines.files import arrays_file, write_baselines
+from maze_dla.baselines.files import arrays_file, check_name, write_baselines
 from maze_dla.baselines.models import described_model
 from maze_dla.baselines.numbers import measure
 from maze_dla.baselines.prompts import stored_prompts
@@ -54,6 +54,7 @@ def record_baseline(
     """
     check_path(path, "a baseline's file")
     file = Path(path)
+    check_name(file)
     if file.exists():
         raise BaselineError(f"{file}: is there already; check it with update=True (--update) to rewrite it")
     if os.path.lexists(arrays := arrays_file(file)):

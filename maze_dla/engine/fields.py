@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from maze_dla.engine.ids import check_sets
-from maze_dla.errors import InputError, check_kind, check_list
+from maze_dla.errors import InputError, check_kind, check_list, quoted
 from maze_dla.results.arrays import as_array
 
 
@@ -21,7 +21,7 @@ def check_named(what: str, given: Any) -> None:
     """
     check_kind(given, Mapping, f"{what} is a mapping from names")
     if bad := [name for name in given if not isinstance(name, str)]:
-        raise InputError(f"{what} is a mapping from names, which are strings, got {bad[0]!r:.60}")
+        raise InputError(f"{what} is a mapping from names, which are strings, got {quoted(bad[0], 60)}")
 
 
 def strings(what: str, given: Any, each: str) -> tuple[str, ...]:
@@ -36,7 +36,7 @@ def strings(what: str, given: Any, each: str) -> tuple[str, ...]:
         "".join(listed)  # the fastest look at very many
     except TypeError:
         bad = next(x for x in listed if not isinstance(x, str))
-        raise InputError(f"{what} are strings, got {bad!r:.60}") from None
+        raise InputError(f"{what} are strings, got {quoted(bad, 60)}") from None
     return listed
 
 
@@ -76,7 +76,7 @@ def token_names(given: Any, d_vocab: int) -> Sequence[str]:
     if len(names) != d_vocab:
         raise InputError(f"vocabulary has {len(names)} tokens, d_vocab is {d_vocab}")
     if not isinstance(names[0], str):
-        raise InputError(f"the tokens of a vocabulary are strings, got {names[0]!r:.60}")
+        raise InputError(f"the tokens of a vocabulary are strings, got {quoted(names[0], 60)}")
     return names
 
 

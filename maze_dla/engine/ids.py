@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from maze_dla.errors import InputError, PromptError, whole_number
+from maze_dla.errors import InputError, PromptError, quoted, shown_number, whole_number
 from maze_dla.results.arrays import as_array, check_values
 
 NONE = -1  # fills up rows of sets, whose sizes differ
@@ -24,15 +24,17 @@ def whole_numbers(what: str, given: Any) -> Tensor:
             that 64 bits do not hold.
     """
     takes = f"{what}: token ids are whole numbers"
+    if isinstance(given, str | bytes):
+        raise PromptError(f"{takes}, got {quoted(given, 80)}")
     if not isinstance(given, Tensor) and isinstance(given, Sequence):
         if not set(map(type, given)) <= {int}:
             check_values(what, given)
-            if bad := [x for x in given if whole_number(x) is None]:
-                raise PromptError(f"{takes}, got {bad[0]!r:.80}")
+            if bad := [x for x in given if whole_number(x) is None or getattr(x, "dtype", None) == torch.bool]:
+                raise PromptError(f"{takes}, got {quoted(bad[0], 80)}")
         try:
             return torch.tensor([int(x) for x in given], dtype=torch.long)
         except (OverflowError, ValueError, RuntimeError):  # each by some version of torch
-            raise PromptError(f"{takes} that 64 bits hold, got {max(map(int, given), key=abs)}") from None
+            raise PromptError(f"{takes} that 64 bits hold, got {shown_number(max(map(int, given), key=abs))}") from None
     numbers = as_array(what, given, takes, PromptError)
     if numbers.dtype != torch.int64:
         raise PromptError(f"{takes}, got {str(numbers.dtype).removeprefix('torch.')}")
@@ -51,6 +53,8 @@ def id_sets(what: str, given: Any) -> Int[Tensor, "prompt k"]:
         InputError: neither of these, or a tensor on the meta device.
         PromptError: ids that are no whole numbers, or none for a prompt.
     """
+    if isinstance(given, Tensor):
+        check_values(what, given)  # before it is asked for its shape, which nested ones do not have
     if hasattr(given, "shape"):
         ids = whole_numbers(what, given)
         if ids.ndim not in (1, 2) or ids.shape[1:] == (0,):
@@ -147,6 +151,8 @@ def _as_list(what: str, one: Any) -> list[Any]:
     check_values(what, one)
     if hasattr(one, "tolist"):
         one = one.tolist()
+    if isinstance(one, Mapping):
+        raise InputError(f"{what}: an id or a set of ids for each prompt, got {type(one).__name__}")
     if isinstance(one, set | frozenset):
         return sorted(one, key=lambda x: int(x) if whole_number(x) is not None else NONE)
     return list(one) if isinstance(one, Collection) and not isinstance(one, str) else [one]

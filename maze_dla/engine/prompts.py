@@ -16,7 +16,7 @@ from maze_dla.engine.fields import token_labels
 from maze_dla.engine.ids import NONE, as_mask, id_sets, whole_numbers
 from maze_dla.engine.joining import joined_fields
 from maze_dla.engine.sparse import SparseRows
-from maze_dla.errors import InputError, PromptError, check_list, check_whole
+from maze_dla.errors import InputError, PromptError, check_kind, check_list, check_whole
 from maze_dla.results.arrays import LARGEST
 from maze_dla.results.columns import Columns, chosen_rows
 from maze_dla.results.selection import chosen_prompts
@@ -254,6 +254,7 @@ class PromptBatch:
         Raises:
             InputError: a name that is taken, or values that do not fit.
         """
+        check_kind(name, str, "a column's name is a text")
         if name in self.columns and name not in self.own_columns:
             raise InputError(f"there is a column {name!r} already: {', '.join(self.columns)}")
         own = tuple(dict.fromkeys((*self.own_columns, name)))

@@ -20,7 +20,9 @@ HEADER = re.compile(
     r"\{'descr': '(?P<dtype>[^']*)', 'fortran_order': (?P<fortran>True|False), "
     r"'shape': \((?P<shape>[0-9, ]*)\), \}\s*"
 )
-NUMBERS = re.compile(r"[<>=|]?(?:b1|[iu][1248]|f(?:2|4|8|16)|c(?:8|16))|bool|u?int(?:8|16|32|64)|float(?:16|32|64)")
+NUMBERS = re.compile(r"[<>=|]?(?:b1|[iu][1248]|f(?:2|4|8|16))|bool|u?int(?:8|16|32|64)|float(?:16|32|64)")
+
+WRITTEN_AS = {"b": {bool}, "i": {int}, "u": {int}, "f": {int, float}}  # in JSON
 
 
 def npy_array(content: bytearray) -> np.ndarray:
@@ -61,11 +63,15 @@ def array_of(item: dict[str, Any]) -> np.ndarray:
         TypeError, ValueError, OverflowError: they are no array of plain numbers.
     """
     dtype = number_type(str(item["dtype"]).removeprefix("torch."))
-    return np.asarray(item["data"], dtype=dtype).reshape(checked_shape(item["shape"]))
+    shape = checked_shape(item["shape"])
+    values = np.array(item["data"], dtype=object)  # so that no text is made as wide as the longest
+    if odd := {*map(type, values.flat)} - WRITTEN_AS[dtype.kind]:
+        raise ValueError(f"its data are no numbers of {dtype}, but {', '.join(sorted(t.__name__ for t in odd))}")
+    return values.astype(dtype).reshape(shape)
 
 
 def number_type(name: str) -> np.dtype:
-    """The dtype of this name, of true and false, or of whole, floating or complex numbers.
+    """The dtype of this name, of true and false, or of whole or floating numbers.
 
     Raises:
         ValueError: any other, among them objects, which are pickles, texts and records.

@@ -79,6 +79,6 @@ def _reason(problem: Exception) -> str:
         return "nested too deep"
     if isinstance(problem, OSError) and problem.strerror:
         return problem.strerror
-    said = shortened(problem) or type(problem).__name__
+    said, kind = shortened(problem, 400), type(problem).__name__
     plain = isinstance(problem, ValueError | OSError | RuntimeError) or type(problem).__module__ != "builtins"
-    return said if plain else f"{type(problem).__name__}: {said}"
+    return (said if plain else f"{kind}: {said}") if said else kind

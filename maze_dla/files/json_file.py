@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -56,22 +56,32 @@ def parse_json(
         error: naming file and member: no JSON, not UTF-8, a key twice, an integer of thousands of digits, lists and
             objects that are too many or too deep inside each other.
     """
-    (item,) = parse_json_lines([content], file, error, member, finite=finite, on_disk=on_disk, made=made)
-    return item
+    with reading(file, error, _seen(member)):
+        return _decoder(finite, made).decode(_checked(content, on_disk))
 
 
 def parse_json_lines(
-    lines: Sequence[bytes | bytearray | str],
+    content: bytes | bytearray,
     file: str | Path,
     error: type[MazeDlaError],
     member: str = "",
     *,
-    finite: bool = False,
     on_disk: int = 0,
     made: Callable[[dict[str, Any]], Any] = dict,
 ) -> list[Any]:
-    """What each of several JSON texts says, as `parse_json`; together they have its limits."""
+    """What each line of a text says, as `parse_json`; its limits are for all lines together."""
+    with reading(file, error, _seen(member)):
+        text, decode = _checked(content, on_disk), _decoder(False, made).decode
+        if (lines := text.count("\n")) > (most := _most_containers(on_disk)):
+            raise ValueError(f"it has {lines} lines, at most {most} are read")
+        return [decode(line) for line in text.split("\n") if line.strip()]
 
+
+def _seen(member: str) -> str:
+    return f"member {member} is not valid JSON" if member else "cannot be read as JSON"
+
+
+def _decoder(finite: bool, made: Callable[[dict[str, Any]], Any]) -> json.JSONDecoder:
     def once_each(pairs: list[tuple[str, Any]]) -> Any:
         item = dict(pairs)
         if len(item) < len(pairs):
@@ -79,30 +89,34 @@ def parse_json_lines(
             raise ValueError(f"key {shortened(repr(key), 80)} is there twice")
         return made(item)
 
-    decoder = json.JSONDecoder(object_pairs_hook=once_each, parse_constant=_refused if finite else None)
-    with reading(file, error, f"member {member} is not valid JSON" if member else "cannot be read as JSON"):
-        texts = [line if isinstance(line, str) else line.decode("utf-8-sig") for line in lines]
-        _check_structure(lines, max(JSON_CONTAINERS_FLOOR, JSON_CONTAINERS * on_disk))
-        return [decoder.decode(text) for text in texts]
+    return json.JSONDecoder(object_pairs_hook=once_each, parse_constant=_refused if finite else None)
 
 
-def _check_structure(lines: Sequence[bytes | bytearray | str], most: int) -> None:
-    total = 0
-    for line in lines:
-        brackets = _brackets(line.encode(errors="surrogatepass") if isinstance(line, str) else line)
-        total += brackets.count(b"[") + brackets.count(b"{")
-        if total > most:
-            raise ValueError(f"it has {total} lists and objects, at most {most} are read")
-        opens = (np.frombuffer(brackets, np.uint8) & 2).astype(np.int8) - 1  # 1 for [ and {, -1 for ] and }
-        if (deepest := int(opens.cumsum(dtype=np.int32).max(initial=0))) > JSON_DEPTH:
-            raise ValueError(f"lists and objects {deepest} deep inside each other, at most {JSON_DEPTH} are read")
+def _refused(constant: str) -> Any:
+    raise ValueError(f"{constant} is no number of JSON")
+
+
+def _most_containers(on_disk: int) -> int:
+    return max(JSON_CONTAINERS_FLOOR, JSON_CONTAINERS * on_disk)
+
+
+def _checked(content: bytes | bytearray | str, on_disk: int) -> str:
+    """The text, whose lists and objects are not too many and not too deep inside each other.
+
+    Raises:
+        ValueError: they are, or the bytes are not UTF-8.
+    """
+    brackets = _brackets(content.encode(errors="surrogatepass") if isinstance(content, str) else content)
+    total = brackets.count(b"[") + brackets.count(b"{")
+    if total > (most := _most_containers(on_disk)):
+        raise ValueError(f"it has {total} lists and objects, at most {most} are read")
+    opens = (np.frombuffer(brackets, np.uint8) & 2).astype(np.int8) - 1  # 1 for [ and {, -1 for ] and }
+    if (deepest := int(opens.cumsum(dtype=np.int32).max(initial=0))) > JSON_DEPTH:
+        raise ValueError(f"lists and objects {deepest} deep inside each other, at most {JSON_DEPTH} are read")
+    return content if isinstance(content, str) else content.decode("utf-8-sig")
 
 
 def _brackets(text: bytes | bytearray) -> bytes:
     r"""The brackets outside strings, in their order: `{"a[\"": [1]}` as `{[]}`."""
     without_escapes = text.replace(rb"\\", b"").replace(rb"\"", b"")
     return STRING.sub(b"", without_escapes.translate(None, NO_STRUCTURE)).replace(b'"', b"")
-
-
-def _refused(constant: str) -> Any:
-    raise ValueError(f"{constant} is no number of JSON")

@@ -12,9 +12,9 @@ from pathlib import Path
 
 MIB = 2**20
 
-UNFOLDED, UNFOLDED_FLOOR = 200, 64 * MIB  # all members of an archive, in bytes: times the file's size; and at least
+UNFOLDED, UNFOLDED_FLOOR = 150, 64 * MIB  # all members of an archive, in bytes: times the file's size; and at least
 JSON, JSON_FLOOR = 100, 8 * MIB  # its JSON, in bytes
-JSON_CONTAINERS, JSON_CONTAINERS_FLOOR = 5, 600_000  # lists and objects of one JSON text: each costs 60 bytes and more
+JSON_CONTAINERS, JSON_CONTAINERS_FLOOR = 5, 400_000  # lists and objects of one JSON text: each costs 60 bytes and more
 PLAIN_FILE = 64 * MIB  # a text or JSON file that is no archive, in bytes
 JSON_DEPTH = 100  # lists and objects inside each other
 ARCHIVE_DIRECTORY = 4 * MIB  # the list of an archive's members, in bytes; 40,000 members

@@ -54,14 +54,11 @@ def read_container(path: str | Path, error: type[MazeDlaError]) -> dict[str, Any
 
 @contextmanager
 def _archive(file: Path, error: type[MazeDlaError]) -> Iterator[zipfile.ZipFile]:
-    with reading(file, error, "not a zip file, or cut off"):
+    with reading(file, error):
         stream = _Bounded(io.FileIO(file))
-        try:
-            with zipfile.ZipFile(stream) as archive:
-                stream.largest = None
-                yield archive
-        finally:
-            stream.close()
+    with stream, reading(file, error, "not a zip file, or cut off"), zipfile.ZipFile(stream) as archive:
+        stream.largest = None
+        yield archive
 
 
 class _Bounded(io.BufferedReader):
@@ -156,8 +153,7 @@ class _Reader:
     def _external(self, name: Any) -> Any:
         content = self._member(name)
         if name.endswith(".jsonl"):
-            lines = [line for line in content.splitlines() if line.strip()]
-            return parse_json_lines(lines, self.file, self.error, name, on_disk=self.on_disk, made=_renamed)
+            return parse_json_lines(content, self.file, self.error, name, on_disk=self.on_disk, made=_renamed)
         with reading(self.file, self.error, f"member {shortened(name)} is no plain array"):
             return npy_array(content)
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from maze_dla.errors import InputError, MazeDlaError
+from maze_dla.errors import InputError, MazeDlaError, quoted
 
 UNSIGNED = (torch.uint8, torch.uint16, torch.uint32, torch.uint64)
 INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, *UNSIGNED)
@@ -17,14 +17,18 @@ LARGEST = torch.iinfo(torch.int64).max
 
 
 def check_values(what: str, given: Any) -> None:
-    """Refuse a tensor that has a shape and no values, also where it stands in a list.
+    """Refuse a tensor that has a shape and no values, or not one for each place, also where it stands in a list.
 
     Raises:
         InputError: as "targets has no values: it lies on the meta device".
     """
-    listed = given if isinstance(given, Collection) and not isinstance(given, Tensor) else [given]
-    if any(isinstance(one, Tensor) and one.is_meta for one in listed):
-        raise InputError(f"{what} has no values: it lies on the meta device")
+    is_list = isinstance(given, Collection) and not isinstance(given, Tensor) and getattr(given, "ndim", 1)
+    for one in given if is_list else [given]:
+        if isinstance(one, Tensor) and one.is_meta:
+            raise InputError(f"{what} has no values: it lies on the meta device")
+        if isinstance(one, Tensor) and (one.is_nested or one.is_quantized or one.layout != torch.strided):
+            kind = "nested" if one.is_nested else "quantized" if one.is_quantized else "sparse"
+            raise InputError(f"{what} is a {kind} tensor, expected a plain one")
 
 
 def as_array(what: str, given: Any, takes: str, refusal: type[MazeDlaError] = InputError) -> Tensor:
@@ -41,7 +45,7 @@ def as_array(what: str, given: Any, takes: str, refusal: type[MazeDlaError] = In
             given = np.require(given, requirements=["C", "W"])  # torch takes no others
         found = torch.as_tensor(given, device="cpu")
     except (TypeError, ValueError, RuntimeError):
-        seen = f"{given!r:.60}" if given is None or isinstance(given, list | tuple) else type(given).__name__
+        seen = f"{quoted(given, 60)}" if given is None or isinstance(given, list | tuple) else type(given).__name__
         raise refusal(f"{takes}, got {seen}") from None
     if found.dtype not in INTEGERS:
         return found

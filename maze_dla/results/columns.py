@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from maze_dla.errors import InputError, check_kind, check_list
+from maze_dla.errors import InputError, check_kind, check_list, quoted
 from maze_dla.results.arrays import as_array
 
 Column = Tensor | tuple[str, ...]
@@ -28,7 +28,7 @@ def checked_columns(given: Any, n: int) -> dict[str, Column]:
     check_kind(given, Mapping, "columns are a mapping from names to lists")
     for name in given:
         if not isinstance(name, str) or not name or name in OF_RESULTS:
-            raise InputError(f"a column's name is a text other than {', '.join(OF_RESULTS)}, got {name!r:.60}")
+            raise InputError(f"a column's name is a text other than {', '.join(OF_RESULTS)}, got {quoted(name, 60)}")
     held = {name: _column(f"the column {name!r}", values, n) for name, values in given.items()}
     chance = held.get("chance", torch.zeros(0))
     if not isinstance(chance, Tensor) or ((chance < 0) | (chance > 1)).any():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any, get_args
@@ -10,8 +9,11 @@ from typing import Any, get_args
 import numpy as np
 import torch
 
-from maze_dla.errors import ResultFileError, check_path
-from maze_dla.files.zanj_file import read_container
+from maze_dla.errors import ResultFileError, check_path, shortened
+from maze_dla.files.boundary import reading
+from maze_dla.files.json_file import parse_json
+from maze_dla.files.limits import size_on_disk
+from maze_dla.files.zanj_file import MAIN, read_container
 from maze_dla.results.activations import ActivationResult
 from maze_dla.results.attention import AttentionResult
 from maze_dla.results.attribution import AttributionResult, ContributionResult
@@ -68,20 +70,17 @@ def load_result(path: str | Path) -> Loaded:
     content = read_container(path, ResultFileError)
     kind, saved = content.get("kind"), content.get("fields")
     if not isinstance(kind, str) or kind not in KINDS or not isinstance(saved, dict):
-        raise ResultFileError(f"{path}: no saved result, it holds {', '.join(content)}")
+        raise ResultFileError(f"{path}: no saved result, it holds {shortened(', '.join(content))}")
     if content.get("format_version") != FORMAT_VERSION:
-        raise ResultFileError(f"{path}: format version {content.get('format_version')}, expected {FORMAT_VERSION}")
-    try:
-        result = _made(kind, saved, path)
+        seen = shortened(content.get("format_version"), 80)
+        raise ResultFileError(f"{path}: format version {seen}, expected {FORMAT_VERSION}")
+    with reading(path, ResultFileError, f"a field of the {kind} is damaged"):
+        result = _made(kind, saved, Path(path))
         check_result(result)
         return result
-    except ResultFileError:
-        raise
-    except (TypeError, ValueError, KeyError, IndexError, AttributeError) as problem:
-        raise ResultFileError(f"{path}: a field of the {kind} is damaged ({problem})") from problem
 
 
-def _made(kind: str, saved: dict[str, Any], path: str | Path) -> Loaded:
+def _made(kind: str, saved: dict[str, Any], path: Path) -> Loaded:
     """A result of its saved fields, which may be results themselves.
 
     Raises:
@@ -95,24 +94,36 @@ def _made(kind: str, saved: dict[str, Any], path: str | Path) -> Loaded:
     if isinstance(groups := saved.get("results"), dict) and set(groups) == {"results"}:
         of_groups = [groups["results"][str(i)] for i in range(len(groups["results"]))]
         results["results"] = tuple(_made(one["kind"], one["fields"], path) for one in of_groups)
-    return KINDS[kind](**{n: results[n] if n in results else _restored(n, saved[n]) for n in names})
+    return KINDS[kind](**{n: results[n] if n in results else _restored(n, saved[n], path) for n in names})
 
 
-def _restored(name: str, value: Any) -> Any:
+def _restored(name: str, value: Any, path: Path) -> Any:
     if isinstance(value, np.ndarray):
-        return torch.from_numpy(np.array(value))
+        return torch.from_numpy(np.require(value, value.dtype.newbyteorder("="), ["C", "W"]))
     if isinstance(value, dict) and set(value) == {"arrays"}:
-        return {key: _restored(key, array) for key, array in value["arrays"].items()}
+        return {key: _restored(key, array, path) for key, array in value["arrays"].items()}
     if isinstance(value, dict) and set(value) == {"json"}:
-        return _restored_text(name, json.loads(value["json"]))
+        text = value["json"]
+        if not isinstance(text, str):
+            raise ValueError(f"{name}: JSON is a text, got {type(text).__name__}")
+        parsed = parse_json(text, path, ResultFileError, f"{name} in {MAIN}", on_disk=size_on_disk(path))
+        return _restored_text(name, parsed)
     return value
 
 
 def _restored_column(kind: str, held: list[Any]) -> Any:
-    return tuple(held) if kind == "text" else torch.tensor(held, dtype=getattr(torch, kind))
+    if kind == "text":
+        if not all(isinstance(text, str) for text in held):
+            raise ValueError("columns: one of text holds something else")
+        return tuple(held)
+    if not isinstance(dtype := getattr(torch, kind, None), torch.dtype):
+        raise ValueError(f"columns: the kind {shortened(repr(kind), 80)}, expected text or a dtype")
+    return torch.tensor(held, dtype=dtype)
 
 
 def _restored_text(name: str, value: Any) -> Any:
+    if not isinstance(value, list):
+        raise ValueError(f"{name}: a {type(value).__name__}, expected a list")
     if name in ("info", "token_names"):
         return dict(value)
     if name == "columns":

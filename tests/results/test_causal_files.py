@@ -154,7 +154,7 @@ CIRCUITS: dict[str, tuple[Callable[[Any], dict[str, Any]], str]] = {
     "no number": (lambda r: {"kept": meddled(r.kept, (0,), torch.nan)}, "kept: 1 values that are NaN"),
     "an infinite number": (lambda r: {"ablated": meddled(r.ablated, (0,), torch.inf)}, "ablated: 1 values that are"),
     "a part twice": (lambda r: {"parts": ("L2H3", "L2H3")}, "parts: expected different names"),
-    "a part that is no text": (lambda r: {"parts": (3,)}, "parts: "),
+    "a part that is no text": (lambda r: {"parts": (3,)}, "parts: |parameter 'parts'"),
 }
 STEERED: dict[str, tuple[Callable[[Any], dict[str, Any]], str]] = {
     "no number": (lambda r: {"values": meddled(r.values, (0, 0), torch.nan)}, "values: 1 values that are NaN"),
@@ -162,7 +162,7 @@ STEERED: dict[str, tuple[Callable[[Any], dict[str, Any]], str]] = {
     "a control that is none": (lambda r: {"control": meddled(r.control, (0, 0, 0), torch.nan)}, "control: 1 values"),
     "answers of too few prompts": (lambda r: {"answers": r.answers[1:]}, "answers: not 3 texts for each of 24"),
     "answers of too few strengths": (lambda r: {"answers": (("x", "y"),) * 24}, "answers: not 3 texts for each of 24"),
-    "answers that are no text": (lambda r: {"answers": ((1, 2, 3),) * 24}, "answers: "),
+    "answers that are no text": (lambda r: {"answers": ((1, 2, 3),) * 24}, "answers: |parameter 'answers'"),
 }
 
 

@@ -162,13 +162,23 @@ HOSTILE: dict[str, list[tuple[Any, str, Callable[[Any], Any], str]]] = {
         (ALL, "gap", lambda v: v + 1e-6, "gap is the metric minus its parts"),
         (ALL, "layer_labels", renamed("0_attn_out", "9_attn_out"), "layer_labels: expected embeddings"),
         (ALL, "layer_labels", renamed("0_attn_out", "first"), "layer_labels: expected embeddings"),
-        (ALL, "layer_labels", renamed("pos_embed", "embed"), "layer_labels: expected different names"),
-        (ALL, "layer_labels", renamed("pos_embed", 3), "layer_labels: expected different names"),
+        (
+            ALL,
+            "layer_labels",
+            renamed("pos_embed", "embed"),
+            "layer_labels: .*(expected different names|expected a list of texts)",
+        ),
+        (
+            ALL,
+            "layer_labels",
+            renamed("pos_embed", 3),
+            "layer_labels: .*(expected different names|expected a list of texts)",
+        ),
         (ALL, "layer_labels", renamed("pos_embed", "2_attn_out"), "layer_labels: expected embeddings"),
         (ALL, "layer_labels", lambda v: v[::-1], "layer_labels: expected embeddings"),
         (ALL, "layer_labels", lambda v: tuple(x.replace("mlp_out", "other") for x in v), "layer_labels: expected"),
         (without_mlps(ALL), "correct", lambda v: v, "layer_labels: 0 of mlp_out"),
-        (ALL, "targets", lambda v: (3, *v[1:]), "targets: not all are text"),
+        (ALL, "targets", lambda v: (3, *v[1:]), "targets: .* expected a list of texts"),
         (ALL, "correct", lambda v: v[:3], ""),
         (ALL, "preferred", lambda v: torch.ones(2, 3).bool(), ""),
     ],
@@ -196,7 +206,7 @@ HOSTILE: dict[str, list[tuple[Any, str, Callable[[Any], Any], str]]] = {
         (READ, "entropy", at((0, 0), -0.1), "entropy: negative"),
         (READ, "entropy", at((0, 0), 99.0), "entropy: negative, or larger"),
         (READ, "entropy", at((0, 0), 0.0), "entropy: smaller than"),
-        (READ, "token_names", lambda v: dict.fromkeys(v, 3), "token_names: some are no text"),
+        (READ, "token_names", lambda v: dict.fromkeys(v, 3), "token_names: .* expected whole numbers with texts"),
         (NEW, "correct", lambda v: ~v, "correct: not what target_rank"),
         (NEW, "target_rank", lambda v: v * 0 + 9, "correct: not what target_rank"),
         (NEW, "target_rank", lambda v: v * 0, "correct: not what target_rank"),
@@ -235,7 +245,7 @@ HOSTILE: dict[str, list[tuple[Any, str, Callable[[Any], Any], str]]] = {
             for s in (STREAM, LENSES, TOKENS)
         ],
         *[
-            (STREAM, name, lambda n, x=x: x, "n_correct: ")
+            (STREAM, name, lambda n, x=x: x, f"(n_correct|{name}): ")
             for name in ("n", "n_correct", "n_preferred")
             for x in (True, 3.0, "3", -1)
         ],

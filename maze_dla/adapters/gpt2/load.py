@@ -12,11 +12,12 @@ from torch import Tensor
 from maze_dla.adapters.gpt2.architecture import build_gpt2, config_of, foreign_errors
 from maze_dla.adapters.gpt2.sources import BUNDLED, GPT2_SMALL, GPT2Location, locate_gpt2
 from maze_dla.adapters.gpt2.tokenizer import read_tokenizer
-from maze_dla.adapters.gpt2.weights import read_checkpoint, read_folder, weight_files
+from maze_dla.adapters.gpt2.weights import read_checkpoint, read_folder, some, weight_files
 from maze_dla.adapters.transformer_lens.build import check_placement
 from maze_dla.adapters.transformer_lens.hugging_face import from_hugging_face
 from maze_dla.adapters.transformer_lens.identity import set_provenance
 from maze_dla.errors import CheckpointError, ModelError
+from maze_dla.files.boundary import reading
 from maze_dla.results.torch_defaults import torch_defaults
 
 LARGEST_DIFFERENCE = 1e-2  # logits, between Hugging Face's model on the CPU and what is returned
@@ -57,25 +58,23 @@ def load_gpt2(
 
     Raises:
         InputError: no model's name, or a device or dtype that cannot be used.
-        CheckpointError: files that are missing, damaged, of another architecture, or that contradict each other; every
-            key at fault is named.
+        CheckpointError: files that are missing, damaged, of another architecture, or that contradict each other; the
+            keys at fault are named, of many the first ones and their number.
         ModelError: logits that differ from Hugging Face's own by more than 1e-2.
     """
     check_placement(device, dtype)
     found = locate_gpt2(source)
-    try:
+    with reading(found.path, CheckpointError):
         config_folder = _config_folder(found, architecture)
         state, inside = (read_folder(found.path), {}) if found.is_folder else read_checkpoint(found.path)
         config = config_of(state, found.path, inside, config_folder and config_folder / "config.json")
         tokenizer_folder = config_folder or _folder_of_gpt2(config)
         tokenizer = None if tokenizer_folder is None else read_tokenizer(tokenizer_folder)
         file_name = _file_name(found)
-    except OSError as problem:
-        raise CheckpointError(f"{found.path}: cannot be read ({problem.strerror or problem})") from problem
     with torch.random.fork_rng(devices=[]):  # the first weights are random, and at once replaced
         model = build_gpt2(config, state, found.path)
-        expected = self_check_logits(model)
-        with foreign_errors(f"{found.path}: TransformerLens cannot use it"):  # an odd architecture or tokenizer
+        with foreign_errors(f"{found.path}: it cannot be run as a model"):  # an odd architecture or tokenizer
+            expected = self_check_logits(model)
             model = from_hugging_face(model, tokenizer, _name(found, config))
     check_logits(model, expected, "this version of TransformerLens does not compute what the architecture asks for")
     if device is not None:
@@ -132,7 +131,7 @@ def _config_folder(found: GPT2Location, architecture: str | Path | None) -> Path
     if (folder / "config.json").is_file():
         return folder
     if found.is_folder or architecture is not None:
-        inside = ", ".join(sorted(p.name for p in folder.iterdir())[:6]) if folder.is_dir() else "no folder"
+        inside = some(sorted(p.name for p in folder.iterdir()), 6) if folder.is_dir() else "no folder"
         raise CheckpointError(f"{folder}: a model's folder has config.json, this one holds {inside or 'nothing'}")
     return None
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
 from maze_dla.adapters.gpt2.weights import weight_files
-from maze_dla.errors import CheckpointError, InputError
+from maze_dla.errors import CheckpointError, InputError, shortened
 
 BUNDLED = Path(__file__).parent / "bundled"
 BUNDLED_NAME = "tiny-ioi (bundled with maze_dla, not gpt2-small)"
@@ -66,14 +67,30 @@ def locate_gpt2(origin: str | Path | None) -> GPT2Location:
     if origin == "bundled":
         return GPT2Location(BUNDLED, BUNDLED_NAME)
     name = ALIASES.get(str(origin), str(origin))
-    path = Path(origin).expanduser()
     if not name.strip() or len(name) > LONGEST_NAME:
         raise InputError(f"a model's name, folder or file has 1 to {LONGEST_NAME} characters, got {len(name)}")
+    path = _path(origin)
     if path.exists() and not (name in REPOSITORIES and not (path / "config.json").exists()):
         return GPT2Location(path, path.name or str(path))
     if name not in REPOSITORIES:
         _refuse_what_is_no_name(origin, name)
     return GPT2Location(_on_this_machine(name) or _download(name), name)
+
+
+def _path(origin: str | Path) -> Path:
+    """The path that is meant, once the system can be asked about it.
+
+    Raises:
+        CheckpointError: a user whose home is not known, or characters or a length that no path has here.
+    """
+    try:
+        path = Path(origin).expanduser()
+        with suppress(FileNotFoundError, NotADirectoryError, PermissionError):
+            path.stat()
+        return path
+    except (OSError, RuntimeError, ValueError) as problem:  # too long; ~nosuchuser; half of a surrogate pair
+        reason = getattr(problem, "strerror", None) or problem
+        raise CheckpointError(f"{shortened(origin, 300)}: cannot be a path here ({reason})") from problem
 
 
 def _refuse_what_is_no_name(origin: str | Path, name: str) -> None:
@@ -103,7 +120,7 @@ def _check_repository(name: str) -> None:
 def _on_this_machine(name: str) -> Path | None:
     """The folder of a model that needs no network, or None."""
     if name == GPT2_SMALL and (folder := os.environ.get(FOLDER_VARIABLE)):
-        if not Path(folder).is_dir():
+        if not _path(folder).is_dir():
             raise CheckpointError(f"{FOLDER_VARIABLE} names {folder}, which is no folder")
         return Path(folder)
     from huggingface_hub import try_to_load_from_cache

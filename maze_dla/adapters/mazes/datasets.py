@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,12 +25,13 @@ from maze_dla.adapters.mazes.library import generate, solved_maze, tokens_of
 from maze_dla.adapters.mazes.randomness import Generators
 from maze_dla.adapters.mazes.saved import maze_fault, read_dataset
 from maze_dla.adapters.mazes.vocabulary import MazeVocabulary
-from maze_dla.errors import DatasetError, InputError, PromptError
+from maze_dla.errors import DatasetError, InputError, PromptError, shortened, visible
 
 TokenLists = list[list[str]]
 GENERATION_ROUNDS = 6
 SAMPLE = 4  # mazes that maze-dataset makes and writes itself, to compare with
 MOST_TRIES = 50  # mazes generated for each one that passes the config's filters
+ENDING = ".zanj"  # of a data set's file
 LONG = 5000  # mazes whose generation may show a progress bar
 
 
@@ -82,10 +84,12 @@ def maze_supply(given: Any, vocabulary: MazeVocabulary, config: Mapping[str, Any
 
 def _solved_mazes(given: Any) -> tuple[list[Any], str] | None:
     """Mazes of maze-dataset's class with their paths, and what they are called; None for anything else."""
+    if isinstance(given, Path) or (isinstance(given, str) and _is_file_name(given)):
+        return read_dataset(given), visible(Path(given).name)
     if (drawn := _drawn_mazes(given)) is not None:
         return drawn, "drawn mazes"
-    if isinstance(given, str | Path):
-        return None if _is_text(given) else (read_dataset(given), Path(given).name)
+    if isinstance(given, str):
+        return None
     if hasattr(given, "mazes"):
         name = str(getattr(getattr(given, "cfg", None), "name", "data set"))
         return _checked(list(given.mazes), name), name
@@ -117,7 +121,7 @@ def _checked(mazes: list[Any], name: str) -> list[Any]:
             seen = f"a {type(maze).__name__} without a path" if _is_maze(maze) else f"got {type(maze).__name__}"
             raise InputError(f"maze {i}: {seen}, expected a SolvedMaze")
         if (fault := maze_fault(maze)) is not None:
-            raise DatasetError(f"{name}: maze {i}, {fault}")
+            raise DatasetError(f"{shortened(name)}: maze {i}, {fault}")
     return mazes
 
 
@@ -151,7 +155,8 @@ def _generate(config: Mapping[str, Any], n_mazes: int, seed: int) -> list[Any]:
                 return mazes[:n_mazes]
             wanted = min(int(1.2 * wanted * n_mazes / max(len(mazes), 1)) + 1, MOST_TRIES * n_mazes)
     except Exception as problem:  # maze-dataset raises whatever an unknown config leads to
-        raise DatasetError(f"the checkpoint's data set config cannot be generated from ({problem})") from problem
+        reason = shortened(problem)
+        raise DatasetError(f"the checkpoint's data set config cannot be generated from ({reason})") from problem
     raise DatasetError(f"only {len(mazes)} of {wanted} mazes pass the config's filters, {n_mazes} were asked for")
 
 
@@ -242,5 +247,7 @@ def _token_lists(given: Any) -> TokenLists:
     return lists
 
 
-def _is_text(given: str | Path) -> bool:
-    return isinstance(given, str) and "<" in given
+def _is_file_name(given: str) -> bool:
+    """Whether a text names a file, and is neither a drawing nor tokens: by its end, or since there is such a file."""
+    is_there = os.path.exists(given)  # noqa: PTH110 (Path.exists raises where a text is too long for a name)
+    return given.endswith(ENDING) or is_there or not ("<" in given or is_drawn(given))

@@ -12,7 +12,8 @@ from maze_dla.adapters.mazes.model import MazeModel
 from maze_dla.adapters.mazes.vocabulary import MazeVocabulary
 from maze_dla.adapters.transformer_lens.build import build_decoder
 from maze_dla.adapters.transformer_lens.identity import set_provenance
-from maze_dla.errors import CheckpointError, InputError
+from maze_dla.errors import CheckpointError, InputError, visible
+from maze_dla.files.boundary import reading
 from maze_dla.results.torch_defaults import torch_defaults
 
 BUNDLED = Path(__file__).parent / "bundled" / "hallway-5x5.zanj"
@@ -42,7 +43,7 @@ def load_maze_model(
     if source is None:
         source = BUNDLED
     if isinstance(source, str | Path):
-        return _from_checkpoint(read_checkpoint(source), Path(source).name, prepend_bos, device, dtype)
+        return _from_checkpoint(read_checkpoint(source), Path(source), prepend_bos, device, dtype)
     if hasattr(source, "zanj_model_config"):
         if device is not None or dtype is not None:
             raise InputError("a model in memory is taken as it is: move it before, and leave device and dtype out")
@@ -51,10 +52,11 @@ def load_maze_model(
 
 
 def _from_checkpoint(
-    checkpoint: MazeCheckpoint, file_name: str, prepend_bos: bool, device: Any, dtype: torch.dtype | None
+    checkpoint: MazeCheckpoint, file: Path, prepend_bos: bool, device: Any, dtype: torch.dtype | None
 ) -> MazeModel:
-    model = build_decoder(checkpoint.spec, checkpoint.state, device, dtype)
-    set_provenance(model, checkpoint.name, file_name, checkpoint.vocabulary.tokens)
+    with reading(file, CheckpointError, "TransformerLens cannot build it"):
+        model = build_decoder(checkpoint.spec, checkpoint.state, device, dtype)
+    set_provenance(model, checkpoint.name, visible(file.name), checkpoint.vocabulary.tokens)
     return MazeModel(model, checkpoint.vocabulary, checkpoint.dataset_config, prepend_bos)
 
 

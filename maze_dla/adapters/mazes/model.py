@@ -13,6 +13,7 @@ from maze_dla.adapters.mazes.datasets import MazeSupply, maze_supply
 from maze_dla.adapters.mazes.distances import Measure, Query, attention_by_distance
 from maze_dla.adapters.mazes.drawn import with_passage
 from maze_dla.adapters.mazes.pairs import build_pairs, find_task_of_pairs
+from maze_dla.adapters.mazes.pickling import Picklable
 from maze_dla.adapters.mazes.prompt_batches import PromptBatches
 from maze_dla.adapters.mazes.prompts import MazePromptBatch, Padding
 from maze_dla.adapters.mazes.relations import maze_relations
@@ -43,11 +44,12 @@ DEFAULT_TASK = "first_path_choice"
 
 
 @dataclass(frozen=True, eq=False)
-class MazeModel:
+class MazeModel(Picklable):
     """A maze transformer (`model`, of TransformerLens) with its vocabulary and the config of its data set.
 
     `prepend_bos` says whether prompts get an extra `<ADJLIST_START>` in front, as maze-transformer's models see them
-    in training and at inference.
+    in training and at inference. It can be pickled, for processes that are spawned, and copied: what comes out has the
+    same numbers and the same `info`.
     """
 
     model: Any

@@ -10,11 +10,16 @@ import numpy as np
 
 from maze_dla.adapters.mazes.lattice import walk_fault
 from maze_dla.adapters.mazes.library import load_mazes
-from maze_dla.errors import DatasetError
-from maze_dla.files.zanj_file import read_container
+from maze_dla.errors import DatasetError, shortened, shown_number
+from maze_dla.files.boundary import reading
+from maze_dla.files.limits import megabytes, size_on_disk
+from maze_dla.files.zanj_file import NEW_KEY, read_container
 from maze_dla.geometry import Passage
 
 CONNECTIONS, LENGTHS = "maze_connection_lists", "maze_solution_lengths"
+MAZES_FLOOR, BYTES_OF_A_MAZE = 10_000, 4  # how many mazes are read: always, and for each so many bytes of the file
+LONGEST_WALK = 4  # times the cells of the lattice
+MAZE_ARRAYS = ("connection_list", "solution", "start_pos", "end_pos")
 SOLUTIONS, JOINED, ENDS = "maze_solutions", "maze_solutions_concat", "maze_endpoints"
 
 
@@ -25,25 +30,60 @@ def read_dataset(path: str | Path) -> list[Any]:
         DatasetError: not a data set of mazes, one that maze-dataset refuses, one that does not hold as many mazes as
             it says, or whose parts contradict each other; the file and both are named.
     """
-    content = read_container(path, DatasetError)
+    with reading(path, DatasetError):  # whatever else a damaged file leads to
+        return _mazes(read_container(path, DatasetError), path)
+
+
+def _mazes(content: Mapping[str, Any], path: str | Path) -> list[Any]:
     config = content.get("cfg")
     if not isinstance(config, dict) or not ({"mazes", CONNECTIONS} & set(content)):
-        raise DatasetError(f"{path}: no saved data set of mazes, it holds {', '.join(content)}")
+        raise DatasetError(f"{path}: no saved data set of mazes, it holds {shortened(', '.join(content))}")
     for size in ("n_mazes", "grid_n"):
         if type(config.get(size)) is not int:
-            raise DatasetError(f"{path}: cfg.{size} is {config.get(size)!r}, expected a whole number")
+            raise DatasetError(f"{path}: cfg.{size} is {config.get(size)!r:.60}, expected a whole number")
+    name = CONNECTIONS if CONNECTIONS in content else "mazes"
+    _check_mazes(name, content[name], path)
     if CONNECTIONS in content:
         _check_arrays(content, path)
-    try:
-        mazes = load_mazes(content)
-    except Exception as problem:  # maze-dataset raises whatever a damaged field leads to
-        raise DatasetError(f"{path}: maze-dataset cannot load it ({type(problem).__name__}: {problem})") from problem
-    if len(mazes) != config["n_mazes"]:
-        raise DatasetError(f"{path}: it holds {len(mazes)} mazes, cfg.n_mazes says {config['n_mazes']}")
+    _check_number(len(content[name]), config["n_mazes"], path)
+    with reading(path, DatasetError, "maze-dataset cannot load it"):  # which raises whatever a damaged field leads to
+        mazes = load_mazes({**content, "mazes": [_arrays_of(maze) for maze in content.get("mazes", ())]})
+    _check_number(len(mazes), config["n_mazes"], path)
     for i, maze in enumerate(mazes):
         if (fault := maze_fault(maze, config["grid_n"])) is not None:
             raise DatasetError(f"{path}: maze {i}, {fault}")
     return mazes
+
+
+def _check_mazes(name: str, held: Any, path: str | Path) -> None:
+    """Refuse something else than mazes, or more of them than are read of a file of this size.
+
+    Raises:
+        DatasetError: naming the part of the file or the maze, and the limit.
+    """
+    kind = "array" if name == CONNECTIONS else "list"
+    if not isinstance(held, np.ndarray if kind == "array" else list) or getattr(held, "ndim", 1) == 0:
+        raise DatasetError(f"{path}: {name} is no {kind}")
+    if (n := len(held)) > MAZES_FLOOR and n > (most := max(MAZES_FLOOR, size_on_disk(path) // BYTES_OF_A_MAZE)):
+        size = megabytes(size_on_disk(path))
+        raise DatasetError(f"{path}: {n} mazes in a file of {size}, at most {most} are read of one")
+    for i, maze in enumerate(held if kind == "list" else ()):
+        written_as = str(maze.get(NEW_KEY)) if isinstance(maze, dict) else repr(maze)
+        if not written_as.startswith("SolvedMaze("):  # others would be made too, with what their loaders do
+            raise DatasetError(f"{path}: maze {i} is {written_as:.60}, expected a SolvedMaze")
+
+
+def _arrays_of(maze: Mapping[str, Any]) -> dict[str, Any]:
+    """A saved maze without what was noted of its generation."""
+    arrays = {name: np.asarray(maze[name]) for name in MAZE_ARRAYS if maze.get(name) is not None}
+    if strange := [name for name, array in arrays.items() if array.dtype.kind not in "biuf"]:
+        raise ValueError(f"the {strange[0]} of a maze is no array of numbers")
+    return {NEW_KEY: maze[NEW_KEY], **arrays, "generation_meta": None}
+
+
+def _check_number(held: int, n_mazes: int, path: str | Path) -> None:
+    if held != n_mazes:
+        raise DatasetError(f"{path}: it holds {held} mazes, cfg.n_mazes says {shown_number(n_mazes)}")
 
 
 def _check_arrays(content: Mapping[str, Any], path: str | Path) -> None:
@@ -81,23 +121,33 @@ def _check_arrays(content: Mapping[str, Any], path: str | Path) -> None:
 
 def maze_fault(maze: Any, grid_n: int | None = None) -> str | None:
     """The first fault in the arrays of a solved maze of maze-dataset, on a lattice of `grid_n` where that is said."""
-    connections, path = np.asarray(maze.connection_list), np.asarray(maze.solution)
-    size = connections.shape[-1] if grid_n is None else grid_n
-    if connections.shape != (2, size, size) and (grid_n is not None or connections.ndim != 3 or len(connections) != 2):
+    try:
+        connections, path = np.asarray(maze.connection_list), np.asarray(maze.solution)
+    except Exception as problem:  # whatever an object that is no such maze leads to
+        return f"which is no solved maze ({type(maze).__name__}: {shortened(problem)})"
+    if connections.ndim != 3 or connections.shape != (2, size := grid_n or connections.shape[2], size):
+        size = "n" if grid_n is None else shown_number(grid_n)
         return f"its connection_list has shape {connections.shape}, expected (2, {size}, {size})"
     if connections.dtype.kind != "b":
         return f"its connection_list is of {connections.dtype}, expected true and false"
     if path.ndim != 2 or path.shape[1] != 2 or not len(path) or path.dtype.kind not in "iu":
         return f"its path is of shape {path.shape} and {path.dtype}, expected whole numbers, (cells, 2)"
+    if len(path) > LONGEST_WALK * size**2:
+        return f"its path has {len(path)} cells, the lattice has {size**2}"
     if connections[0, -1].any() or connections[1, :, -1].any():
         return "its connection_list has a passage that leads out of the lattice"
     cells = [(r, c) for r, c in path.tolist()]
-    if (outside := ((path < 0) | (path >= connections.shape[1:])).any(1)).any():
+    if (outside := ((path < 0) | (path >= size)).any(1)).any():
         step = int(outside.argmax())
         return f"step {step}: the path is at {cells[step]}, outside a lattice of {connections.shape[1:]}"
-    return walk_fault(cells, _passages(connections))
+    return walk_fault(cells, _passages_between(path.astype(np.int64), connections))
 
 
-def _passages(connections: np.ndarray) -> set[Passage]:
-    found = np.argwhere(connections).tolist()
-    return {((r, c), (r, c + 1) if d else (r + 1, c)) for d, r, c in found}
+def _passages_between(path: np.ndarray, connections: np.ndarray) -> set[Passage]:
+    """The open passages between neighbouring cells of a path that follow each other."""
+    first, second = np.minimum(path[:-1], path[1:]), np.maximum(path[:-1], path[1:])
+    near = np.abs(path[1:] - path[:-1]).sum(1) == 1
+    first, second = first[near], second[near]
+    is_open = connections[(first[:, 1] != second[:, 1]).astype(np.int64), first[:, 0], first[:, 1]]
+    both = np.concatenate([first, second], 1)[is_open].tolist()
+    return {((r, c), (to_r, to_c)) for r, c, to_r, to_c in both}

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import pickle
+import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import zip_longest
+from math import isqrt
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +20,14 @@ from torch import Tensor
 from maze_dla.adapters.mazes.lattice import cell_of
 from maze_dla.adapters.mazes.library import has_modular_tokenizers, import_maze_dataset, legacy_tokenizer
 from maze_dla.adapters.mazes.modular import modular_tokens, writes_as_before
-from maze_dla.errors import CheckpointError, MazeDlaError, PromptError
+from maze_dla.errors import CheckpointError, PromptError, shortened, shown_number
+from maze_dla.files.boundary import reading
 from maze_dla.files.zanj_file import NEW_KEY
 from maze_dla.results.torch_defaults import torch_defaults
+
+LARGEST_LATTICE = 1000  # rows and columns, as `cell_of` reads them
+LONGEST_TOKEN = 1000  # characters
+CELL = re.compile(r"\([0-9]+,[0-9]+\)")
 
 
 @dataclass(frozen=True)
@@ -27,6 +36,9 @@ class MazeVocabulary:
 
     tokens: tuple[str, ...]
     tokenizer: Any = field(default=None, compare=False)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _unpickled, (self.tokens, pickle.dumps(self.tokenizer))
 
     @cached_property
     def ids(self) -> dict[str, int]:
@@ -50,7 +62,8 @@ class MazeVocabulary:
             given = max(1 + max(c) for maze in (*mazes, tokens) for t in maze if (c := cell_of(t)) is not None)
             size = f"{given}x{given} mazes, the model knows {known}x{known}: " if given > known > 0 else ""
         raise PromptError(
-            f"{size}{what}, position {position}: token {token!r} is not in the vocabulary of {len(self.tokens)} tokens"
+            f"{size}{what}, position {position}: token {shortened(repr(token), 80)} is not in the vocabulary of "
+            f"{len(self.tokens)} tokens"
         )
 
     @cached_property
@@ -79,19 +92,47 @@ class MazeVocabulary:
         return (self.lattice_sizes > 0) & (self.lattice_sizes <= grid_n)
 
 
-def vocabulary_of(config: Mapping[str, Any], file: Path) -> MazeVocabulary:
+def _unpickled(tokens: tuple[str, ...], tokenizer: bytes) -> MazeVocabulary:
+    import_maze_dataset()  # which the pickle would import in a way that seeds Python's generator
+    return MazeVocabulary(tokens, pickle.loads(tokenizer))
+
+
+def vocabulary_of(config: Mapping[str, Any], file: Path, d_vocab: int) -> MazeVocabulary:
     """The vocabulary from a checkpoint's config: a tokenizer's, or the list of tokens of the 2023 files.
 
+    Args:
+        config: the checkpoint's `zanj_model_config`.
+        file: where it is from.
+        d_vocab: the number of tokens that the model reads, beyond which no tokens are made.
+
     Raises:
-        CheckpointError: neither is there, the tokenizer is unknown, or the file also holds other tokens than its own.
+        CheckpointError: neither is there, the tokenizer is unknown, the file also holds other tokens than its own, or
+            its lattice is too large for so many tokens.
     """
-    vocabulary = _saved_vocabulary(config, file)
+    vocabulary = _saved_vocabulary(config, file, d_vocab)
     for section in ("maze_tokenizer", "dataset_cfg"):
         saved = config.get(section)
         for name in ("token_arr", "tokenizer_map"):
             if isinstance(saved, dict) and saved.get(name) is not None:
                 _check_same(vocabulary.tokens, saved[name], f"{file}: {section}.{name}")
+    has_cells = bool(vocabulary.lattice_sizes.any())
+    _check_lattice(config["dataset_cfg"]["grid_n"], d_vocab, f"{file}: dataset_cfg.grid_n", has_cells=has_cells)
     return vocabulary
+
+
+def _check_lattice(size: Any, d_vocab: int, where: str, *, has_cells: bool) -> int:
+    """The size of a lattice, no larger than the cells of so many tokens could fill.
+
+    Raises:
+        CheckpointError: naming the size and the limit.
+    """
+    most = min(isqrt(d_vocab) if has_cells else d_vocab, LARGEST_LATTICE)
+    if type(size) is not int or not 1 <= size <= most:
+        seen = shown_number(size) if type(size) is int else f"{size!r:.60}"
+        raise CheckpointError(
+            f"{where} is {seen}, expected a whole number from 1 to {most}, as {d_vocab} tokens can name the cells of"
+        )
+    return size
 
 
 def _check_same(tokens: tuple[str, ...], saved: Any, where: str) -> None:
@@ -108,51 +149,62 @@ def _check_same(tokens: tuple[str, ...], saved: Any, where: str) -> None:
         raise CheckpointError(f"{where} is {type(saved).__name__}, expected a list or an object")
     for i, (its, own) in enumerate(zip_longest(saved, tokens)):
         if its != own:
-            shown = ["no more" if t is None else repr(t) for t in (its, own)]
+            shown = ["no more" if t is None else shortened(repr(t), 80) for t in (its, own)]
             raise CheckpointError(f"{where} has {shown[0]} as token {i}, the vocabulary has {shown[1]}")
 
 
-def _saved_vocabulary(config: Mapping[str, Any], file: Path) -> MazeVocabulary:
+def _saved_vocabulary(config: Mapping[str, Any], file: Path, d_vocab: int) -> MazeVocabulary:
     saved = config.get("maze_tokenizer")
     if isinstance(saved, dict) and _kind(saved) == "MazeTokenizerModular" and not has_modular_tokenizers():
         writer = legacy_tokenizer("AOTP_UT_uniform", None) if writes_as_before(saved) else None
         return MazeVocabulary(modular_tokens(), writer)
     if isinstance(saved, dict):
-        tokenizer = _load_tokenizer(saved, config, file)
-        return MazeVocabulary(tuple(tokenizer.token_arr), tokenizer)
-    dataset_config = config.get("dataset_cfg", {})
-    listed = dataset_config.get("token_arr") if isinstance(dataset_config, dict) else None
-    if not isinstance(listed, list) or not all(isinstance(t, str) for t in listed):
+        with reading(file, CheckpointError, "maze_tokenizer cannot be built"):
+            tokenizer = _load_tokenizer(saved, config["dataset_cfg"], file, d_vocab)
+            return MazeVocabulary(tuple(tokenizer.token_arr), tokenizer)
+    listed = config["dataset_cfg"].get("token_arr")
+    if not isinstance(listed, list):
         raise CheckpointError(f"{file}: no vocabulary: neither maze_tokenizer nor dataset_cfg.token_arr is there")
-    if len(set(listed)) != len(listed):
-        twice = next(t for t in listed if listed.count(t) > 1)
-        raise CheckpointError(f"{file}: dataset_cfg.token_arr holds {twice!r} twice")
+    if len(listed) != d_vocab:
+        raise CheckpointError(f"{file}: the vocabulary has {len(listed)} tokens, embed.W_E has {d_vocab} rows")
+    for i, token in enumerate(listed):
+        if (fault := _token_fault(token)) is not None:
+            raise CheckpointError(
+                f"{file}: dataset_cfg.token_arr has {shortened(repr(token), 80)} as token {i}: {fault}"
+            )
+    token, count = Counter(listed).most_common(1)[0]
+    if count > 1:
+        raise CheckpointError(f"{file}: dataset_cfg.token_arr holds {token!r} twice")
     # the order of the list decides the ids; all modes of one token a cell write a maze as the same strings
     return MazeVocabulary(tuple(listed), legacy_tokenizer("AOTP_UT_uniform", None))
+
+
+def _token_fault(token: Any) -> str | None:
+    """Why something cannot be a token of a vocabulary; None for all that can."""
+    if not isinstance(token, str):
+        return "expected a text"
+    if len(token) > LONGEST_TOKEN:
+        return f"it has {len(token)} characters, at most {LONGEST_TOKEN} are read"
+    if CELL.fullmatch(token) and cell_of(token) is None:
+        return f"no lattice has cells beyond {LARGEST_LATTICE - 1}"
+    return None if token.isprintable() else "it has characters that cannot be printed"
 
 
 def _kind(saved: Mapping[str, Any]) -> str:
     return str(saved.get(NEW_KEY, "")).split("(")[0]
 
 
-def _load_tokenizer(saved: Mapping[str, Any], config: Mapping[str, Any], file: Path) -> Any:
+def _load_tokenizer(saved: Mapping[str, Any], dataset_config: Mapping[str, Any], file: Path, d_vocab: int) -> Any:
     kind = _kind(saved)
-    tokenization = import_maze_dataset().tokenization
-    try:
-        if kind == "MazeTokenizer":
-            size = (
-                saved.get("max_grid_size") or config["dataset_cfg"].get("max_grid_n") or config["dataset_cfg"]["grid_n"]
-            )
-            return legacy_tokenizer(str(saved["tokenization_mode"]).split(".")[-1], int(size))
-        if kind == "MazeTokenizerModular":
-            return tokenization.MazeTokenizerModular.load(_without_types(saved))
-    except MazeDlaError:
-        raise
-    except Exception as problem:  # whatever maze-dataset makes of a description that it does not know
-        raise CheckpointError(
-            f"{file}: maze_tokenizer cannot be built ({type(problem).__name__}: {problem})"
-        ) from problem
-    raise CheckpointError(f"{file}: unknown tokenizer {kind!r}, expected MazeTokenizer or MazeTokenizerModular")
+    if kind == "MazeTokenizer":
+        mode = str(saved["tokenization_mode"]).split(".")[-1]
+        given = (saved.get("max_grid_size"), dataset_config.get("max_grid_n"), dataset_config["grid_n"])
+        size = next(size for size in given if size is not None)
+        where = f"{file}: maze_tokenizer.max_grid_size"
+        return legacy_tokenizer(mode, _check_lattice(size, d_vocab, where, has_cells="UT" in mode))
+    if kind == "MazeTokenizerModular":
+        return import_maze_dataset().tokenization.MazeTokenizerModular.load(_without_types(saved))
+    raise CheckpointError(f"{file}: unknown tokenizer {kind!r:.60}, expected MazeTokenizer or MazeTokenizerModular")
 
 
 def _without_types(saved: Any) -> Any:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from typing_extensions import Self
 
-from maze_dla.adapters.text.texts import TextEncoder, check_characters
+from maze_dla.adapters.text.texts import TextEncoder, brief, check_characters
 from maze_dla.adapters.text.words import NAMES, OBJECTS, PLACES, STANDARD_PROMPTS, TEMPLATES, fill
 from maze_dla.engine.prompts import PromptBatch, chosen_prompts
 from maze_dla.errors import InputError, PromptError, whole_number
@@ -21,6 +21,7 @@ from maze_dla.results.torch_defaults import torch_defaults
 
 KINDS = ("subject", "indirect object", "other")
 DEPRECATED = "gives way to ioi_pairs(model, change='names'), whose pairs dla.contrast takes"
+MOST_PROMPTS = 1_000_000
 ORDERS = ("ABBA", "BABA")  # the indirect object comes first, or second
 
 
@@ -171,10 +172,10 @@ def sample_sentences(
     n: int, templates: Sequence[str], names: Sequence[str], places: Sequence[str], objects: Sequence[str], *, seed: int
 ) -> list[IOISentence]:
     """Sentences from templates, ABBA and BABA in turn."""
-    if (whole_number(n) or 0) < 1:
-        raise InputError(f"n_prompts is a whole number of at least 1, got {n!r}")
+    if not 1 <= (whole_number(n) or 0) <= MOST_PROMPTS:
+        raise InputError(f"n_prompts is a whole number of at least 1 and at most {MOST_PROMPTS}, got {brief(n)}")
     if (checked := whole_number(seed)) is None or checked < 0:
-        raise InputError(f"seed is a whole number of at least 0, got {seed!r}")
+        raise InputError(f"seed is a whole number of at least 0, got {brief(seed)}")
     rng = np.random.default_rng(seed)
     sentences = []
     for i in range(int(n)):
@@ -191,14 +192,14 @@ def _own(prompts: Sequence[str] | None, answers: Sequence[tuple[str, str]] | Non
     """Prompts of the user's own, each with its pair of answers."""
     if not _are_lists(prompts, answers):
         raise InputError(
-            f"prompts are a list of texts and answers a list of pairs, got {prompts!r:.60} and {answers!r:.60}"
+            f"prompts are a list of texts and answers a list of pairs, got {brief(prompts)} and {brief(answers)}"
         )
     if prompts is None or answers is None or len(prompts) != len(answers) or not prompts:
         counts = [0 if given is None else len(given) for given in (prompts, answers)]
         raise InputError(f"{counts[0]} prompts but {counts[1]} answers: each prompt needs its (correct, incorrect)")
     for i, pair in enumerate(answers):
         if not isinstance(pair, list | tuple) or len(pair) != 2 or not all(isinstance(name, str) for name in pair):
-            raise InputError(f"the answers of prompt {i} are a pair (correct, incorrect), got {pair!r}")
+            raise InputError(f"the answers of prompt {i} are a pair (correct, incorrect), got {brief(pair)}")
     return [IOISentence(p, a.strip(" "), b.strip(" ")) for p, (a, b) in zip(prompts, answers, strict=True)]
 
 
@@ -235,7 +236,7 @@ def checked_words(what: str, words: Sequence[str], n: int) -> list[str]:
     """
     given = [] if isinstance(words, str) or not isinstance(words, Sequence) else list(words)
     if not all(isinstance(word, str) for word in given) or len(set(given)) < n:
-        raise InputError(f"{what} is a list of at least {n} different words, got {words!r}")
+        raise InputError(f"{what} is a list of at least {n} different words, got {brief(words)}")
     return list(dict.fromkeys(words))
 
 
@@ -259,7 +260,9 @@ def _single_tokens(names: Sequence[str], encoder: TextEncoder) -> None:
 
 def _tokens(prompt: int, sentence: IOISentence, encoder: TextEncoder) -> list[int]:
     if not isinstance(sentence.text, str) or not sentence.text.isprintable():
-        raise PromptError(f"prompt {prompt} is a text without tabs, line breaks or odd spaces, got {sentence.text!r}")
+        raise PromptError(
+            f"prompt {prompt} is a text without tabs, line breaks or odd spaces, got {brief(sentence.text)}"
+        )
     if found := re.search(r"\S*  +\S*", sentence.text):
         raise PromptError(
             f"prompt {prompt} has two spaces in a row, at {found[0]!r}: perhaps the template has a space in front of a "

@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from maze_dla.adapters.text.ioi import IOIPromptBatch, IOISentence, checked_words, ioi_prompts
+from maze_dla.adapters.text.texts import brief
 from maze_dla.adapters.text.words import NAMES, OBJECTS, PLACES, TEMPLATES
 from maze_dla.engine.pairs import PromptPairs
 from maze_dla.engine.prompts import PromptBatch
@@ -56,7 +57,7 @@ def ioi_pairs(
         PromptError: as `ioi_prompts`.
     """
     if change not in get_args(Change):
-        raise InputError(f"change is one of {', '.join(map(repr, get_args(Change)))}, got {change!r:.80}")
+        raise InputError(f"change is one of {', '.join(map(repr, get_args(Change)))}, got {brief(change)}")
     clean = ioi_prompts(
         model,
         n_prompts,

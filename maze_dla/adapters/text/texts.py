@@ -10,7 +10,7 @@ from maze_dla.adapters.transformer_lens.identity import Words
 from maze_dla.adapters.transformer_lens.weights import parameter, tokens_read
 from maze_dla.engine.ids import filled_up
 from maze_dla.engine.prompts import PromptBatch
-from maze_dla.errors import InputError, PromptError, check_list, whole_number
+from maze_dla.errors import InputError, PromptError, check_list, shortened, whole_number
 from maze_dla.results.arrays import check_values
 from maze_dla.results.torch_defaults import torch_defaults
 
@@ -62,6 +62,14 @@ def text_prompts(
     )
 
 
+def brief(value: Any) -> str:
+    """A value for a message, short; a number of thousands of digits, which has no text, by their number."""
+    try:
+        return shortened(repr(value), 80)
+    except ValueError:
+        return f"a {type(value).__name__} with a number of more digits than can be shown"
+
+
 def check_characters(what: str, text: str) -> None:
     """Refuse a text with half of a surrogate pair in it, which no tokenizer takes.
 
@@ -93,7 +101,7 @@ class TextEncoder:
         if tokenizer is None:
             raise InputError(f"{type(model).__name__} has no tokenizer, so no sentence can be put to it")
         if prepend_bos is not None and not isinstance(prepend_bos, bool):
-            raise InputError(f"prepend_bos is True, False or None, got {prepend_bos!r}")
+            raise InputError(f"prepend_bos is True, False or None, got {brief(prepend_bos)}")
         bos = tokenizer.bos_token_id
         if prepend_bos and bos is None:
             raise InputError("prepend_bos=True, but the tokenizer has no BOS token: leave it out, or pass False")
@@ -109,7 +117,7 @@ class TextEncoder:
             PromptError: no text, an empty one, a lone surrogate or a special token in it, or another model's tokenizer.
         """
         if not isinstance(text, str) or not text:
-            raise PromptError(f"{what} is {'empty' if text == '' else f'no text but {text!r:.60}'}, expected a text")
+            raise PromptError(f"{what} is {'empty' if text == '' else f'no text but {brief(text)}'}, expected a text")
         check_characters(what, text)
         ids = self._ids(text)
         if special := set(ids) & set(self.tokenizer.all_special_ids):
@@ -145,9 +153,9 @@ class TextEncoder:
                 self.known[given] = self._single(what, given)
             return self.known[given]
         if whole_number(given) is None:
-            raise PromptError(f"{what} is a token's string or its id, a whole number, got {given!r:.60}")
+            raise PromptError(f"{what} is a token's string or its id, a whole number, got {brief(given)}")
         if not 0 <= int(given) < self.d_vocab:
-            raise PromptError(f"{what} {given} is outside the vocabulary of {self.d_vocab} tokens")
+            raise PromptError(f"{what} {brief(given)} is outside the vocabulary of {self.d_vocab} tokens")
         return int(given)
 
     def _single(self, what: str, answer: str) -> int:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from maze_dla.errors import InputError
 
+NATIVE = "TransformerLensNative"  # the architecture of bridges that wrap no model of Hugging Face
 UNUSUAL = {"use_attn_scale": True, "scale_attn_by_inverse_layer_idx": False}  # named where they are not like this
 
 
@@ -71,20 +72,22 @@ def check_placement(device: Any, dtype: Any) -> None:
 
 def _newest_class(spec: DecoderSpec, state: dict[str, Tensor]) -> Any:
     try:
-        from transformer_lens.model_bridge import TransformerBridge
+        from transformer_lens.config import TransformerBridgeConfig
         from transformer_lens.utilities.tl_checkpoint_conversion import convert_tl_checkpoint
     except ImportError:
         return hooked_transformer(spec, state)
-    return _bridge(TransformerBridge, convert_tl_checkpoint, spec, state)
-
-
-def _bridge(bridge: Any, convert: Any, spec: DecoderSpec, state: dict[str, Tensor]) -> Any:
-    from transformer_lens.config import TransformerBridgeConfig
-
-    cfg = TransformerBridgeConfig(**_sizes(spec), architecture="TransformerLensNative", init_weights=False)
-    model = bridge.boot_native(cfg, model_name=spec.name)
-    model.load_state_dict(convert(state, cfg), strict=True)
+    cfg = TransformerBridgeConfig(**_sizes(spec), architecture=NATIVE, init_weights=False)
+    model = empty_bridge(cfg, spec.name)
+    model.load_state_dict(convert_tl_checkpoint(state, cfg), strict=True)
     return model
+
+
+def empty_bridge(cfg: Any, name: str | None = None) -> Any:
+    """A native bridge of TransformerLens 4 of these sizes, before it gets its weights."""
+    from transformer_lens.model_bridge import TransformerBridge
+
+    bridge: Any = TransformerBridge
+    return bridge.boot_native(cfg, model_name=cfg.model_name if name is None else name)
 
 
 def hooked_transformer(spec: DecoderSpec, state: dict[str, Tensor]) -> Any:

@@ -19,7 +19,10 @@ OTHER_LISTS_OF_BLOCKS = ("encoder_blocks", "decoder_blocks", "L_blocks", "H_bloc
 LATENT = ("kv_a_proj_with_mqa", "kv_a_proj", "kv_b_proj")  # projections of multi-head latent attention
 POST_NORMS = ("post_feedforward_layernorm",)  # as transformers calls them
 INNER_PARTS = (("attn", "attn_sub_norm"), ("mlp", "ffn_sub_norm"), ("attn", "g_proj"))  # norms, and a gate of heads
-FOREIGN_ERRORS = (AttributeError, LookupError, TypeError, ValueError, RuntimeError, AssertionError, ImportError)
+FOREIGN_ERRORS = (
+    *(AttributeError, LookupError, TypeError, ValueError, RuntimeError, AssertionError, ImportError),
+    ReferenceError,  # of a copied TransformerBridge whose original has gone
+)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from maze_dla.results.checking.contrasts import check_contrast
 from maze_dla.results.checking.edited import check_circuit, check_steering
 from maze_dla.results.checking.effects import check_effects
 from maze_dla.results.checking.groups import check_groups, check_groups_of_stream
+from maze_dla.results.checking.kinds import check_kinds
 from maze_dla.results.checking.outliers import check_outliers
 from maze_dla.results.checking.patching import check_patching
 from maze_dla.results.checking.rollout import check_rollout
@@ -62,6 +63,7 @@ def check_result(result: Any) -> None:
     Raises:
         ValueError: naming the field.
     """
+    check_kinds(result)
     if isinstance(result, ContrastResult):
         for part in PARTS:
             check_result(getattr(result, part))

@@ -16,8 +16,6 @@ def check_activations(result: ActivationResult) -> None:
     """
     check_finite("metric", result.metric)
     check_names("layer_labels", result.layer_labels)
-    if not isinstance(result.site, str):
-        raise ValueError(f"site: {result.site!r:.60}, expected text")
     if tuple(result.axes) not in AXES or len(result.axes) != result.values.ndim - 1:
         raise ValueError(f"axes: {result.axes!r:.80} of values of shape {tuple(result.values.shape)}")
     if len(result.layer_labels) != result.values.shape[1]:

@@ -17,9 +17,7 @@ def check_groups(grouped: GroupedResult) -> None:
     Raises:
         ValueError: naming the field.
     """
-    labels, results, column = grouped.labels, grouped.results, grouped.column
-    if not isinstance(column, str):
-        raise ValueError(f"column: {column!r:.80}, expected the name of a column")
+    labels, results = grouped.labels, grouped.results
     if not isinstance(labels, tuple) or not all(isinstance(label, bool | int | float | str) for label in labels):
         raise ValueError(f"labels: expected numbers or texts, got {labels!r:.80}")
     if not isinstance(results, tuple) or not results or len(results) != len(labels) or len(set(labels)) < len(labels):

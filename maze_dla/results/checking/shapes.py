@@ -29,13 +29,6 @@ def check_shapes(result: Any) -> None:
             raise ValueError(f"{name}: {len(getattr(result, name))} of them for {sizes.get(axis, 0)} ({axis})")
     for name in NAMES.keys() & vars(result).keys():
         check_names(name, getattr(result, name))
-    for name, texts in (
-        ("targets", [getattr(result, "targets", ())]),
-        ("predicted", [getattr(result, "predicted", None) or ()]),
-        ("prompt_tokens", vars(result).get("prompt_tokens", ())),
-    ):
-        if not all(isinstance(some, tuple) and all(isinstance(text, str) for text in some) for some in texts):
-            raise ValueError(f"{name}: not all are text")
     if "columns" in vars(result):
         checked_columns(result.columns, sizes["prompt"])
     if "labels" in vars(result):

@@ -57,13 +57,9 @@ def check_streamed(result: StreamedResult) -> None:
 
 def _check_counts(result: StreamedResult) -> None:
     counts = [c for c in (result.n_correct, result.n_preferred) if c is not None]
-    if (
-        any(type(c) is not int for c in (result.n, *counts))
-        or result.n < 1
-        or any(not 0 <= c <= result.n for c in counts)
-    ):
+    if result.n < 1 or any(not 0 <= c <= result.n for c in counts):
         raise ValueError(f"n_correct: {result.n_correct} (preferred: {result.n_preferred}) of {result.n} prompts")
-    if not isinstance(result.of, str) or result.of not in NUMBERS:
+    if result.of not in NUMBERS:
         raise ValueError(f"of: {result.of!r:.80}, expected one of {', '.join(NUMBERS)}")
     attribution = result.of in CONTRIBUTIONS
     if attribution and result.scale is not None:
@@ -93,7 +89,7 @@ def _check_clusters(result: StreamedResult) -> None:
         return
     counts = result.bucket_counts
     for name, value in (("n_clusters", result.n_clusters), ("n_units", result.n_units)):
-        if type(value) is not int or not 1 <= value <= result.n:
+        if value is None or not 1 <= value <= result.n:
             raise ValueError(f"{name}: {value!r:.80} of {result.n} prompts")
     if counts is None or counts.shape != (N_BUCKETS,) or (counts < 0).any() or int(counts.sum()) != result.n:
         raise ValueError(f"bucket_counts: expected {N_BUCKETS} that sum to {result.n}")

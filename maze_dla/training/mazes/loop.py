@@ -14,11 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from maze_dla.errors import CheckpointError
 from maze_dla.files import write_file
 from maze_dla.training.mazes.batches import TrainingBatch, Vocabulary, make_batch
 from maze_dla.training.mazes.corridors import CorridorPool, symmetries
 from maze_dla.training.mazes.decoder import Decoder
+from maze_dla.training.mazes.resume import read_state
 from maze_dla.training.plan import StepPlan
 
 
@@ -70,19 +70,13 @@ class TrainingState:
         """Go on from a saved state.
 
         Raises:
-            CheckpointError: a file that is no state of such a run; nothing of it was run.
+            CheckpointError: a file that is no state of such a run; nothing of it was run, and this one is as it was.
         """
-        try:
-            content = torch.load(path, map_location=self.model.device, weights_only=True)
-            self.model.load_state_dict(content["model"])
-            self.optimizer.load_state_dict(content["optimizer"])
-            self.rng.bit_generator.state = content["rng"]
-            self.step = int(content["step"])
-        except Exception as problem:  # torch raises half a dozen kinds
-            reason = f"{type(problem).__name__}: {' '.join(str(problem).split())[:200]}"
-            raise CheckpointError(
-                f"{path}: no state of such a run ({reason}); begin anew in another folder"
-            ) from problem
+        saved = read_state(path, self.model, self.optimizer, self.rng)
+        self.model.load_state_dict(saved.model)
+        self.optimizer.load_state_dict(saved.optimizer)
+        self.rng.bit_generator.state = saved.rng
+        self.step = saved.step
 
 
 def batch_loss(model: Decoder, batch: TrainingBatch) -> Tensor:

@@ -191,7 +191,7 @@ BROKEN = {
         lambda f: spoil(f, "config.json", b'{"model_type": "llama"}'),
         "config.json: model_type 'llama', expected 'gpt2'",
     ),
-    "broken tokenizer": (lambda f: spoil(f, "vocab.json", b"{"), "the tokenizer cannot be read"),
+    "broken tokenizer": (lambda f: spoil(f, "vocab.json", b"{"), "vocab.json: cannot be read as JSON"),
 }
 
 
