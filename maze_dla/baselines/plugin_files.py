@@ -75,7 +75,8 @@ def _of_modules_that_are_gone(parent: Path) -> list[Path]:
             names = [entry.name for entry in entries if entry.is_dir()]
     except OSError:
         return []
-    gone = [name for name in names if not (parent / f"{name}.py").exists()]
+    modules = [name for name in names if name.startswith("test_") or name.endswith("_test")]
+    gone = [name for name in modules if not (parent / f"{name}.py").exists()]
     return [file for name in gone for file in files_of(parent / FOLDER / name)]
 
 
