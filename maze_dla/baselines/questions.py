@@ -123,7 +123,9 @@ def ask(model: Any, question: Question, folder: Path) -> Asked:
 
 def place_seen_from(folder: Path, place: str) -> Path:
     """Where a file is that is named as it is seen from a folder; a way up starts where the folder really is."""
-    return (folder.resolve() if place.startswith("..") else folder) / place
+    if not place.startswith(".."):
+        return folder / place
+    return Path(os.path.normpath(folder.resolve() / place))  # the folder itself may not be there yet
 
 
 def _default_metric(batch: PromptBatch) -> str:
