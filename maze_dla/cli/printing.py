@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TextIO
 
-from maze_dla.errors import InputError, visible
+from maze_dla.errors import InputError, shortened, visible
 
 SCREEN = 2000  # characters
 
@@ -39,12 +39,8 @@ def complain(line: object) -> None:
 
 
 def on_a_screen(line: object) -> str:
-    """The line as it is printed; one longer than a screen without its middle, and with how much that is."""
-    text = visible(line)
-    if len(text) <= SCREEN:
-        return text
-    left_out = f" [... {len(text) - SCREEN} characters left out ...] "
-    return f"{text[: SCREEN // 2]}{left_out}{text[-SCREEN // 2 :]}"
+    """The line as it is printed; one longer than a screen without its middle."""
+    return shortened(visible(line), SCREEN)
 
 
 def print_no_more() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from maze_dla.errors import MazeDlaError, shortened
+from maze_dla.errors import InputError, MazeDlaError, shortened
 from maze_dla.files.limits import PLAIN_FILE, megabytes
 
 
@@ -15,7 +15,8 @@ from maze_dla.files.limits import PLAIN_FILE, megabytes
 def reading(file: str | Path, error: type[MazeDlaError], seen: str = "cannot be read") -> Iterator[None]:
     """Any exception in the block as `error`: "model.zanj: member x.npy is damaged (Bad CRC-32)".
 
-    Errors of ours pass as they are, and so do interruptions.
+    Errors of ours pass as they are, save that an argument which a check refuses is here a part of the file; so do
+    interruptions.
 
     Args:
         file: what is read.
@@ -24,7 +25,9 @@ def reading(file: str | Path, error: type[MazeDlaError], seen: str = "cannot be 
     """
     try:
         yield
-    except MazeDlaError:
+    except MazeDlaError as problem:
+        if isinstance(problem, InputError) and not issubclass(InputError, error):
+            raise error(f"{_named(file)}: {shortened(seen, 400)} ({_reason(problem)})") from problem
         raise
     except Exception as problem:  # a damaged file can lead to any: MemoryError, TokenError, RecursionError, ...
         raise error(f"{_named(file)}: {shortened(seen, 400)} ({_reason(problem)})") from problem

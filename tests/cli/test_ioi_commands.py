@@ -67,7 +67,7 @@ BAD = {
     "a name with a typo": (["--model", "gpt2-smal"], "did you mean 'gpt2-small'?"),
     "a model that is not here": (["--model", "gpt2-large"], "gpt2-large is not on this machine"),
     "an empty folder": (["--model", "{empty}"], "a model's folder has config.json, this one holds nothing"),
-    "no prompts": (["--n-prompts", "0"], "n_prompts is a whole number of at least 1, got 0"),
+    "no prompts": (["--n-prompts", "0"], "n_prompts is a whole number of at least 1 and at most 1000000, got 0"),
     "a seed that is none": (["--n-prompts", "3", "--seed", "-1"], "seed is a whole number of at least 0, got -1"),
     "a file that is not there": (["--model", "nothing.pth"], "nothing.pth: no such file or folder"),
 }

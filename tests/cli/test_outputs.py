@@ -51,7 +51,7 @@ NAMES = {
     "null byte": ("a\0b", r"a\x00b: cannot be written (embedded null byte)"),
     "too long": ("x" * 300, "x: cannot be written (File name too long)"),
     "too long below": ("y/" + "x" * 300, "x: cannot be written (File name too long)"),
-    "longer than a screen": ("x" * 9000, "characters left out"),
+    "longer than a screen": ("x" * 9000, "characters] ..."),
     "nobody's home": ("~nosuchuser/out", "~nosuchuser/out: no home of ~nosuchuser; a file of that name is ./~nosuch"),
     "no text": ("\ud800", r"\ud800: cannot be written ('utf-8' codec"),
 }

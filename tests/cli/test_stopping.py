@@ -66,12 +66,13 @@ def test_a_bug_shows(problem: Exception, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_line_longer_than_a_screen_is_cut(capsys: pytest.CaptureFixture[str]) -> None:
     assert on_a_screen("x" * SCREEN) == "x" * SCREEN
     cut = on_a_screen("a" * SCREEN + "b" * SCREEN)
-    assert cut == f"{'a' * (SCREEN // 2)} [... {SCREEN} characters left out ...] {'b' * (SCREEN // 2)}"
+    assert len(cut) == SCREEN
+    assert f" ... [{2 * SCREEN} characters] ... " in cut
     assert main(["bench", "--shape", "y" * 100_000]) == 2
     err = capsys.readouterr().err
     assert err.count("\n") == 1
-    assert SCREEN < len(err) < SCREEN + 60
-    assert "characters left out" in err
+    assert len(err) < SCREEN
+    assert "characters] ..." in err
 
 
 NUMBERS = {

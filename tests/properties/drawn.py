@@ -76,7 +76,11 @@ def in_a_new_process(path: str, seeds: list[int]) -> list[dict[str, str]]:
     """The same where nothing has run before, and where whatever is global has another seed."""
     torch.set_num_threads(1)
     disturb(99)
-    return [everything_drawn(path, seed) for seed in reversed(seeds)][::-1]
+    before = global_states()
+    found = [everything_drawn(path, seed) for seed in reversed(seeds)][::-1]
+    if global_states() != before:
+        raise AssertionError("a global generator was touched")
+    return found
 
 
 def disturb(seed: int) -> None:

@@ -30,12 +30,13 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> str:
 @few(1)
 @given(seed=SEEDS, others=st.tuples(SEEDS, SEEDS))
 def test_global_generators_are_neither_heard_nor_touched(path: str, seed: int, others: tuple[int, int]) -> None:
+    """Python's own is looked at in the new process below: here the checks of annotations draw from it."""
     found = []
     for other in (others[0] + 1, others[1]):
         disturb(other)
-        before = global_states()
+        before = global_states()[1:]
         found.append(everything_drawn(path, seed))
-        assert global_states() == before
+        assert global_states()[1:] == before
     assert found[0] == found[1]
     DRAWN[seed] = found[0]
 

@@ -37,7 +37,7 @@ def worker() -> Iterator[Worker]:
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, bytes]:
     """A file and the arrays beside it, as they were written."""
-    file = record_baseline(tmp_path_factory.mktemp("baselines") / "b.json", n_mazes=8)
+    file = record_baseline(tmp_path_factory.mktemp("baselines") / "b.json", n_mazes=20)
     return file.read_bytes(), arrays_file(file).read_bytes()
 
 

@@ -75,6 +75,8 @@ class Words(Sequence[str]):
         return self._d_vocab
 
     def __getitem__(self, token: Any) -> Any:
+        if not 0 <= token < self._d_vocab:
+            raise IndexError(f"token {token} outside the vocabulary of {self._d_vocab}")  # where iterating ends
         return self._tokenizer.decode([token])
 
     def index(self, value: str, start: int = 0, stop: int | None = None) -> int:

@@ -15,7 +15,7 @@ import torch
 
 from maze_dla.adapters.mazes.load import BUNDLED, load_maze_model
 from maze_dla.adapters.mazes.model import MazeModel
-from maze_dla.adapters.transformer_lens.identity import _fingerprint, weights_hash
+from maze_dla.adapters.transformer_lens.identity import _fingerprint, vocabulary_of, weights_hash
 from maze_dla.analysis import attribute, logit_lens, token_lens
 from maze_dla.engine.metrics import logit
 from maze_dla.errors import CheckpointError, InputError
@@ -187,3 +187,11 @@ def test_a_model_without_provenance_is_named_by_its_config(maze: MazeModel) -> N
     info = attribute(maze.model, batch, logit(batch)).info
     assert (info["model"], info["sha256"]) == ("hallway-5x5", independent_hash(BUNDLED))
     assert "checkpoint" not in info
+
+
+def test_tokens_of_a_tokenizer_can_be_gone_through(bundled) -> None:
+    words = vocabulary_of(bundled)
+    assert words is not None
+    assert len(list(words)) == len(words)
+    with pytest.raises(IndexError, match=r"token 1000000 outside the vocabulary of \d+"):
+        words[1_000_000]
