@@ -237,12 +237,12 @@ REFUSED = {
     "no prompts": (
         InputError,
         {"n_prompts": 0},
-        "^n_prompts is a whole number of at least 1 and at most 1000000, got 0",
+        "^n_prompts is a whole .* at most 1000000, got 0",
     ),
     "half a prompt": (
         InputError,
         {"n_prompts": 1.5},
-        "^n_prompts is a whole number of at least 1 and at most 1000000, got 1.5",
+        "^n_prompts is a whole .* at most 1000000, got 1.5",
     ),
     "one name": (InputError, {"n_prompts": 1, "names": ["Mary", "Mary"]}, "^names is a list of at least 2 different"),
     "a template without a slot": (
