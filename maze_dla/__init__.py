@@ -11,7 +11,7 @@ __version__ = "0.1.0"
 
 @cache
 def _stub():
-    """What `lazy_loader` makes of the stub: how to get a name, how to list them, and the list."""
+    """The stub as `lazy_loader` reads it: how to get a name, how to list them, and the list."""
     import lazy_loader
 
     return lazy_loader.attach_stub(__name__, __file__)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tqdm import tqdm
 
 from maze_dla.adapters.transformer_lens.view import Forward
 from maze_dla.analysis.metrics import metric_by_name
@@ -77,7 +78,8 @@ def check_baseline(
         raise BaselineError(f"{file}: it holds {len(held)} baselines, a source can be given for one alone")
     asked = with_relative_data(Question.of(options), file.parent) if options else None
     run = {"sequences_at_once": sequences_at_once, "forward": forward}
-    checks = tuple(checked(b, file.parent, source, asked, run, dtype, device) for b in held.values())
+    bar = tqdm(held.values(), desc="checking", unit="baseline", disable=None if len(held) > 1 else True)
+    checks = tuple(checked(b, file.parent, source, asked, run, dtype, device) for b in bar)
     stale = stale_arrays(file, held)
     if update:
         _update(file, held, source, asked, dtype, device)

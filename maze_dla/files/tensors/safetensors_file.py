@@ -1,4 +1,4 @@
-"""What safetensors has written: a table of names, kinds, shapes and places in JSON, and the numbers one after another.
+"""Files of safetensors: a table of names, kinds, shapes and places in JSON, and the numbers one after another.
 
 Source: https://github.com/huggingface/safetensors#format
 """

@@ -1,4 +1,4 @@
-"""What torch.save has written: the archive of today, and the files of torch before 1.6."""
+"""Files of torch.save: the archive of today, and the files of torch before 1.6."""
 
 from __future__ import annotations
 

@@ -188,7 +188,7 @@ def _new(machine: _Machine) -> None:
 
 
 def _build(machine: _Machine) -> None:
-    """What else an object carries (the versions in a state dict, a tensor's own attributes) is left unread."""
+    """Whatever else an object carries (the versions in a state dict, a tensor's own attributes) is left unread."""
     machine.pop()
     if not isinstance(machine.stack[-1], dict | StoredTensor | Other):
         raise DamagedPickleError(f"the pickle sets the state of no object at byte {machine.at}")

@@ -81,7 +81,7 @@ def _fitting(what: str, saved: Any, own: Mapping[Any, Tensor]) -> dict[str, Stor
 
 
 def _moments(saved: Any, optimizer: torch.optim.Optimizer) -> dict[str, StoredTensor]:
-    """What the optimizer remembers of each weight, by the weight's number; nothing before the first step."""
+    """The optimizer's memory of each weight, by the weight's number; nothing before the first step."""
     if not isinstance(saved, dict) or not isinstance(states := saved.get("state"), dict):
         raise ValueError("it holds no state of an optimizer")
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
