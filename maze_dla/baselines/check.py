@@ -22,7 +22,16 @@ from maze_dla.baselines.models import described_model, is_another_model, model_c
 from maze_dla.baselines.numbers import measure, tolerance_in
 from maze_dla.baselines.outcome import BaselineCheck, Change, Checked
 from maze_dla.baselines.prompts import differences, have_other_texts, restored_prompts, stored_prompts
-from maze_dla.baselines.questions import BUNDLED, IOI, Asked, Question, ask, load_model, place_seen_from
+from maze_dla.baselines.questions import (
+    BUNDLED,
+    IOI,
+    Asked,
+    Question,
+    ask,
+    check_placed,
+    load_model,
+    place_seen_from,
+)
 from maze_dla.baselines.record import described_run, recorded, with_relative_data
 from maze_dla.engine.metrics import LinearMetric
 from maze_dla.engine.model import ResidualModel
@@ -76,6 +85,7 @@ def check_baseline(
     held = read_baselines(file)
     if source is not None and len(held) > 1:
         raise BaselineError(f"{file}: it holds {len(held)} baselines, a source can be given for one alone")
+    check_placed(source, dtype, device)
     asked = with_relative_data(Question.of(options), file.parent) if options else None
     run = {"sequences_at_once": sequences_at_once, "forward": forward}
     bar = tqdm(held.values(), desc="checking", unit="baseline", disable=None if len(held) > 1 else True)

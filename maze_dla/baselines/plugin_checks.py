@@ -17,7 +17,7 @@ from maze_dla.baselines.baseline import IN_MEMORY, Baseline, baseline_name
 from maze_dla.baselines.check import checked
 from maze_dla.baselines.files import read_baselines, stale_arrays, write_baselines
 from maze_dla.baselines.models import described_model, is_another_model
-from maze_dla.baselines.questions import BUNDLED, Question, ask, load_model
+from maze_dla.baselines.questions import BUNDLED, Question, ask, check_placed, load_model
 from maze_dla.baselines.record import recorded, relative_source, with_relative_data
 from maze_dla.errors import BaselineError, DatasetError, InputError, PromptError, visible
 from maze_dla.files import locked
@@ -127,8 +127,7 @@ class BaselinesOfTest:
 
     def _ask(self, source: Any, how: How, options: Mapping[str, Any]) -> Asked:
         place = self._place(source)
-        if place is source and not isinstance(source, str) and (how.dtype is not None or how.device is not None):
-            raise InputError("dtype and device are of a model's file, a model in memory has its own")
+        check_placed(place, how.dtype, how.device)
         given = Question.of(options)
         if given.dataset is not None:
             given = replace(given, dataset=str(self._found(given.dataset)))

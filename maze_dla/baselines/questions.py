@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from maze_dla.adapters.gpt2.load import load_gpt2
+from maze_dla.adapters.mazes.datasets import N_GENERATED
 from maze_dla.adapters.mazes.load import load_maze_model
 from maze_dla.adapters.mazes.model import DEFAULT_TASK, MazeModel
 from maze_dla.adapters.text.ioi import ioi_prompts
@@ -86,6 +87,18 @@ class Asked:
     metric: LinearMetric
 
 
+def check_placed(source: Any, dtype: Any, device: Any) -> None:
+    """Refuse a precision or a device for a model that is in memory already.
+
+    Raises:
+        InputError: as said.
+    """
+    given = list(source) if isinstance(source, list | tuple) else [source]
+    in_memory = any(one is not None and not isinstance(one, str | os.PathLike) for one in given)
+    if in_memory and (dtype is not None or device is not None):
+        raise InputError("dtype and device are of a model's file; a model in memory has its own")
+
+
 def load_model(source: Any, task: str, *, dtype: torch.dtype | None = None, device: Any = None) -> Any:
     """The model that a task is asked of: GPT-2 for IOI, else a maze model; a model in memory is taken as it is.
 
@@ -116,7 +129,8 @@ def ask(model: Any, question: Question, folder: Path) -> Asked:
     batch = _ioi(model, question) if question.task == IOI else _of_mazes(model, question, folder)
     name = question.metric or _default_metric(batch)
     kept, metric = metric_by_name(batch, name, question.reduce)
-    n = len(batch) if question.task == IOI else question.n_mazes
+    generated = N_GENERATED if question.dataset is None else None
+    n = len(batch) if question.task == IOI else question.n_mazes or generated
     bos = bool(batch.info["prepend_bos"])
     return Asked(replace(question, metric=name, n_mazes=n, prepend_bos=bos), kept, metric)
 

@@ -16,7 +16,7 @@ from maze_dla.baselines.files import arrays_file, check_name, write_baselines
 from maze_dla.baselines.models import described_model
 from maze_dla.baselines.numbers import measure
 from maze_dla.baselines.prompts import stored_prompts
-from maze_dla.baselines.questions import BUNDLED, Question, ask, load_model
+from maze_dla.baselines.questions import BUNDLED, Question, ask, check_placed, load_model
 from maze_dla.engine.model import ResidualModel
 from maze_dla.errors import BaselineError, InputError, check_path
 from maze_dla.results.storage import installed_versions
@@ -59,6 +59,7 @@ def record_baseline(
         raise BaselineError(f"{file}: is there already; check it with update=True (--update) to rewrite it")
     if os.path.lexists(arrays := arrays_file(file)):
         raise BaselineError(f"{arrays}: is there already, and the arrays of {file.name} would be written there")
+    check_placed(source, dtype, device)
     sources = list(source) if isinstance(source, list | tuple) else [source]
     tasks = options.pop("task", Question.task)
     questions = [

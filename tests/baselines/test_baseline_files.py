@@ -12,7 +12,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
+from maze_dla.adapters.mazes.load import load_maze_model
 from maze_dla.analysis.running import as_residual_model
 from maze_dla.baselines import check, files
 from maze_dla.baselines.check import check_baseline
@@ -317,3 +319,9 @@ def test_a_data_set_of_its_own(home: Path, tmp_path: Path, monkeypatch: pytest.M
     (tmp_path / data.name).unlink()
     assert "they cannot be made again" in line(changed(file), "prompts")
     assert not math.isnan(checked(file).rows[0].expected)
+
+
+def test_a_model_in_memory_has_its_own_precision(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="dtype and device are of a model's file"):
+        record_baseline(tmp_path / "b.json", load_maze_model(), dtype=torch.float64)
+    assert not (tmp_path / "b.json").exists()

@@ -28,6 +28,7 @@ from maze_dla.adapters.mazes.vocabulary import MazeVocabulary
 from maze_dla.errors import DatasetError, InputError, PromptError, shortened, visible
 
 TokenLists = list[list[str]]
+N_GENERATED = 100  # mazes, where nothing else is said
 GENERATION_ROUNDS = 6
 SAMPLE = 4  # mazes that maze-dataset makes and writes itself, to compare with
 MOST_TRIES = 50  # mazes generated for each one that passes the config's filters
@@ -71,7 +72,9 @@ def maze_supply(given: Any, vocabulary: MazeVocabulary, config: Mapping[str, Any
         raise InputError(f"n_mazes is at least 1, got {n_mazes}")
     if given is None:
         tokenizer = _tokenizer(vocabulary)
-        return MazeSupply(n_mazes or 100, lambda first, stop, seed: _made(config, tokenizer, stop - first, seed))
+        return MazeSupply(
+            n_mazes or N_GENERATED, lambda first, stop, seed: _made(config, tokenizer, stop - first, seed)
+        )
     solved = _solved_mazes(given)
     if solved is None:
         lists = _first(_token_lists(given), n_mazes)
