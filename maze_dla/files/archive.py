@@ -39,6 +39,17 @@ def opened_archive(path: str | Path, error: type[MazeDlaError], expected: str) -
         yield Archive(opened, file, error)
 
 
+def can_be_read(file: Path) -> bool:
+    """Whether an archive that was just written is within the limits of `opened_archive`: what is alike shrinks most."""
+    with zipfile.ZipFile(file) as archive:
+        return sum(member.file_size for member in archive.infolist()) <= _most(size_on_disk(file))
+
+
+def _most(on_disk: int) -> int:
+    """How many bytes all members of a file of this size may have."""
+    return max(UNFOLDED_FLOOR, UNFOLDED * on_disk)
+
+
 class _Bounded(io.BufferedReader):
     """A file of which no large piece is read at once while the archive's directory is."""
 
@@ -76,7 +87,7 @@ class Archive:
     def member(self, name: Any) -> bytearray:
         """The content of a member, which is used once."""
         if not self._used:
-            self.check_size(self.names, max(UNFOLDED_FLOOR, UNFOLDED * self.on_disk), "members")
+            self.check_size(self.names, _most(self.on_disk), "members")
         shown = shortened(name)
         if not isinstance(name, str) or name not in self._opened.NameToInfo:
             raise self.error(f"{self.file}: member {shown} is missing")

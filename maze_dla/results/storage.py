@@ -13,6 +13,7 @@ from torch import Tensor
 
 from maze_dla.errors import ResultFileError, check_path
 from maze_dla.files import drafted
+from maze_dla.files.archive import can_be_read
 
 FORMAT_VERSION = 1
 PACKAGES = ("maze_dla", "torch", "transformer-lens", "transformers", "maze-dataset", "muutils", "zanj", "numpy")
@@ -38,6 +39,8 @@ def save_result(result: Any, path: str | Path) -> Path:
     }
     with drafted(file, ResultFileError) as written:
         ZANJ().save(content, str(written))
+        if not can_be_read(written):  # numbers that are all alike, compressed as only bombs are
+            ZANJ(compress=False).save(content, str(written))
     return file
 
 

@@ -9,7 +9,12 @@ from typing import Any
 
 import pytest
 
+from maze_dla.errors import ResultFileError
+from maze_dla.files import archive
+from maze_dla.results.loading import load_result
+from tests.readers.containers import digest
 from tests.readers.mutations import members_of, zip_of
+from tests.readers.saved import SAVED
 from tests.readers.worker import Outcome, Worker
 
 MAIN = "__zanj__.json"
@@ -82,3 +87,14 @@ def test_a_field_that_is_damaged(name: str, results: Worker, files: dict[str, by
         return
     assert outcome.is_good(), outcome
     assert message in outcome.said, outcome.said
+
+
+def test_whatever_is_saved_can_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where numbers are alike, as zeros are, a compressed file would unfold to more than is ever read."""
+    whole = SAVED["attribution"].save(tmp_path / "whole.zanj")
+    monkeypatch.setattr(archive, "UNFOLDED", 1)
+    monkeypatch.setattr(archive, "UNFOLDED_FLOOR", 0)
+    with pytest.raises(ResultFileError, match=r"whole\.zanj: declares .* MB of members"):
+        load_result(whole)
+    again = SAVED["attribution"].save(tmp_path / "again.zanj")
+    assert digest(load_result(again)) == digest(SAVED["attribution"])
