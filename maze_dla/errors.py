@@ -94,6 +94,11 @@ def optional_module(name: str, what: str, install: str) -> Any:
         random.setstate(before)
 
 
+def is_panic(problem: BaseException) -> bool:
+    """Whether it is a panic of a library in Rust, which is no `Exception`, and no interruption either."""
+    return type(problem).__name__ == "PanicException"
+
+
 def check_kind(value: object, kinds: Any, takes: str) -> None:
     """Refuse an argument of another kind; the message is what is taken, and what was given.
 

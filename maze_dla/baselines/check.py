@@ -32,7 +32,7 @@ from maze_dla.baselines.questions import (
     load_model,
     place_seen_from,
 )
-from maze_dla.baselines.record import described_run, recorded, with_relative_data
+from maze_dla.baselines.record import described_run, recorded, relative_source, with_relative_data
 from maze_dla.engine.metrics import LinearMetric
 from maze_dla.engine.model import ResidualModel
 from maze_dla.engine.prompts import PromptBatch
@@ -86,13 +86,14 @@ def check_baseline(
     if source is not None and len(held) > 1:
         raise BaselineError(f"{file}: it holds {len(held)} baselines, a source can be given for one alone")
     check_placed(source, dtype, device)
-    asked = with_relative_data(Question.of(options), file.parent) if options else None
+    if options:
+        Question.of(options)  # refused before anything is loaded
     run = {"sequences_at_once": sequences_at_once, "forward": forward}
     bar = tqdm(held.values(), desc="checking", unit="baseline", disable=None if len(held) > 1 else True)
-    checks = tuple(checked(b, file.parent, source, asked, run, dtype, device) for b in bar)
+    checks = tuple(checked(b, file.parent, source, _asked(b, options, file), run, dtype, device) for b in bar)
     stale = stale_arrays(file, held)
     if update:
-        _update(file, held, source, asked, dtype, device)
+        _update(file, held, source, options, dtype, device)
     return BaselineCheck(str(file), checks, stale, update)
 
 
@@ -108,7 +109,12 @@ def checked(
     """One baseline checked; that it cannot be is part of the outcome."""
     try:
         model = load_recorded(baseline, folder, source, dtype, device)
+    except MazeDlaError as problem:
+        return Checked(baseline.name, (), (), (), problem=str(problem))
+    try:
         return _checked(baseline, model, folder, asked, dict(run or {}))
+    except ModelError as problem:  # a model that was recorded once, and cannot be attributed any more
+        return Checked(baseline.name, (Change("weights", str(problem), fails=True),), (), ())
     except MazeDlaError as problem:
         return Checked(baseline.name, (), (), (), problem=str(problem))
 
@@ -167,6 +173,9 @@ def _prompts_again(
     now = stored_prompts(again.batch, again.question)
     if (text := differences(now, baseline.prompts)) is None:
         return [], again
+    if baseline.question.dataset is not None:
+        text = f"the data set {baseline.question.dataset} holds others now: {text}; {INSTEAD}"
+        return [Change("prompts", text, fails=True)], None
     movers = [name for name in MAKERS[baseline.question.task == IOI] if name in versions]
     if movers and have_other_texts(now, baseline.prompts):
         whose = " and ".join(f"{name} {versions[name][0]} became {versions[name][1]}" for name in movers)
@@ -208,7 +217,7 @@ def _widened(baseline: Baseline) -> list[Change]:
     shares = {name: number.tolerance for name, number in baseline.measured.numbers.items()}
     usuals = {name: of_accuracy if name == "accuracy" else usual for name in shares}
     texts = [
-        f"{name} may be {share:g} of the largest part off, the usual is {usuals[name]:g}: someone changed the file"
+        f"{name} may be {share:g} of its largest part off by the file, {usuals[name]:g} is usual: it was set by hand"
         for name, share in shares.items()
         if share > usuals[name]
     ]
@@ -216,14 +225,14 @@ def _widened(baseline: Baseline) -> list[Change]:
 
 
 def _update(
-    file: Path, held: Mapping[str, Baseline], source: Any, asked: Question | None, dtype: Any, device: Any
+    file: Path, held: Mapping[str, Baseline], source: Any, options: Mapping[str, Any], dtype: Any, device: Any
 ) -> None:
     """Rewrite a file with what its models say now.
 
     Raises:
         BaselineError: another model or task.
     """
-    made = [_recorded_again(file, baseline, source, asked, dtype, device) for baseline in held.values()]
+    made = [_recorded_again(file, b, source, _asked(b, options, file), dtype, device) for b in held.values()]
     write_baselines(file, {baseline.name: baseline for baseline in made})
 
 
@@ -239,4 +248,14 @@ def _recorded_again(
         raise BaselineError(
             f"{file}: {baseline.name!r} is of another model or task ({other}): record a file of its own"
         )
-    return replace(recorded(model, question, file.parent), checkpoint=baseline.checkpoint)
+    from_file = isinstance(source, str | os.PathLike)
+    place = relative_source(source, file.parent) if from_file else baseline.checkpoint
+    return replace(recorded(model, question, file.parent), checkpoint=place)
+
+
+def _asked(baseline: Baseline, options: Mapping[str, Any], file: Path) -> Question | None:
+    """The recorded question with the options that are given today; None where there are none."""
+    if not options:
+        return None
+    given = with_relative_data(Question.of(options), file.parent) if "dataset" in options else Question.of(options)
+    return replace(baseline.question, **{name: getattr(given, name) for name in options})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,18 @@ from maze_dla.baselines.baseline import Baseline
 from maze_dla.baselines.numbers import Measured, Number
 from maze_dla.baselines.prompts import check_stored, prompts_hash
 from maze_dla.baselines.questions import Question
-from maze_dla.errors import BaselineError, InputError, shortened
+from maze_dla.errors import BaselineError, InputError, shortened, shown_number
 from maze_dla.files import drafted_folder, made_folder, writing
-from maze_dla.files.arrays import read_arrays
+from maze_dla.files.arrays import array_of, read_arrays
 from maze_dla.files.boundary import reading
 from maze_dla.files.json_file import read_object
 from maze_dla.results.tolerances import PRECISIONS
 
 FORMAT, FORMAT_VERSION = "maze_dla baselines", 1
+FILE = ("baselines", "format", "format_version")
+BASELINE = ("checkpoint", "model", "near_ties", "numbers", "predicted", "prompts", "question", "run")
+NUMBER = ("dtype", "interval", "largest", "sha256", "shape", "tolerance", "values")
+MOST_LEFT_OUT = 1000  # mazes made for one that has the metric
 INLINE = 300  # numbers of an array that stand in the JSON itself
 FACTS: dict[str, dict[str, Any]] = {
     "model": {
@@ -104,6 +108,8 @@ def read_baselines(file: Path) -> dict[str, Baseline]:
         raise BaselineError(f"{file}: no file of baselines; it holds {', '.join(map(str, content))[:80] or 'nothing'}")
     if content.get("format_version") != FORMAT_VERSION:
         raise BaselineError(f"{file}: format version {content.get('format_version')!r:.20}, expected {FORMAT_VERSION}")
+    if unknown := [name for name in content if name not in FILE]:
+        raise BaselineError(f"{file}: it holds {unknown[0]!r:.40}, which is not known")
     if not content["baselines"]:
         raise BaselineError(f"{file}: it holds no baseline")
     arrays = _arrays_beside(file)
@@ -166,6 +172,7 @@ def _from_json(saved: Any, arrays: Mapping[str, np.ndarray]) -> Baseline:
     Raises:
         ValueError, KeyError, TypeError: whatever a damaged part leads to.
     """
+    _check_known("the baseline", saved, BASELINE)
     model, prompts, run, question = (_facts(what, saved[what]) for what in ("model", "prompts", "run", "question"))
     if run["dtype"] not in PRECISIONS:
         raise ValueError(f"run.dtype is {run['dtype']!r:.40}, expected one of {', '.join(PRECISIONS)}")
@@ -177,14 +184,13 @@ def _from_json(saved: Any, arrays: Mapping[str, np.ndarray]) -> Baseline:
     if prompts_hash(prompts) != prompts["sha256"]:
         raise ValueError("the prompts are not those of their hash")
     check_stored(prompts)
-    if question["seed"] != prompts["seed"]:
-        raise ValueError(f"question.seed is {question['seed']}, its prompts were made with {prompts['seed']}")
+    _check_question(question, prompts)
     numbers = {name: _number_from_json(name, number, arrays) for name, number in saved["numbers"].items()}
     n, ties, predicted = len(prompts["rows"]), saved["near_ties"], saved["predicted"]
     if len(predicted) != n or not all(isinstance(token, str) for token in predicted):
         raise ValueError(f"predicted holds no token for each of the {n} prompts")
-    if not all(type(i) is int and 0 <= i < n for i in ties):
-        raise ValueError("near_ties are no numbers of prompts")
+    if not all(type(i) is int and 0 <= i < n for i in ties) or len(set(ties)) < len(ties):
+        raise ValueError("near_ties are no numbers of prompts, each once")
     if wrong := [k for k, number in numbers.items() if number.labels is None and number.values.shape[:1] != (n,)]:
         raise ValueError(f"{wrong[0]} is not of {n} prompts")
     measured = Measured(numbers, tuple(predicted), tuple(ties))
@@ -196,9 +202,26 @@ def _facts(what: str, given: Any) -> dict[str, Any]:
     for name, kind in FACTS[what].items():
         if not isinstance(given[name], kind) or (isinstance(given[name], bool) and not (name == "prepend_bos")):
             raise ValueError(f"{what}.{name} is {given[name]!r:.40}, expected {getattr(kind, '__name__', kind)}")
-    if unknown := [name for name in given if name not in FACTS[what]]:
-        raise ValueError(f"{what}.{unknown[0]:.40} is not known")
+    _check_known(what, given, FACTS[what])
     return given
+
+
+def _check_known(what: str, given: Any, known: Collection[str]) -> None:
+    """Refuse entries that nobody reads: they would look as if they were compared."""
+    if unknown := [name for name in given if name not in known]:
+        raise ValueError(f"{what} holds {unknown[0]!r:.40}, which is not known")
+
+
+def _check_question(question: Mapping[str, Any], prompts: Mapping[str, Any]) -> None:
+    """Refuse numbers that cannot be those of the prompts, before mazes are made by them."""
+    rows, padding, n = prompts["rows"], question["padding"], question["n_mazes"]
+    if question["seed"] != prompts["seed"]:
+        raise ValueError(f"question.seed is {question['seed']}, its prompts were made with {prompts['seed']}")
+    if isinstance(padding, int) and any(row["length"] != padding for row in rows):
+        raise ValueError(f"question.padding is {shown_number(padding)}, not the length of its prompts")
+    n_about = len({row["about"] for row in rows})
+    if n is not None and not 1 <= n <= MOST_LEFT_OUT * n_about:
+        raise ValueError(f"question.n_mazes is {shown_number(n)}, its prompts are about {n_about}")
 
 
 def _text(name: str, value: Any) -> str:
@@ -208,17 +231,20 @@ def _text(name: str, value: Any) -> str:
 
 
 def _number_from_json(name: str, saved: Any, arrays: Mapping[str, np.ndarray]) -> Number:
+    _check_known(name, saved, NUMBER)
     tolerance, largest = (_finite(f"{name}.{key}", saved[key]) for key in ("tolerance", "largest"))
     if tolerance < 0 or largest < 0:
         raise ValueError(f"{name}: tolerance and largest are not negative")
     interval = saved.get("interval")
+    if interval is not None and (not isinstance(interval, list) or len(interval) != 2):
+        raise ValueError(f"{name}.interval is {interval!r:.40}, expected two numbers")
     low_high = None if interval is None else (_finite(name, interval[0]), _finite(name, interval[1]))
     if "sha256" not in saved:
         values = np.array([_finite(f"{name}.{label}", value) for label, value in saved["values"].items()])
         return Number(values, tuple(saved["values"]), tolerance, largest, low_high)
     key = saved["sha256"]
     if "values" in saved:
-        values = np.array(saved["values"], dtype=saved["dtype"]).reshape(saved["shape"])
+        values = array_of({"data": saved["values"], "dtype": saved["dtype"], "shape": saved["shape"]})
     elif key in arrays:
         values = arrays[key]
     else:

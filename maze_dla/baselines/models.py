@@ -20,7 +20,7 @@ NORMS = ("ln1", "ln2")
 STATED = " as stated"
 PROBE = 2.0**-10  # so small that a norm's epsilon counts, and no rounding does, in half precision either
 LARGE_PROBE = 32.0
-SAME_EPSILON = 2e-2  # as a share, what half precision can tell; and beside it, of variances of the small probe:
+SAME_EPSILON, SAME_IN_HALF = 2e-3, 2e-2  # as shares; and beside them, of variances of the small probe:
 SMALLEST_EPSILON, SMALLEST_IN_HALF = 1e-10, 1e-8
 
 
@@ -161,15 +161,18 @@ def _odd_part(norm: nn.Module, x: Tensor) -> Tensor:
 
 
 def _changed_epsilons(now: Mapping[str, float], before: Mapping[str, float], in_half: bool) -> Iterator[str]:
-    least = SMALLEST_IN_HALF if in_half else SMALLEST_EPSILON
+    least, share = (SMALLEST_IN_HALF, SAME_IN_HALF) if in_half else (SMALLEST_EPSILON, SAME_EPSILON)
     both = [name for name in before if name in now]
-    others = [name for name in both if not abs(now[name] - before[name]) <= SAME_EPSILON * abs(before[name]) + least]
+    others = [name for name in both if not abs(now[name] - before[name]) <= share * abs(before[name]) + least]
     done = [name for name in others if name != "config" and not name.endswith(STATED)]
     told = [name for name in others if name not in done and not done]
-    for names, whose in ((done, "the norms'"), (told, "the stated, though the norms do the same,")):
+    for names, whose in (
+        (done, "the norms' epsilon"),
+        (told, "the epsilon that config or modules state, not the norms',"),
+    ):
         if names:
             was, is_now = before[names[0]], now[names[0]]
-            yield f"{whose} epsilon was {was:.3g}, now it is {is_now:.3g} (in {listed(names)})"
+            yield f"{whose} was {was:.3g}, now it is {is_now:.3g} (in {listed(names)})"
     if alone := sorted(name for name in {*now} ^ {*before} if name != "config" and not name.endswith(STATED)):
         yield f"norms that only the recorded model or only this one has, or that are zero in one: {listed(alone)}"
 

@@ -10,9 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from maze_dla.adapters.transformer_lens.view import Forward
+from maze_dla.adapters.transformer_lens.refusals import foreign_errors_named
 from maze_dla.analysis.direct import attribute, logit_lens, predict
+from maze_dla.analysis.running import running
+from maze_dla.engine.forward.running import in_micro_batches
 from maze_dla.engine.metrics import LinearMetric
+from maze_dla.engine.model import MicroBatch
+from maze_dla.engine.precision import at_least_single
 from maze_dla.engine.prompts import PromptBatch
 from maze_dla.results.attribution import AttributionResult
 from maze_dla.results.lens import LensResult
@@ -77,24 +81,40 @@ def measure(model: Any, batch: PromptBatch, metric: LinearMetric, options: dict[
     """
     result = attribute(model, batch, metric, sources="kinds" if batch.kinds else False, **options)
     lens = logit_lens(model, batch, metric, scale="own", **options)
-    own_run: Forward = "hooked"  # the model itself, whatever it does beside what its weights say
-    by_itself = attribute(model, batch, metric, forward=own_run, sequences_at_once=options.get("sequences_at_once"))
+    called = _called(model, batch, metric, options.get("sequences_at_once"))
     tolerance = tolerance_in(getattr(torch, result.info["precision"]))
     ties = _near_ties(model, batch, tolerance * _largest(result.layers), options)
-    means = _means(result, lens, by_itself, tolerance)
+    means = _means(result, lens, called, tolerance)
     if result.accuracy is not None:
         found = result.accuracy
         values = np.array([found.value])
         means["accuracy"] = Number(values, ("share",), len(ties) / len(batch), 1.0, found.interval)
-    each = _per_prompt(result, lens, by_itself, tolerance)
+    each = _per_prompt(result, lens, called, tolerance)
     if sum(number.values.size for number in each.values()) > LARGEST_PER_PROMPT:
         each = {}
     return Measured({**means, **each}, result.predicted or (), ties)
 
 
-def _means(
-    result: AttributionResult, lens: LensResult, by_itself: AttributionResult, tolerance: float
-) -> dict[str, Number]:
+def _called(model: Any, batch: PromptBatch, metric: LinearMetric, sequences_at_once: int | None) -> Tensor:
+    """The metric of each prompt when the model itself is called, with whatever it does beside what its weights say."""
+    with running(model, "hooked") as residual:
+        net = residual.source
+        name = str(residual.info["model"])
+
+        def compute(micro: MicroBatch) -> tuple[Tensor, dict[str, Tensor]]:
+            tokens = micro.tokens.to(residual.weights.W_U.device)
+            # a tokenizer would mark tokens that look like padding
+            mask = {} if getattr(net, "tokenizer", None) is None else {"attention_mask": torch.ones_like(tokens)}
+            with foreign_errors_named(name, "calling it"):
+                logits = net(tokens, return_type="logits", **mask)
+            read = logits[micro.rows.to(logits.device), micro.positions.to(logits.device)]
+            return micro.prompts, {"metric": metric.select(micro.prompts)(at_least_single(read))}
+
+        run = {"what": "calling the model", "sequences_at_once": sequences_at_once}
+        return in_micro_batches(residual, batch, compute, **run)["metric"]
+
+
+def _means(result: AttributionResult, lens: LensResult, called: Tensor, tolerance: float) -> dict[str, Number]:
     """The means over prompts."""
     size = _largest(result.layers)
     heads = [f"L{layer}H{head}" for layer, head in np.ndindex(*result.heads.shape[1:])]
@@ -113,19 +133,23 @@ def _means(
         name: Number(_mean(values), tuple(labels), tolerance, largest)
         for name, (values, labels, largest) in parts.items()
     }
-    summary = by_itself.metric_summary()
+    summary = result.summarized(called)
     interval = (float(summary.low), float(summary.high)) if summary.n_clusters > 1 else None
-    found["metric"] = Number(_mean(by_itself.metric), ("mean",), tolerance, size, interval)
+    found["metric"] = Number(_mean(called), ("mean",), tolerance, _largest_of_metric(result, tolerance), interval)
     return found
 
 
-def _per_prompt(
-    result: AttributionResult, lens: LensResult, by_itself: AttributionResult, tolerance: float
-) -> dict[str, Number]:
+def _largest_of_metric(result: AttributionResult, tolerance: float) -> float:
+    """The largest part, or what in half precision the rounding of logits alone comes to, as sums are held to it."""
+    rounding = float(result.info.get("rounding", 0.0)) if tolerance == HALF_TOLERANCE else 0.0
+    return max(_largest(result.layers), rounding / tolerance)
+
+
+def _per_prompt(result: AttributionResult, lens: LensResult, called: Tensor, tolerance: float) -> dict[str, Number]:
     """The numbers of each prompt."""
     size = _largest(result.layers)
     arrays = {
-        "metric": (by_itself.metric, size),
+        "metric": (called, _largest_of_metric(result, tolerance)),
         "layers": (result.layers, size),
         "heads": (result.heads, size),
         "lens": (lens.values, max(size, _largest(lens.values))),

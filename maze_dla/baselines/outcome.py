@@ -104,8 +104,10 @@ class BaselineCheck:
 def _counted(rows: tuple[Row, ...], broken: list[Row]) -> str:
     if broken:
         return f"{len(broken)} of {len(rows)} are not within what is allowed"
-    nearest = f"; nearest to its limit is {rows[0].name}, at {rows[0].ratio:.1%} of it" if rows else ""
-    return f"all {len(rows)} are within what is allowed{nearest}"
+    if not rows or not rows[0].ratio:
+        return f"all {len(rows)} are as recorded"
+    nearest = f"nearest to its limit is {rows[0].name}, at {rows[0].ratio:.1%} of it"
+    return f"all {len(rows)} are within what is allowed; {nearest}"
 
 
 def _table_lines(broken: list[Row]) -> list[str]:
@@ -126,7 +128,7 @@ def _cells(row: Row) -> tuple[str, ...]:
     if row.note and math.isnan(row.expected) and math.isnan(row.obtained):
         return (f"{row.name} ({row.note})", "-", "-", "-", f"{row.allowed:.2g}", "-")
     numbers = (row.expected, row.obtained, row.error, row.allowed)
-    formats = ("{:.6g}", "{:.6g}", "{:.2g}", "{:.2g}")
+    formats = ("{:.6g}", "{:.6g}", "{:.3g}", "{:.3g}")
     texts = [f.format(x) if math.isfinite(x) else "-" for f, x in zip(formats, numbers, strict=True)]
     name = f"{row.name} ({row.note})" if row.note else row.name
     return (name, *texts, f"{row.ratio:.2g}" if math.isfinite(row.ratio) else "-")

@@ -49,6 +49,7 @@ class DlaBaseline:
         self.file = file
         self._folders, self._update, self._update_new = folders, update, update_new
         self._baselines: BaselinesOfTest | None = None
+        self._is_finished = False
 
     def check(
         self,
@@ -72,6 +73,8 @@ class DlaBaseline:
             **options: the question, as `record_baseline` takes it: `task` (one name), `metric`, `reduce`, `n_mazes`,
                 `seed`, `prepend_bos`, `padding`, `dataset` (a path as `source`).
         """
+        if self._is_finished:
+            pytest.fail("dla_baseline.check belongs into the test or before it: after its end nothing can be recorded")
         from maze_dla.baselines.plugin_checks import How, text_of
         from maze_dla.errors import MazeDlaError
 
@@ -90,6 +93,7 @@ class DlaBaseline:
 
         The plugin calls this when the test has come to its end.
         """
+        self._is_finished = True
         if self._baselines is None and not self.file.exists():
             return
         from maze_dla.baselines.plugin_checks import text_of

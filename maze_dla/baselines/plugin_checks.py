@@ -17,7 +17,7 @@ from maze_dla.baselines.baseline import IN_MEMORY, Baseline, baseline_name
 from maze_dla.baselines.check import checked
 from maze_dla.baselines.files import read_baselines, stale_arrays, write_baselines
 from maze_dla.baselines.models import described_model, is_another_model
-from maze_dla.baselines.questions import BUNDLED, Question, ask, check_placed, load_model
+from maze_dla.baselines.questions import BUNDLED, Question, ask, check_placed, load_model, place_seen_from
 from maze_dla.baselines.record import recorded, relative_source, with_relative_data
 from maze_dla.errors import BaselineError, DatasetError, InputError, PromptError, visible
 from maze_dla.files import locked
@@ -67,6 +67,7 @@ class BaselinesOfTest:
         self.held, self.arrays = _read(file)
         self.asked: list[str] = []
         self.made: dict[str, Baseline] = {}
+        self.moved: set[str] = set()  # held under the place where the model was before, and made anew
         self.failures: list[str] = []
 
     @torch_defaults()
@@ -80,7 +81,10 @@ class BaselinesOfTest:
         baseline = self.held.get(asked.name) or self._moved(asked)
         name = asked.name if baseline is None else baseline.name
         if name in self.asked:
-            raise InputError(f"the test asks twice for the baseline {name!r}: once is enough, or use another test")
+            raise InputError(
+                f"the test asks twice for {name!r}: a baseline goes by model, task and metric; ask about other seeds, "
+                "mazes or options in a test of its own"
+            )
         self.asked.append(name)
         if baseline is None:
             self._absent(asked)
@@ -90,8 +94,10 @@ class BaselinesOfTest:
         if found.same:
             return
         self.failures += [f"{self.file}:", *found.lines()]
+        if found.problem is None and self.update and baseline.name != asked.name:
+            self.moved.add(baseline.name)
         if found.problem is None and self.update:
-            self._make(asked, baseline.checkpoint, [baseline])
+            self._make(asked, asked.place, [baseline])
         elif found.problem is None:
             self.failures.append(f"if that is meant to be so: pytest {UPDATE} rewrites it")
 
@@ -119,11 +125,12 @@ class BaselinesOfTest:
             self.failures.append(f"{self.file}: stale, the test no longer asks for {_some(stale)}; {advice}")
 
     def _write(self, dropped: Sequence[str]) -> None:
-        kept = {name: baseline for name, baseline in self.held.items() if name not in dropped}
+        gone = {*dropped, *(self.moved if self.made else ())}
+        kept = {name: baseline for name, baseline in self.held.items() if name not in gone}
         write_baselines(self.file, {**kept, **self.made})
         self.failures += [f"written: {name}" for name in self.made]
         self.failures += [f"dropped, since the test no longer asks for it: {name}" for name in dropped]
-        self.failures.append(f"{self.file}: was written; look at it, and run the test again without {UPDATE}")
+        self.failures.append(f"{self.file}: was written; look at it, and run the test again without the option")
 
     def _ask(self, source: Any, how: How, options: Mapping[str, Any]) -> Asked:
         place = self._place(source)
@@ -168,6 +175,7 @@ class BaselinesOfTest:
             for name, baseline in self.held.items()
             if name not in self.asked
             and Path(baseline.checkpoint).name == Path(asked.place).name
+            and not place_seen_from(self.file.parent, baseline.checkpoint).exists()
             and (baseline.question.task, baseline.question.metric) == (asked.question.task, asked.question.metric)
         ]
         return found[0] if len(found) == 1 else None

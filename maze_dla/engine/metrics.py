@@ -237,7 +237,7 @@ def linear_metric(
         PromptError: answers that are no ids of the vocabulary.
     """
     _needs_batch(batch)
-    check_values("the array of coefficients", coefficients)
+    check_values("the array of coefficients", coefficients, may_be_sparse=True)
     c = coefficients if isinstance(coefficients, Tensor) else _as_tensor(coefficients)
     if c.is_complex():
         raise InputError(f"coefficients are real numbers, got {str(c.dtype).removeprefix('torch.')}")

@@ -13,7 +13,7 @@ from pathlib import Path
 MIB = 2**20
 
 UNFOLDED, UNFOLDED_FLOOR = 150, 64 * MIB  # all members of an archive, in bytes: times the file's size; and at least
-JSON, JSON_FLOOR = 100, 8 * MIB  # its JSON, in bytes
+JSON, JSON_FLOOR = 40, 8 * MIB  # its JSON, in bytes
 JSON_CONTAINERS, JSON_CONTAINERS_FLOOR = 5, 400_000  # lists and objects of one JSON text: each costs 60 bytes and more
 PLAIN_FILE = 64 * MIB  # a text or JSON file that is no archive, in bytes
 JSON_DEPTH = 100  # lists and objects inside each other

@@ -52,7 +52,9 @@ class _Reader:
         main = parse_json(self.archive.member(MAIN), self.file, self.error, MAIN, on_disk=on_disk, made=_renamed)
         if not isinstance(main, dict):
             raise self.error(f"{self.file}: {MAIN} holds a {type(main).__name__}, expected an object")
-        return self._resolved(main, "")
+        if not isinstance(whole := self._resolved(main, ""), dict):
+            raise self.error(f"{self.file}: {MAIN} is a {type(whole).__name__} as a whole, expected an object")
+        return whole
 
     def _resolved(self, item: Any, at: str) -> Any:
         """The item with its arrays, external and inline; lists and objects are changed in place."""

@@ -16,7 +16,7 @@ INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, *UNSIGNED)
 LARGEST = torch.iinfo(torch.int64).max
 
 
-def check_values(what: str, given: Any) -> None:
+def check_values(what: str, given: Any, *, may_be_sparse: bool = False) -> None:
     """Refuse a tensor that has a shape and no values, or not one for each place, also where it stands in a list.
 
     Raises:
@@ -26,8 +26,10 @@ def check_values(what: str, given: Any) -> None:
     for one in given if is_list else [given]:
         if isinstance(one, Tensor) and one.is_meta:
             raise InputError(f"{what} has no values: it lies on the meta device")
-        if isinstance(one, Tensor) and (one.is_nested or one.is_quantized or one.layout != torch.strided):
-            kind = "nested" if one.is_nested else "quantized" if one.is_quantized else "sparse"
+        if not isinstance(one, Tensor):
+            continue
+        kind = "nested" if one.is_nested else "quantized" if one.is_quantized else "sparse"
+        if kind != "sparse" or (one.layout != torch.strided and not may_be_sparse):
             raise InputError(f"{what} is a {kind} tensor, expected a plain one")
 
 

@@ -175,7 +175,7 @@ def test_a_tolerance_widened_by_hand_is_told(home: Path, tmp_path: Path) -> None
     outcome = checked(file)
     text = line("\n".join(outcome.lines()), "tolerance")
     assert outcome.same
-    assert "heads may be 0.5 of the largest part off, the usual is 1e-05" in text
+    assert "heads may be 0.5 of its largest part off by the file, 1e-05 is usual" in text
     assert "accuracy may be 0.5" in text
 
 
@@ -325,3 +325,35 @@ def test_a_model_in_memory_has_its_own_precision(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="dtype and device are of a model's file"):
         record_baseline(tmp_path / "b.json", load_maze_model(), dtype=torch.float64)
     assert not (tmp_path / "b.json").exists()
+
+
+def test_another_data_set_is_no_other_version(home: Path, tmp_path: Path) -> None:
+    """Nothing makes mazes where a data set holds them, so that no version can explain other ones."""
+    data = Path(__file__).parents[1] / "stacks" / "data"
+    shutil.copy(data / "dataset-newest-full.zanj", tmp_path / "d.zanj")
+    shutil.copy(home / "small.zanj", tmp_path)
+    file = record_baseline(tmp_path / "b.json", tmp_path / "small.zanj", dataset=tmp_path / "d.zanj")
+    content = json.loads(file.read_text())
+    (baseline,) = content["baselines"].values()
+    baseline["run"]["versions"]["numpy"] = "1.0"
+    file.write_text(json.dumps(content))
+    assert checked(file).same
+    shutil.copy(data / "dataset-classic-full.zanj", tmp_path / "d.zanj")
+    assert "the data set d.zanj holds others now" in line(changed(file), "prompts")
+
+
+def test_an_update_from_another_place_names_it(home: Path, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        shutil.copy(home / "small.zanj", tmp_path / name)
+    file = record_baseline(tmp_path / "b.json", tmp_path / "one" / "small.zanj", n_mazes=4)
+    check_baseline(file, tmp_path / "two" / "small.zanj", update=True)
+    (baseline,) = read_baselines(file).values()
+    assert baseline.checkpoint == "two/small.zanj"
+    shutil.rmtree(tmp_path / "one")
+    assert checked(file).same
+
+
+def test_what_is_not_asked_stays_as_it_was(recorded: Path) -> None:
+    assert checked(recorded, n_mazes=6).same
+    assert "n_mazes was 6, now it is 7" in changed(recorded, n_mazes=7)

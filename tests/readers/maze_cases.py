@@ -157,7 +157,7 @@ CASES: dict[str, tuple[str, Callable[[], bytes], str]] = {
     "attention masks of gigabytes": (
         "checkpoint",
         lambda: with_weight("pos_embed.W_pos", np.zeros((60_000, 16), "f4"), dataset_cfg__seq_len_max=60_000),
-        "seq_len_max 60000 make attention masks of 7200000000 numbers, at most 134217728 are made",
+        "seq_len_max 60000 make attention masks of 7200000000 numbers, at most 67108864 are made",
     ),
     "a million tokens": (
         "checkpoint",

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from maze_dla.adapters.gpt2.weights import EMBEDDING, HEAD, State, check_weights, read_json, read_state, some
-from maze_dla.errors import CheckpointError, MazeDlaError, shortened, whole_number
+from maze_dla.errors import CheckpointError, MazeDlaError, is_panic, shortened, whole_number
 
 HEADS = {768: 12, 1024: 16, 1280: 20, 1600: 25}  # of each of GPT-2's widths
 SIZES = ("n_layer", "n_head", "n_embd", "n_positions", "vocab_size")
@@ -188,8 +188,7 @@ def foreign_errors(what: str) -> Iterator[None]:
     except MazeDlaError:
         raise
     except BaseException as problem:
-        # a panic of a library in Rust is no Exception, but no interruption either
-        if not isinstance(problem, Exception) and type(problem).__name__ != "PanicException":
+        if not isinstance(problem, Exception) and not is_panic(problem):
             raise
         said = shortened(" ".join(shortened(problem, 2000).split()), 400)
         raise CheckpointError(f"{what} ({type(problem).__name__}: {said})") from problem

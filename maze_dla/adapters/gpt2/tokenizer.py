@@ -27,6 +27,8 @@ MERGES_EACH = 4  # merges for each token, at most
 LARGEST_ID = 2**31
 REPEATED = re.compile(r"\{(\d{1,9})(?:,(\d{0,9}))?\}")
 MOST_REPEATED = 10_000
+MOST_GROWTH = 100
+N_TRIED = 8  # tokens
 VOCABULARY, MERGES, WHOLE, CONFIG = TOKENIZER_FILES
 
 
@@ -46,6 +48,7 @@ def read_tokenizer(folder: Path) -> Any:
         # the name of no folder, and BOS as asked for: so TransformerLens has no reason to read the folder again
         tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, name_or_path="", add_bos_token=True, **special)
         _put_first(tokenizer)
+        tokenizer(tokenizer.decode(list(range(min(len(tokenizer), N_TRIED)))))  # some damage shows only then
     return tokenizer
 
 
@@ -128,9 +131,21 @@ def _whole(file: Path) -> Any:
         raise CheckpointError(f"{file}: {len(merges)} merges for {len(vocabulary or ())} tokens")
     content |= {"truncation": None, "padding": None}  # which are asked for call by call
     with foreign_errors(f"{file}: the tokenizer cannot be read"):
+        if (growth := _growth(content.get("normalizer"))) > MOST_GROWTH:
+            raise CheckpointError(f"{file}: the normalizer makes texts up to {growth} times as long")
         for part in ("normalizer", "pre_tokenizer", "decoder"):
             _check_patterns(content.get(part), file)
         return Tokenizer.from_str(json.dumps(content))
+
+
+def _growth(part: Any) -> int:
+    """How many times as long a normalizer may make a text: each replacement puts its content in place of a letter."""
+    if isinstance(part, list):
+        return prod(map(_growth, part))
+    if not isinstance(part, dict):
+        return 1
+    own = max((len(part[name]) for name in ("content", "prepend") if isinstance(part.get(name), str)), default=1)
+    return max(own, 1) * prod(_growth(inside) for inside in part.values() if isinstance(inside, list | dict))
 
 
 def _check_patterns(part: Any, file: Path) -> None:

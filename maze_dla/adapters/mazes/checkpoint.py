@@ -22,7 +22,7 @@ BUFFERS = (".attn.mask", ".attn.IGNORE")
 LARGEST = 1_000_000  # any size beyond is a damaged number
 WEIGHTS_OF_A_LAYER = 12  # without norms
 LONGEST_NAME = 1000  # characters
-MOST_MASKED = 2**27  # numbers in the attention masks of all layers, which the weights of a file do not pay for
+MOST_MASKED = 2**26  # numbers in the attention masks of all layers, which the weights of a file do not pay for
 NORM = re.compile(r"\b(ln1|ln2|ln_final)\.")
 ACTIVATIONS = ("gelu", "gelu_new", "relu", "silu", "solu_ln")
 

@@ -10,7 +10,7 @@ import torch
 from maze_dla.adapters.mazes.checkpoint import MazeCheckpoint, read_checkpoint
 from maze_dla.adapters.mazes.model import MazeModel
 from maze_dla.adapters.mazes.vocabulary import MazeVocabulary
-from maze_dla.adapters.transformer_lens.build import build_decoder
+from maze_dla.adapters.transformer_lens.build import build_decoder, check_placement
 from maze_dla.adapters.transformer_lens.identity import set_provenance
 from maze_dla.errors import CheckpointError, InputError, visible
 from maze_dla.files.boundary import reading
@@ -43,6 +43,7 @@ def load_maze_model(
     if source is None:
         source = BUNDLED
     if isinstance(source, str | Path):
+        check_placement(device, dtype)
         return _from_checkpoint(read_checkpoint(source), Path(source), prepend_bos, device, dtype)
     if hasattr(source, "zanj_model_config"):
         if device is not None or dtype is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -75,10 +75,25 @@ def _check_mazes(name: str, held: Any, path: str | Path) -> None:
 
 def _arrays_of(maze: Mapping[str, Any]) -> dict[str, Any]:
     """A saved maze without what was noted of its generation."""
-    arrays = {name: np.asarray(maze[name]) for name in MAZE_ARRAYS if maze.get(name) is not None}
+    held = {name: maze[name] for name in MAZE_ARRAYS if maze.get(name) is not None}
+    for name, values in held.items():
+        if isinstance(values, list) and not all(type(x) in (int, float, bool) for x in _leaves(values)):
+            raise ValueError(f"the {name} of a maze is no array of numbers")  # of texts each would be as long as one
+    arrays = {name: np.asarray(values) for name, values in held.items()}
     if strange := [name for name, array in arrays.items() if array.dtype.kind not in "biuf"]:
         raise ValueError(f"the {strange[0]} of a maze is no array of numbers")
     return {NEW_KEY: maze[NEW_KEY], **arrays, "generation_meta": None}
+
+
+def _leaves(values: list[Any]) -> Iterator[Any]:
+    """All that lists within lists hold."""
+    left = [values]
+    while left:
+        for x in left.pop():
+            if isinstance(x, list):
+                left.append(x)
+            else:
+                yield x
 
 
 def _check_number(held: int, n_mazes: int, path: str | Path) -> None:

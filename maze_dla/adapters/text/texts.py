@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,7 +11,7 @@ from maze_dla.adapters.transformer_lens.identity import Words
 from maze_dla.adapters.transformer_lens.weights import parameter, tokens_read
 from maze_dla.engine.ids import filled_up
 from maze_dla.engine.prompts import PromptBatch
-from maze_dla.errors import InputError, PromptError, check_list, shortened, whole_number
+from maze_dla.errors import InputError, PromptError, check_list, is_panic, shortened, whole_number
 from maze_dla.results.arrays import check_values
 from maze_dla.results.torch_defaults import torch_defaults
 
@@ -68,6 +69,24 @@ def brief(value: Any) -> str:
         return shortened(repr(value), 80)
     except ValueError:
         return f"a {type(value).__name__} with a number of more digits than can be shown"
+
+
+@contextmanager
+def tokenizing(what: str) -> Iterator[None]:
+    """Whatever a tokenizer raises on a text or a token, in Rust as well.
+
+    Raises:
+        PromptError: naming it.
+    """
+    try:
+        yield
+    except BaseException as problem:
+        if not isinstance(problem, Exception) and not is_panic(problem):
+            raise
+        said = shortened(" ".join(str(problem).split()))
+        raise PromptError(
+            f"the tokenizer fails at {shortened(what, 60)!r} ({type(problem).__name__}: {said})"
+        ) from problem
 
 
 def check_characters(what: str, text: str) -> None:
@@ -179,7 +198,8 @@ class TextEncoder:
         return ids[0]
 
     def _ids(self, text: str) -> list[int]:
-        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        with tokenizing(text):
+            return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def _check_size(self, ids: Iterable[int], size: int) -> None:
         if outside := [t for t in ids if t >= size]:
@@ -190,7 +210,8 @@ class TextEncoder:
 
     def name(self, token: int) -> str:
         """A token as a string."""
-        return self.tokenizer.decode([token])
+        with tokenizing(f"token {token}"):
+            return self.tokenizer.decode([token])
 
     def described(self, tokens: Sequence[Sequence[int]]) -> dict[str, Any]:
         """A batch's fields about its vocabulary and these tokens."""

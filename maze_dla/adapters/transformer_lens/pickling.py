@@ -21,10 +21,13 @@ from maze_dla.errors import ModelError
 
 @dataclass(frozen=True)
 class PackedModel:
-    """A model as it is sent: the bytes of its pickle, or what a bridge is built of again."""
+    """A model as it is sent: the bytes of its pickle, or of what a bridge is built of again.
+
+    Bytes, since between processes torch would send handles of tensors that are gone by then.
+    """
 
     sha256: str
-    content: bytes | PackedBridge
+    content: bytes
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ def packed(model: Any) -> PackedModel:
     """
     _check_hooks(model)
     if _is_native_bridge(model):
-        return PackedModel(weights_hash(model), _packed_bridge(model))
+        return PackedModel(weights_hash(model), pickle.dumps(_packed_bridge(model)))
     try:
         return PackedModel(weights_hash(model), pickle.dumps(model))
     except Exception as problem:  # whatever a part of a foreign class raises
@@ -61,8 +64,8 @@ def unpacked(sent: PackedModel) -> Any:
     Raises:
         ModelError: it has other weights than were sent.
     """
-    content = sent.content
-    model = _unpacked_bridge(content) if isinstance(content, PackedBridge) else pickle.loads(content)
+    content = pickle.loads(sent.content)
+    model = _unpacked_bridge(content) if isinstance(content, PackedBridge) else content
     if weights_hash(model) != sent.sha256:
         raise ModelError(f"{type(model).__name__} came out of its pickle with other weights than it went in with")
     return model

@@ -17,6 +17,7 @@ from maze_dla.files.tensors.stored import Storage, StoredTensor, TensorFile
 
 MOST_WORK = 2_000_000  # units of about a microsecond: 1 for a number, 2 for a text or a reference, 4 for what is made
 LONGEST_PICKLE = 32 * 2**20  # bytes
+MOST_TUPLES = 1000  # as keys of one dictionary
 LARGEST_KEY = 2**60  # whole numbers below it cannot all be made to collide in a dictionary
 LONGEST_KEY = 4096  # characters: keys that are alike are compared again and again
 MOST_AXES = 64
@@ -134,16 +135,16 @@ def _put_in(machine: _Machine, pairs: list[Any]) -> None:
     if type(target) is not dict or len(pairs) % 2:
         raise DamagedPickleError(f"the pickle has entries of no dictionary at byte {machine.at}")
     for i in range(0, len(pairs), 2):
-        target[_checked_key(pairs[i])] = pairs[i + 1]
+        target[_checked_key(pairs[i], len(target))] = pairs[i + 1]
 
 
-def _checked_key(key: Any) -> Any:
-    """A key whose hash takes no time to speak of."""
+def _checked_key(key: Any, n_before: int) -> Any:
+    """A key whose hash takes no time to speak of; of tuples, which can be made to collide, only the first ones."""
     kind = type(key)
+    if kind is tuple and n_before < MOST_TUPLES and len(key) <= 8 and not any(type(part) is tuple for part in key):
+        return tuple(_checked_key(part, 0) for part in key)
     if kind is int and abs(key) >= LARGEST_KEY:
         raise DamagedPickleError(f"a dictionary in the pickle has a key of {key.bit_length()} bits")
-    if kind is tuple and len(key) <= 8 and not any(type(part) is tuple for part in key):
-        return tuple(map(_checked_key, key))
     if kind in (str, bytes) and len(key) > LONGEST_KEY:
         raise DamagedPickleError(f"a dictionary in the pickle has a key of {len(key)} characters")
     if kind not in (str, int, float, bool, bytes, type(None)):
@@ -219,15 +220,17 @@ def _tensor(storage: Any, offset: Any, shape: Any, stride: Any, *more: Any, dtyp
         raise DamagedPickleError("the pickle has a tensor whose sizes are no numbers")
     if type(offset) is not int or len(shape) != len(stride) or not isinstance(dtype, torch.dtype) or len(more) > 3:
         raise DamagedPickleError("the pickle has a tensor that is none")
+    if any(type(bits) is dict and (bits.get("neg") or bits.get("conj")) for bits in more):
+        raise ForeignPickleError("a tensor whose values stand for their negatives or conjugates: save its clone()")
     return StoredTensor(dtype, shape, storage, offset, stride)
 
 
 def _tensor_of_bytes(
-    storage: Any, offset: Any, shape: Any, stride: Any, grad: Any, hooks: Any, dtype: Any, *_: Any
+    storage: Any, offset: Any, shape: Any, stride: Any, grad: Any, hooks: Any, dtype: Any, *more: Any
 ) -> Any:
     if not isinstance(dtype, torch.dtype):
         raise DamagedPickleError("the pickle has a tensor of no kind of numbers")
-    return _tensor(storage, offset, shape, stride, dtype=dtype)
+    return _tensor(storage, offset, shape, stride, *more, dtype=dtype)
 
 
 def _parameter(data: Any, *_: Any) -> Any:
@@ -245,7 +248,7 @@ def _with_attributes(function: Any, kind: Any, arguments: Any, state: Any) -> An
 
 def _dictionary(pairs: Any = ()) -> dict[Any, Any]:
     """An OrderedDict, from Python 2 with a list of its pairs."""
-    made = {_checked_key(key): value for key, value in pairs}
+    made = {_checked_key(key, i): value for i, (key, value) in enumerate(pairs)}
     if pairs:
         pairs.clear()  # so that a list costs its length once, however often dictionaries are made of it
     return made
