@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from zanj import ZANJ
 
+from maze_dla.adapters.mazes.library import import_maze_dataset
 from maze_dla.adapters.mazes.load import load_maze_model
 from maze_dla.analysis.running import as_residual_model
 from maze_dla.baselines import check, files
@@ -327,10 +329,16 @@ def test_a_model_in_memory_has_its_own_precision(tmp_path: Path) -> None:
     assert not (tmp_path / "b.json").exists()
 
 
+def write_data_set(path: Path, seed: int) -> None:
+    library = import_maze_dataset()
+    config = library.MazeDatasetConfig(name="small", grid_n=3, n_mazes=3, seed=seed)
+    how = {"load_local": False, "save_local": False, "do_download": False, "verbose": False}
+    ZANJ().save(library.MazeDataset.from_config(config, **how)._serialize_full(), str(path))
+
+
 def test_another_data_set_is_no_other_version(home: Path, tmp_path: Path) -> None:
     """Nothing makes mazes where a data set holds them, so that no version can explain other ones."""
-    data = Path(__file__).parents[1] / "stacks" / "data"
-    shutil.copy(data / "dataset-newest-full.zanj", tmp_path / "d.zanj")
+    write_data_set(tmp_path / "d.zanj", seed=3)
     shutil.copy(home / "small.zanj", tmp_path)
     file = record_baseline(tmp_path / "b.json", tmp_path / "small.zanj", dataset=tmp_path / "d.zanj")
     content = json.loads(file.read_text())
@@ -338,7 +346,7 @@ def test_another_data_set_is_no_other_version(home: Path, tmp_path: Path) -> Non
     baseline["run"]["versions"]["numpy"] = "1.0"
     file.write_text(json.dumps(content))
     assert checked(file).same
-    shutil.copy(data / "dataset-classic-full.zanj", tmp_path / "d.zanj")
+    write_data_set(tmp_path / "d.zanj", seed=4)
     assert "the data set d.zanj holds others now" in line(changed(file), "prompts")
 
 
