@@ -206,7 +206,7 @@ class UnusedFiles:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
-        """What an xdist worker has seen."""
+        """Gather the unused files that an xdist worker has seen."""
         self.unused.update(map(os.fsdecode, getattr(node, "workeroutput", {}).get(OUTPUT, [])))
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:

@@ -38,7 +38,7 @@ class How:
 
 @dataclass(frozen=True)
 class Asked:
-    """What a test asks: a model with its place, and a question with all that it leaves open filled in.
+    """The question of a test: a model with its place, and a question with all that it leaves open filled in.
 
     `given` is the question as the test has it, with the path of its data set as it is.
     """

@@ -1,4 +1,4 @@
-"""What is asked of a model: prompts of a task, and a metric, made again the same way whenever they are needed."""
+"""Questions to a model: prompts of a task, and a metric, made again the same way whenever they are needed."""
 
 from __future__ import annotations
 

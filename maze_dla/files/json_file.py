@@ -41,7 +41,7 @@ def parse_json(
     on_disk: int = 0,
     made: Callable[[dict[str, Any]], Any] = dict,
 ) -> Any:
-    """What a JSON text says.
+    """The content of a JSON text.
 
     Args:
         content: the text; bytes are UTF-8.
@@ -69,7 +69,7 @@ def parse_json_lines(
     on_disk: int = 0,
     made: Callable[[dict[str, Any]], Any] = dict,
 ) -> list[Any]:
-    """What each line of a text says, as `parse_json`; its limits are for all lines together."""
+    """The content of each line of a text, as `parse_json`; its limits are for all lines together."""
     with reading(file, error, _seen(member)):
         text, decode = _checked(content, on_disk), _decoder(False, made).decode
         if (lines := text.count("\n")) > (most := _most_containers(on_disk)):
